@@ -1,0 +1,34 @@
+# Every target does all it needs on a fresh machine: the virtual environment is made once, and brought up to date
+# when setup.cfg or constraints.txt change. `make test VENV=/path/to/venv` uses another one.
+VENV ?= .venv
+PYTHON ?= python3
+PIP_FLAGS ?= -qq --disable-pip-version-check
+
+.PHONY: demo test lint bench clean
+
+demo: $(VENV)/installed-report  ## tune SPACE on the embedded data: 8 trials on a laptop's CPU
+	$(VENV)/bin/python study/run.py --model space --trials 8
+
+# Tests that need Ray share one xdist group (tests/conftest.py), so that one worker starts one cluster.
+test: $(VENV)/installed-dev  ## the whole test suite on two cores
+	$(VENV)/bin/python -m pytest -q -n 2 --dist loadgroup
+
+lint: $(VENV)/installed-dev  ## style, format, types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+BENCHMARKS = $(filter-out __init__ yardstick, $(basename $(notdir $(wildcard tests/benchmarks/*.py))))
+bench: $(VENV)/installed-dev  ## speed and memory beside the published code's, one after the other, one thread each
+	@set -e; for name in $(BENCHMARKS); do \
+		echo "== $$name"; OMP_NUM_THREADS=1 $(VENV)/bin/python -m tests.benchmarks.$$name; done
+
+# One stamp per extra of setup.cfg: `dev` for working on the project, `report` for running a study.
+$(VENV)/installed-%: setup.cfg constraints.txt
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[$*]'
+	touch $@
+
+clean:  ## what the targets above made, except results/
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,196 @@
+"""Reads ClevrTex in its published layout (Karazija et al. 2021)."""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+OFFICIAL_COUNTS = {
+    "full": 50_000,
+    "pbg": 20_000,
+    "vbg": 20_000,
+    "grassbg": 20_000,
+    "camo": 20_000,
+    "outd": 10_000,
+}
+"""Images per published variant."""
+
+MAX_OBJECTS = 10
+CROP = 0.8
+"""Side of the central square, as a share of the image's shorter side."""
+FILTERS = {"image": "Pillow BILINEAR, antialiased", "label": "Pillow NEAREST"}
+
+_COLOURED = ("vbg", "clevr")  # elsewhere a material hides the colour that the JSON names
+_BATCH = 64
+
+
+class MissingDataset(ValueError):
+    """There is no folder of this variant."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """The files of one variant: scene i has the i-th image, mask and JSON."""
+
+    variant: str
+    images: list[Path]
+
+    @property
+    def complete(self) -> bool:
+        """Whether no image of the published number is lacking."""
+        return len(self.images) >= OFFICIAL_COUNTS.get(self.variant, 0)
+
+    def splits(self) -> dict[str, range]:
+        """Scene numbers: the first tenth is test, the second val, the rest train; outd has ``all`` only."""
+        count = len(self.images)
+        if self.variant == "outd":
+            return {"all": range(count)}
+        test, val = int(0.1 * count), int(0.2 * count)
+        return {"test": range(test), "val": range(test, val), "train": range(val, count)}
+
+
+def find(root: str, variant: str) -> Published:
+    """The scenes of ``variant`` below ``root``, the folder ``clevrtex_<variant>`` or the one that holds it.
+
+    Raises MissingDataset where there is no such folder, ValueError for missing or repeated files.
+    """
+    folder = _folder(root, variant)
+    pattern = re.compile(rf"CLEVRTEX_{variant}_(\d{{6}})\.png")
+    found: dict[int, Path] = {}
+    for place, _, files in os.walk(folder):
+        for match in filter(None, map(pattern.fullmatch, files)):
+            number, path = int(match[1]), Path(place, match[0])
+            if number in found:
+                raise ValueError(f"scene {number} is there twice, {found[number]} and {path}; remove one")
+            found[number] = path
+    if not found:
+        raise ValueError(f"{folder} holds no CLEVRTEX_{variant}_NNNNNN.png; unpack the archives into it")
+    missing = sorted(set(range(max(found) + 1)) - found.keys())
+    if missing:
+        listed = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
+        raise ValueError(
+            f"{folder} lacks {len(missing)} of its first {max(found) + 1} images (number {listed}); "
+            "unpack the archives again"
+        )
+    images = [found[number] for number in sorted(found)]
+    for image in images:
+        for partner in (mask_of(image), scene_of(image)):
+            if not partner.is_file():
+                raise ValueError(f"{partner} is missing; unpack its archive again")
+    return Published(variant, images)
+
+
+def mask_of(image: Path) -> Path:
+    """The palette PNG that belongs to ``image``."""
+    return image.with_name(f"{image.stem}_flat.png")
+
+
+def scene_of(image: Path) -> Path:
+    """The JSON that belongs to ``image``."""
+    return image.with_suffix(".json")
+
+
+def batches(
+    published: Published, numbers: range, crop: bool, size: tuple[int, int]
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8], list[dict[str, Any]]]]:
+    """Images (n, H, W, 3), label maps (n, H, W) and metadata of the scenes ``numbers``, in order.
+
+    Raises ValueError at the first damaged file.
+    """
+
+    def read_one(number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], dict[str, Any]]:
+        return read(published.images[number], crop, size, published.variant in _COLOURED)
+
+    with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter's lock
+        for first in range(0, len(numbers), _BATCH):
+            images, labels, metadata = zip(*pool.map(read_one, numbers[first : first + _BATCH]), strict=True)
+            yield np.stack(images), np.stack(labels), list(metadata)
+
+
+def read(
+    path: Path, crop: bool, size: tuple[int, int], coloured: bool = False
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], dict[str, Any]]:
+    """Image (H, W, 3), label map (H, W) and metadata of the scene of the image ``path``; ``size`` = (H, W).
+
+    Metadata has ``ground_material`` and, in label order, ``objects`` with shape, size, material, color (None
+    unless ``coloured``) and rotation in degrees. Raises ValueError for a file that is damaged or not what it
+    should be.
+    """
+    image, mask = _open(path), _open(mask_of(path))
+    if image.mode not in ("RGB", "RGBA"):
+        raise ValueError(f"{path} has mode {image.mode}, not RGB or RGBA; unpack its archive again")
+    if mask.mode != "P":
+        raise ValueError(f"{mask_of(path)} has mode {mask.mode}, not P (palette); unpack its archive again")
+    if mask.size != image.size:
+        raise ValueError(f"{mask_of(path)} has size {mask.size}, its image {image.size}; unpack its archive again")
+    metadata = _metadata(scene_of(path), coloured)
+    highest, objects = int(np.asarray(mask).max()), len(metadata["objects"])
+    if highest > min(objects, MAX_OBJECTS):
+        raise ValueError(
+            f"{mask_of(path)} has label {highest}, above {min(objects, MAX_OBJECTS)}, the number of objects; "
+            "unpack its archive again"
+        )
+    return (
+        np.asarray(_resized(image.convert("RGB"), crop, size, Image.Resampling.BILINEAR)),
+        np.asarray(_resized(mask, crop, size, Image.Resampling.NEAREST)),
+        metadata,
+    )
+
+
+def _folder(root: str, variant: str) -> Path:
+    """The variant's folder. One script on the web spells ``grassbg`` with a d, so such folders exist."""
+    base = Path(root).expanduser()
+    names = [f"clevrtex_{variant}"] + ["clevrtex_grassbd"] * (variant == "grassbg")
+    for folder in [base / name for name in names] + [base] * (base.name in names):
+        if folder.is_dir():
+            return folder
+    raise MissingDataset(f"{base / names[0]} does not exist; give --data-root the folder that holds {names[0]}")
+
+
+def _open(path: Path) -> Image.Image:
+    """A decoded picture. Raises ValueError where that fails."""
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return picture
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}); unpack its archive again") from error
+
+
+def _resized(picture: Image.Image, crop: bool, size: tuple[int, int], how: Image.Resampling) -> Image.Image:
+    """``picture`` at ``size`` = (H, W), by the published loading recipe."""
+    if crop:
+        width, height = picture.size
+        side = int(CROP * float(min(width, height)))
+        left, upper = (width - side) // 2, (height - side) // 2
+        picture = picture.crop((left, upper, (width + side) // 2, (height + side) // 2))
+    return picture.resize((size[1], size[0]), how)
+
+
+def _metadata(path: Path, coloured: bool) -> dict[str, Any]:
+    """What a shard keeps of a scene's JSON; pixel coordinates are left out, a crop makes them wrong."""
+    try:
+        scene: Mapping[str, Any] = json.loads(path.read_bytes())
+        return {
+            "ground_material": scene["ground_material"],
+            "objects": [
+                {
+                    "shape": thing["shape"],
+                    "size": thing["size"],
+                    "material": thing["material"],
+                    "color": thing["color"] if coloured else None,
+                    "rotation": float(thing["rotation"]),
+                }
+                for thing in scene["objects"]
+            ],
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error!r}); unpack its archive again") from error

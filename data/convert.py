@@ -1,0 +1,199 @@
+"""Published files, or drawn scenes, to Arrow shards: once, then found again by content.
+
+python data/convert.py 'clevrtex:full-crop-(128,128)' --data-root ~/datasets [--cache DIR] [--verify]
+"""
+
+import argparse
+import hashlib
+import os
+import pathlib
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+
+if __name__ == "__main__":
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])  # the checkout, in place of data/
+
+import numpy as np
+from pyarrow import fs
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from data import clevrtex, shards, synthetic
+from data.shards import Scenes, ShardIndex
+from data.spec import DataSpec, parse
+
+DEFAULT_CACHE = "~/.cache/clevrtune"
+SEED = 0
+"""Seed of the synthetic scenes."""
+
+
+def prepare(
+    spec: DataSpec, *, root: str | None = None, cache: str | None = None, console: Console | None = None
+) -> ShardIndex:
+    """The shards of ``spec``, from ``cache`` (a folder or URI) or converted into it now.
+
+    ``root`` holds the published files; without it, the newest conversion in the cache serves. Raises
+    ValueError for missing or damaged files, MissingDataset among them, and for a ``spec`` without a size.
+    """
+    if spec.size is None:
+        raise ValueError(f"{str(spec)!r} names no size; add one, as in '{spec.sized((128, 128))}'")
+    console = console or Console(stderr=True)
+    if spec.name == "synthetic":
+        return _prepare_synthetic(spec, spec.size, _place(cache), console)
+    index = _prepare_clevrtex(spec, spec.size, root, _place(cache), console)
+    for warning in index.warnings:
+        console.print(f"[yellow]warning:[/] {warning}", highlight=False, soft_wrap=True)
+    return index
+
+
+def _prepare_synthetic(spec: DataSpec, size: tuple[int, int], cache: str, console: Console) -> ShardIndex:
+    folder = f"{_stem(cache, spec)}-v{synthetic.VERSION}"
+    if shards.exists(folder):
+        return _reuse(folder)
+
+    def draw(split: str, count: int) -> Iterator[Scenes]:
+        first = 0
+        for drawn in synthetic.batches(count, size, SEED, split, spec.variant):
+            yield Scenes(np.arange(first, first + len(drawn.images)), *drawn)
+            first += len(drawn.images)
+
+    splits = {split: draw(split, count) for split, count in synthetic.COUNTS.items()}
+    with _progress(console) as progress:
+        watched = _watched(splits, sum(synthetic.COUNTS.values()), f"drawing {spec}", progress)
+        return shards.write(folder, watched, spec=str(spec), size=size)
+
+
+def _prepare_clevrtex(
+    spec: DataSpec, size: tuple[int, int], root: str | None, cache: str, console: Console
+) -> ShardIndex:
+    if root is None:
+        return _reuse(_newest(cache, spec))
+    published = clevrtex.find(root, spec.variant)
+    folder = f"{_stem(cache, spec)}-{_source(published)}"
+    if shards.exists(folder):
+        return _reuse(folder)
+
+    def read(numbers: range) -> Iterator[Scenes]:
+        first = numbers.start
+        for batch in clevrtex.batches(published, numbers, spec.crop, size):
+            yield Scenes(np.arange(first, first + len(batch[0])), *batch)
+            first += len(batch[0])
+
+    warnings, count = [], len(published.images)
+    if not published.complete:
+        official = clevrtex.OFFICIAL_COUNTS[spec.variant]
+        warnings.append(
+            f"{spec} has {count:,} of the {official:,} published images; "
+            "its results are not comparable with published ones"
+        )
+    splits = {split: read(numbers) for split, numbers in published.splits().items()}
+    with _progress(console) as progress:
+        return shards.write(
+            folder,
+            _watched(splits, count, f"converting {spec}", progress),
+            spec=str(spec),
+            size=size,
+            crop=spec.crop,
+            filters=clevrtex.FILTERS,
+            incomplete=not published.complete,
+            warnings=warnings,
+        )
+
+
+def _reuse(folder: str) -> ShardIndex:
+    """The index in ``folder`` once its shards are seen to be there."""
+    index = ShardIndex.load(folder)
+    index.verify(deep=False)
+    return index
+
+
+def _place(cache: str | None) -> str:
+    """The cache folder, absolute, or its URI."""
+    cache = cache or DEFAULT_CACHE
+    return cache.rstrip("/") if "://" in cache else os.path.abspath(os.path.expanduser(cache))
+
+
+def _stem(cache: str, spec: DataSpec) -> str:
+    """Where ``spec`` goes, up to the part that tells contents apart."""
+    height, width = spec.size or (0, 0)
+    crop = "-crop" if spec.crop else ""
+    return f"{cache}/{spec.name}-{spec.variant}{crop}-{height}x{width}"
+
+
+def _newest(cache: str, spec: DataSpec) -> str:
+    """The latest conversion of ``spec`` in the cache. Raises MissingDataset if there is none."""
+    files, path = shards.filesystem(cache)
+    stem = _stem(path, spec)
+    found = [
+        info
+        for info in files.get_file_info(fs.FileSelector(path, allow_not_found=True))
+        if info.path.startswith(f"{stem}-") and shards.exists(f"{cache}/{info.base_name}")
+    ]
+    if not found:
+        raise clevrtex.MissingDataset(
+            f"{spec} is not in {cache}; give --data-root the folder that holds clevrtex_{spec.variant}"
+        )
+    return f"{cache}/{max(found, key=lambda info: info.mtime_ns or 0).base_name}"
+
+
+def _source(published: clevrtex.Published) -> str:
+    """Hash of the published files' names, lengths and times: tells one state of a folder from another."""
+    digest = hashlib.sha256()
+    for image in published.images:
+        for path in (image, clevrtex.mask_of(image), clevrtex.scene_of(image)):
+            state = path.stat()
+            digest.update(f"{path.name} {state.st_size} {state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+def _watched(
+    splits: Mapping[str, Iterable[Scenes]], total: int, title: str, progress: Progress
+) -> dict[str, Iterator[Scenes]]:
+    """The same scenes; a bar moves as they pass."""
+    bar = progress.add_task(title, total=total)
+
+    def watch(scenes: Iterable[Scenes]) -> Iterator[Scenes]:
+        for batch in scenes:
+            yield batch
+            progress.advance(bar, len(batch.index))
+
+    return {split: watch(scenes) for split, scenes in splits.items()}
+
+
+def main() -> int:
+    """The command line. Returns the exit code: 2 for a user's error, said in one line."""
+    parser = argparse.ArgumentParser(description="Convert a data set to Arrow shards.")
+    parser.add_argument("spec", help="e.g. 'clevrtex:full-crop-(128,128)' or 'synthetic:plain-(32,32)'")
+    parser.add_argument("--data-root", help="folder that holds clevrtex_<variant>")
+    parser.add_argument("--cache", help=f"folder or URI for the shards (default {DEFAULT_CACHE})")
+    parser.add_argument("--verify", action="store_true", help="read every shard again and compare checksums")
+    arguments = parser.parse_args()
+    console = Console(stderr=True)
+    try:
+        index = prepare(parse(arguments.spec), root=arguments.data_root, cache=arguments.cache, console=console)
+        if arguments.verify:
+            index.verify()
+    except ValueError as error:
+        console.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        return 2
+    for split, entries in index.splits.items():
+        size = sum(shard.bytes for shard in entries) / 2**20
+        print(f"{split:6} {index.counts[split]:7,} scenes  {len(entries):3} shards  {size:8.1f} MiB")
+    print(f"{index.spec}  fingerprint {index.fingerprint[:16]}{'  verified' if arguments.verify else ''}")
+    print(index.folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

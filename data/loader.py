@@ -1,0 +1,109 @@
+"""Batches from tables in shared memory: row numbers in, pixels out, one copy."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+class Split:
+    """The scenes of one split, seen through views of the tables that hold them; nothing is copied."""
+
+    def __init__(self, tables: Sequence[pa.Table]) -> None:
+        assert tables, "a split has at least one shard"
+        self._tables = list(tables)
+        self._images = [_view(table, "image") for table in tables]  # (n, H, W, 3) each
+        self._labels = [_view(table, "label") for table in tables]  # (n, H, W) each
+        self._starts = np.cumsum([0, *map(len, self._images)])
+        self.size: tuple[int, int] = self._images[0].shape[1:3]
+        """(H, W) in pixels."""
+        self.index: NDArray[np.int64] = np.concatenate([table.column("index").to_numpy() for table in tables])
+        """Number of each scene in its data set, (n,)."""
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def gather(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Images (B, H, W, 3) and label maps (B, H, W) of ``rows``, (B,), as fresh arrays."""
+        images = np.empty((len(rows), *self.size, 3), np.uint8)
+        labels = np.empty((len(rows), *self.size), np.uint8)
+        for i, (shard, row) in enumerate(self._locate(rows)):
+            images[i] = self._images[shard][row]
+            labels[i] = self._labels[shard][row]
+        return images, labels
+
+    def metadata(self, row: int) -> dict[str, Any]:
+        """``index``, ``ground_material`` and ``objects`` of a scene, see :class:`data.shards.Scenes`."""
+        ((shard, local),) = self._locate(np.array([row]))
+        columns = self._tables[shard].select(["index", "ground_material", "objects"])
+        return columns.slice(local, 1).to_pylist()[0]
+
+    def _locate(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+        """Shard and row therein of each of ``rows``, (B,)."""
+        assert len(rows) == 0 or (rows.min() >= 0 and rows.max() < len(self)), "row outside the split"
+        shards = np.searchsorted(self._starts, rows, side="right") - 1
+        return zip(shards.tolist(), (rows - self._starts[shards]).tolist(), strict=True)
+
+
+def _view(table: pa.Table, column: str) -> NDArray[np.uint8]:
+    """A column of tensors as one array, in place."""
+    (chunk,) = table.column(column).chunks  # one, see ShardIndex.read
+    return chunk.to_numpy_ndarray()
+
+
+def as_tensors(
+    images: NDArray[np.uint8], labels: NDArray[np.uint8], device: torch.device | str
+) -> tuple[Tensor, Tensor]:
+    """Images (B, H, W, 3) and label maps (B, H, W) as float32 (B, 3, H, W) in [0, 1] and int64 (B, H, W).
+
+    They travel to ``device`` as bytes and are converted there.
+    """
+    pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)  # (B, 3, H, W)
+    pixels = pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+    return pixels, torch.from_numpy(labels).to(device).long()
+
+
+class Shuffle:
+    """Endless shuffled row numbers: every epoch in its own order, batches running from one into the next.
+
+    The state is three numbers: an epoch's order is drawn again from (seed, epoch).
+    """
+
+    def __init__(self, length: int, batch_size: int, seed: int) -> None:
+        assert length > 0 and batch_size > 0, (length, batch_size)
+        self._length, self._batch_size, self._seed = length, batch_size, seed
+        self._start(epoch=0, position=0)
+
+    def next(self) -> NDArray[np.int64]:
+        """The next ``batch_size`` row numbers, (B,)."""
+        parts, wanted = [], self._batch_size
+        while wanted:
+            if self._position == self._length:
+                self._start(self._epoch + 1, 0)
+            parts.append(self._order[self._position : self._position + wanted])
+            self._position += len(parts[-1])
+            wanted -= len(parts[-1])
+        return np.concatenate(parts)
+
+    def state_dict(self) -> dict[str, int]:
+        """All that is needed to go on from here."""
+        return {"epoch": self._epoch, "position": self._position, "seed": self._seed}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Goes on where the :class:`Shuffle` that gave ``state``, over as many rows, was."""
+        self._seed = state["seed"]
+        self._start(state["epoch"], state["position"])
+
+    def _start(self, epoch: int, position: int) -> None:
+        self._epoch, self._position = epoch, position
+        self._order = np.random.default_rng([self._seed, epoch]).permutation(self._length)
+
+
+def sequential(length: int, batch_size: int) -> Iterator[NDArray[np.int64]]:
+    """All row numbers once, in order, in batches of ``batch_size``, (B,); the last may be short."""
+    for first in range(0, length, batch_size):
+        yield np.arange(first, min(first + batch_size, length))

@@ -1,0 +1,262 @@
+"""Arrow shards: a folder of IPC files and an ``index.json`` that says all about them.
+
+A shard holds scenes of one split, uncompressed, in one record batch, so that a reader sees its columns
+without a copy.
+"""
+
+import dataclasses
+import hashlib
+import json
+import posixpath
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import fs
+
+SCHEMA_VERSION = 1
+SHARD_BYTES = 64 * 10**6
+"""Pixels of a full shard, in bytes."""
+EVERYTHING = "all"
+"""Names every shard of an index, in order."""
+
+_INDEX = "index.json"
+_OBJECTS = pa.list_(
+    pa.struct(
+        [
+            ("shape", pa.string()),
+            ("size", pa.string()),
+            ("material", pa.string()),
+            ("color", pa.string()),
+            ("rotation", pa.float64()),  # degrees
+        ]
+    )
+)
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Some scenes on their way into shards."""
+
+    index: NDArray[np.int64]  # (n,), number of the scene in its data set
+    images: NDArray[np.uint8]  # (n, H, W, 3)
+    labels: NDArray[np.uint8]  # (n, H, W), 0 = background
+    metadata: Sequence[Mapping[str, Any]]
+    """Per scene ``ground_material`` and ``objects`` with shape, size, material, color and rotation."""
+
+    def __getitem__(self, some: slice) -> "Scenes":
+        return Scenes(self.index[some], self.images[some], self.labels[some], self.metadata[some])
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of an index."""
+
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """What ``index.json`` says."""
+
+    folder: str
+    """Where the shards are: a local path, or a URI such as ``s3://bucket/folder``."""
+    spec: str
+    """Canonical spec string, see :class:`data.spec.DataSpec`."""
+    size: tuple[int, int]
+    """(H, W) in pixels."""
+    crop: bool
+    """Whether only the central square was taken."""
+    filters: dict[str, str]
+    """How images and labels were resized; empty where they were drawn at ``size``."""
+    splits: dict[str, list[Shard]]
+    """Shards per split."""
+    counts: dict[str, int]
+    """Scenes per split."""
+    incomplete: bool
+    """Whether there are fewer scenes than published: results are not comparable with published ones."""
+    warnings: list[str]
+    """What a reader of results should know about the data, one line each."""
+    max_objects: int
+    """Most objects in one scene."""
+    fingerprint: str
+    """Hash of all pixels and metadata: the identity of the data, wherever it lies."""
+    schema_version: int = SCHEMA_VERSION
+
+    @classmethod
+    def load(cls, folder: str) -> "ShardIndex":
+        """The index in ``folder``. Raises ValueError where there is none, or one of another version."""
+        files, path = filesystem(folder)
+        try:
+            with files.open_input_stream(posixpath.join(path, _INDEX)) as stream:
+                fields = json.loads(stream.read())
+        except (OSError, json.JSONDecodeError) as error:
+            raise ValueError(f"{folder} has no readable {_INDEX} ({error}); convert the data again") from error
+        if fields.get("schema_version") != SCHEMA_VERSION:
+            raise ValueError(
+                f"{folder} has shards of version {fields.get('schema_version')}, this program reads "
+                f"{SCHEMA_VERSION}; convert the data again"
+            )
+        fields["size"] = tuple(fields["size"])
+        fields["splits"] = {split: [Shard(**entry) for entry in entries] for split, entries in fields["splits"].items()}
+        return cls(folder=folder, **fields)
+
+    def shards(self, split: str) -> list[Shard]:
+        """The shards of ``split``; ``all`` is every shard. Raises ValueError for a split without any."""
+        if split == EVERYTHING:
+            return [shard for shards in self.splits.values() for shard in shards]
+        if not self.splits.get(split):
+            there = ", ".join(name for name, shards in self.splits.items() if shards)
+            raise ValueError(f"{self.spec} has no images in split {split!r}; it has {there}")
+        return self.splits[split]
+
+    def rows(self, split: str) -> int:
+        """Scenes in ``split``. Raises ValueError for a split without any."""
+        return sum(shard.rows for shard in self.shards(split))
+
+    def verify(self, deep: bool = True) -> None:
+        """Raises ValueError naming the first shard that is missing, too short or, if ``deep``, altered."""
+        files, path = filesystem(self.folder)
+        for shard in self.shards(EVERYTHING):
+            info = files.get_file_info(posixpath.join(path, shard.name))
+            if info.type != fs.FileType.File:
+                raise ValueError(f"{self.folder}/{shard.name} is missing; {self._remedy}")
+            if info.size != shard.bytes:
+                size = f"{info.size} bytes instead of {shard.bytes}"
+                raise ValueError(f"{self.folder}/{shard.name} has {size}; {self._remedy}")
+            if deep:
+                self.read(shard)
+
+    def read(self, shard: Shard) -> pa.Table:
+        """The shard as a table of one chunk. Raises ValueError where its checksum is wrong."""
+        files, path = filesystem(self.folder)
+        with files.open_input_file(posixpath.join(path, shard.name)) as stream:
+            buffer = stream.read_buffer()
+        if hashlib.sha256(buffer).hexdigest() != shard.sha256:
+            raise ValueError(f"{self.folder}/{shard.name} is damaged (wrong checksum); {self._remedy}")
+        return pa.ipc.open_file(buffer).read_all().combine_chunks()
+
+    @property
+    def _remedy(self) -> str:
+        return f"delete {self.folder} and convert the data again"
+
+
+def filesystem(folder: str) -> tuple[fs.FileSystem, str]:
+    """The file system of a local path or URI, and the path there."""
+    if "://" in folder:
+        return fs.FileSystem.from_uri(folder)
+    return fs.LocalFileSystem(), folder
+
+
+def exists(folder: str) -> bool:
+    """Whether ``folder`` has an index: one is written after all shards."""
+    files, path = filesystem(folder)
+    return files.get_file_info(posixpath.join(path, _INDEX)).type == fs.FileType.File
+
+
+def write(
+    folder: str,
+    splits: Mapping[str, Iterable[Scenes]],
+    *,
+    spec: str,
+    size: tuple[int, int],
+    crop: bool = False,
+    filters: Mapping[str, str] | None = None,
+    incomplete: bool = False,
+    warnings: Sequence[str] = (),
+) -> ShardIndex:
+    """Writes the scenes of ``splits`` and an index to ``folder``, which appears whole or not at all.
+
+    On a local disk that is a rename; elsewhere the index comes last, and a folder without one does not count.
+    """
+    files, path = filesystem(folder)
+    local = isinstance(files, fs.LocalFileSystem)
+    target = f"{path}.{uuid.uuid4().hex[:8]}.part" if local else path
+    files.create_dir(target, recursive=True)
+    try:
+        written: dict[str, list[Shard]] = {}
+        max_objects = 0
+        for split, scenes in splits.items():
+            written[split] = []
+            for number, chunk in enumerate(_rechunk(scenes, max(1, SHARD_BYTES // (4 * size[0] * size[1])))):
+                max_objects = max([max_objects, *(len(scene["objects"]) for scene in chunk.metadata)])
+                shard = f"{split}-{number:05d}.arrow"
+                written[split].append(_write_shard(files, target, shard, chunk))
+        content = [spec, *(shard.sha256 for shards in written.values() for shard in shards)]
+        index = ShardIndex(
+            folder,
+            spec,
+            size,
+            crop,
+            dict(filters or {}),
+            written,
+            {split: sum(shard.rows for shard in shards) for split, shards in written.items()},
+            incomplete,
+            list(warnings),
+            max_objects,
+            hashlib.sha256("\n".join(content).encode()).hexdigest(),
+        )
+        fields = dataclasses.asdict(index)
+        del fields["folder"]
+        with files.open_output_stream(posixpath.join(target, _INDEX)) as stream:
+            stream.write(json.dumps(fields, indent=1).encode())
+        if local and not exists(folder):  # else another process was faster, with the same content
+            files.move(target, path)
+        return index
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be written ({error}); free it, or choose another --cache") from error
+    finally:
+        if local and files.get_file_info(target).type == fs.FileType.Directory:
+            files.delete_dir(target)
+
+
+def _rechunk(scenes: Iterable[Scenes], rows: int) -> Iterator[Scenes]:
+    """The same scenes in chunks of ``rows``, the last one as it comes."""
+    waiting: list[Scenes] = []
+    count = 0
+    for batch in scenes:
+        while len(batch.index):
+            waiting.append(batch[: rows - count])
+            batch = batch[rows - count :]
+            count += len(waiting[-1].index)
+            if count == rows:
+                yield _joined(waiting)
+                waiting, count = [], 0
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(parts: Sequence[Scenes]) -> Scenes:
+    return Scenes(
+        np.concatenate([part.index for part in parts]),
+        np.concatenate([part.images for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        [scene for part in parts for scene in part.metadata],
+    )
+
+
+def _write_shard(files: fs.FileSystem, folder: str, name: str, scenes: Scenes) -> Shard:
+    """Writes one file and describes it."""
+    batch = pa.record_batch(
+        {
+            "index": pa.array(scenes.index, pa.int64()),
+            "image": pa.FixedShapeTensorArray.from_numpy_ndarray(scenes.images),
+            "label": pa.FixedShapeTensorArray.from_numpy_ndarray(scenes.labels),
+            "ground_material": pa.array([scene["ground_material"] for scene in scenes.metadata], pa.string()),
+            "objects": pa.array([scene["objects"] for scene in scenes.metadata], _OBJECTS),
+        }
+    )
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    buffer = sink.getvalue()
+    with files.open_output_stream(posixpath.join(folder, name)) as stream:
+        stream.write(buffer)
+    return Shard(name, batch.num_rows, buffer.size, hashlib.sha256(buffer).hexdigest())

@@ -1,0 +1,1 @@
+"""The verbs a user runs: tune, evaluate, report, submit."""

@@ -1,0 +1,202 @@
+"""StudyConfig: everything a person can say about a study; the command line is made from it."""
+
+import argparse
+import ast
+import dataclasses
+import inspect
+import textwrap
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NoReturn
+
+import trainables
+from data import spec
+from trainables import settings
+from trainables.metrics import OBJECTIVES
+
+FREE = {"trials", "hours", "concurrent", "cpus", "gpus", "top"}
+"""Keys that may change when a study is continued, besides where things are and how they run."""
+
+IDENTITY = ("model", "data", "size", "preset", "steps", "reports", "validation_images", "metric", "seed")
+IDENTITY += ("sampler", "pruner", "precision", "micro_batch", "set")
+"""Keys that make a study what it is: a study is only continued with the same values."""
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """A study: one model tuned on one data set."""
+
+    model: str
+    """which model to tune, e.g. space or slot_attention"""
+    trials: int = 50
+    """trials that the study shall have; the same command with a larger number goes on"""
+    data: str = "synthetic"
+    """data set: synthetic[:textured|plain] or clevrtex:VARIANT, e.g. 'clevrtex:full-crop-(128,128)'"""
+    data_root: str | None = None
+    """folder that holds the published files, e.g. the parent of clevrtex_full"""
+    cache: str | None = None
+    """folder for converted shards [default: ~/.cache/clevrtune]"""
+    preset: Literal["auto", "paper", "tiny"] = "auto"
+    """paper: the published configuration at 128x128; tiny: a small one for CPUs; auto: paper where there is a GPU"""
+    steps: int | None = None
+    """training steps of a full trial [default: the preset's]"""
+    metric: str = "mIoU_fg"
+    """objective on the validation split: mIoU_fg, ARI_FG, MSE or loss"""
+    sampler: Literal["tpe", "random", "cmaes", "gp"] = "tpe"
+    """Optuna sampler that proposes hyperparameters"""
+    pruner: Literal["asha", "hyperband", "median", "none"] = "asha"
+    """early stopping; asha is asynchronous successive halving"""
+    set: dict[str, Any] = field(default_factory=dict)
+    """fix a hyperparameter instead of searching it; may be repeated"""
+    seed: int = 0
+    """seed of the sampler and of every trial"""
+    concurrent: int | None = None
+    """trials at a time [default: as many as the resources allow]"""
+    cpus: float = 1.0
+    """CPU cores per trial; fractions allowed"""
+    gpus: float | None = None
+    """GPUs per trial; fractions allowed [default: 1 with the paper preset where there is one, else 0]"""
+    hours: float | None = None
+    """stop after this many hours; the same command goes on where it stopped"""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 trains under autocast; sensitive parts stay in fp32"""
+    micro_batch: int | None = None
+    """images per forward pass; gradients are accumulated to the full batch [default: the full batch]"""
+    reports: int = 10
+    """validations per full trial; each is a point where a trial may be stopped early"""
+    validation_images: int = 1000
+    """images of the validation split that a report looks at, at most"""
+    top: int = 3
+    """completed trials that the final stage scores on test, OOD and CAMO"""
+    name: str | None = None
+    """name of the study, a folder in --results [default: model-data-preset]"""
+    results: str = "results"
+    """folder of all studies"""
+    storage: str | None = None
+    """Optuna storage URL [default: a journal file in the study's folder]"""
+    address: str | None = None
+    """address of a running Ray cluster, or auto [default: a Ray of its own on this machine]"""
+    fresh: bool = False
+    """remove a study of the same name and start over"""
+    dry_run: bool = False
+    """print configuration, search space, parameters and expected time, run one step, and stop"""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for values that no study can have."""
+        object.__setattr__(self, "model", trainables.resolve(self.model))
+        object.__setattr__(self, "data", str(spec.parse(self.data)))
+        if self.metric not in OBJECTIVES:
+            raise ValueError(f"metric {self.metric!r} is unknown; choose one of {', '.join(OBJECTIVES)}")
+        for key in ("trials", "steps", "concurrent", "cpus", "hours", "micro_batch", "reports", "top"):
+            value = getattr(self, key)
+            if value is not None and not value > 0:
+                raise ValueError(f"--{key.replace('_', '-')} is {value}; it must be above zero")
+        if self.validation_images < 1:
+            raise ValueError(f"--validation-images is {self.validation_images}; it must be above zero")
+        if self.gpus is not None and not self.gpus >= 0:
+            raise ValueError(f"--gpus is {self.gpus}; it must be zero or more")
+        if self.seed < 0:
+            raise ValueError(f"--seed is {self.seed}; it must be zero or more")
+        if self.steps is not None and self.steps < self.reports:
+            raise ValueError(f"--steps {self.steps} is below --reports {self.reports}; a report needs a step")
+        if self.address is not None and self.address.startswith("ray://"):
+            raise ValueError(
+                f"--address {self.address}: Ray Client is not supported; send the study as a job with "
+                "study/submit.py --address http://HEAD:8265, or use --address auto on a node of the cluster"
+            )
+        if "://" in self.results:
+            raise ValueError(f"--results {self.results}: give a folder on a disk that all nodes share")
+        if self.name is not None and (not self.name or "/" in self.name or self.name.startswith(".")):
+            raise ValueError(f"--name {self.name!r} must be a plain folder name")
+        config_class = trainables.load(self.model).Config
+        if "steps" in self.set:
+            raise ValueError("--set steps=...: the length of a trial is set with --steps")
+        parsed = {
+            key: settings.parse(config_class, key, value) if isinstance(value, str) else value
+            for key, value in self.set.items()
+        }
+        settings.make(config_class, parsed)
+        object.__setattr__(self, "set", parsed)
+
+    def identity(self, preset: str, steps: int, size: int) -> dict[str, Any]:
+        """The values of :data:`IDENTITY`, with what ``auto`` and the defaults came to, ready for JSON."""
+        resolved = dataclasses.asdict(self) | {"preset": preset, "steps": steps, "size": size}
+        return {key: resolved[key] for key in IDENTITY}
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line, without the usage in front."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2 after one line on standard error."""
+        self.exit(2, f"error: {message}\n")
+
+
+class _KeyValue(argparse.Action):
+    """Collects ``--set key=value`` into a dictionary; values stay text until the model is known."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        key, equals, value = str(values).partition("=")
+        if not (key and equals):
+            parser.error(f"--set {values}: write it as key=value")
+        setattr(namespace, self.dest, {**(getattr(namespace, self.dest) or {}), key: value})
+
+
+def field_docs(config_class: type) -> dict[str, str]:
+    """The docstring under each field of a dataclass, read from its source."""
+    (body,) = ast.parse(textwrap.dedent(inspect.getsource(config_class))).body
+    assert isinstance(body, ast.ClassDef)
+    docs = {}
+    for node, below in zip(body.body, body.body[1:], strict=False):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+                docs[node.target.id] = str(below.value.value)
+    return docs
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of ``study/run.py``: one flag per field of :class:`StudyConfig`."""
+    made = OneLineParser(
+        prog="study/run.py",
+        description="Tune a ClevrTex model on Ray, score the best trials on test, OOD and CAMO, and report.",
+        epilog=f"Models: {', '.join(trainables.names())}.",
+        allow_abbrev=False,
+    )
+    hints = typing.get_type_hints(StudyConfig)
+    docs = field_docs(StudyConfig)
+    for item in dataclasses.fields(StudyConfig):
+        flag = "--" + item.name.replace("_", "-")
+        required = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+        text = docs[item.name].replace("%", "%%")
+        hint = hints[item.name]
+        if hint is bool:
+            made.add_argument(flag, action="store_true", help=text)
+            continue
+        if item.name == "set":
+            made.add_argument(flag, action=_KeyValue, metavar="KEY=VALUE", help=text)
+            continue
+        if not required and item.default is not None:
+            text += f" [default: {item.default}]"
+        choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else None
+        kind = _plain_type(hint) if choices is None else str
+        metavar = None if choices else kind.__name__.upper() if kind is not str else item.name.upper()
+        made.add_argument(flag, type=kind, choices=choices, metavar=metavar, required=required, help=text)
+    return made
+
+
+def from_command_line(arguments: Sequence[str] | None = None) -> StudyConfig:
+    """The study that ``arguments`` (default: those of the process) ask for. Exits with status 2 on bad syntax.
+
+    Raises ValueError for values that no study can have.
+    """
+    given = {key: value for key, value in vars(parser().parse_args(arguments)).items() if value is not None}
+    return StudyConfig(**given)
+
+
+def _plain_type(hint: Any) -> type:
+    """``int`` for ``int | None`` and so on."""
+    if isinstance(hint, types.UnionType):
+        (hint,) = [option for option in typing.get_args(hint) if option is not type(None)]
+    return hint

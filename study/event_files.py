@@ -1,0 +1,142 @@
+"""TensorBoard event files: one run per trial, in the trial's own folder, written as results reach the driver.
+
+Tune's own logger prefixes every tag, writes into a session folder while a study runs, and takes pictures only
+as metrics.
+"""
+
+import json
+import numbers
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.fs
+from PIL import Image
+from ray import tune
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+SCALARS = ("train/", "val/", "time/")
+"""Prefixes of the results that are curves; ``lr`` is one too, everything else belongs to Tune."""
+
+PANEL_FILE = "panel.png"
+"""The picture of validation images that a checkpoint folder may hold."""
+
+
+def trial_folder(trial: Any) -> str:
+    """Where a trial's events go: its folder on storage, if that is a local disk.
+
+    If not, the driver's copy of that folder, which Tune uploads together with its own files.
+    """
+    storage = trial.storage
+    if isinstance(storage.storage_filesystem, pyarrow.fs.LocalFileSystem):
+        return storage.trial_fs_path
+    return trial.local_path
+
+
+class TensorBoardCallback(tune.Callback):
+    """Curves, hyperparameters and pictures of every trial, flushed with each result.
+
+    Reads flat results with ``step`` (training steps done) and, if present, the checkpoint's ``panel.png``;
+    ``trial.config["hyperparameters"]`` is the trial's table. ``metric`` names the objective among the
+    ``val/`` results (its last value appears in the HParams tab), ``folder_of`` the folder of a Tune trial.
+    """
+
+    def __init__(self, metric: str, folder_of: Callable[[Any], str] = trial_folder):
+        self.metric = metric
+        self.folder_of = folder_of
+        self._writers: dict[str, SummaryWriter] = {}
+        self._last: dict[str, tuple[int, float | None]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its callbacks; open files stay with this process."""
+        return {**self.__dict__, "_writers": {}}
+
+    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """Write the table of hyperparameters, unless the folder has it from before an interruption."""
+        self._close(trial)  # a retry after a lost worker: the next result opens a new file that hides what it repeats
+        if any(Path(self.folder_of(trial)).glob("events.out.tfevents.*")):
+            return
+        writer = self._writer(trial, purge_step=0)
+        writer.add_text("hyperparameters", _markdown(trial.config["hyperparameters"]), 0)
+        writer.flush()
+
+    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+        """Add one point to every curve."""
+        step = result.get("step")
+        if step is None:  # the trial ended before its first step
+            return
+        self._last[trial.trial_id] = step, result.get(f"val/{self.metric}")
+        writer = self._writer(trial, purge_step=step)
+        for tag, value in result.items():
+            if (tag == "lr" or tag.startswith(SCALARS)) and isinstance(value, numbers.Real):
+                writer.add_scalar(tag, float(value), step)
+        writer.flush()
+
+    def on_checkpoint(self, iteration: int, trials: list, trial: Any, checkpoint: Any, **info: Any) -> None:
+        """Add the checkpoint's picture at the step of the trial's last result."""
+        path = f"{checkpoint.path}/{PANEL_FILE}"
+        found = checkpoint.filesystem.get_file_info(path).type == pyarrow.fs.FileType.File
+        if not found or trial.trial_id not in self._last:
+            return
+        with checkpoint.filesystem.open_input_file(path) as file:
+            picture = np.asarray(Image.open(file).convert("RGB"))  # (H, W, 3)
+        step, _ = self._last[trial.trial_id]
+        writer = self._writer(trial, purge_step=step + 1)
+        writer.add_image("panel", picture, step, dataformats="HWC")
+        writer.flush()
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """Write the row of the HParams tab and close the file."""
+        self._finish(trial)
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """As on completion; the objective is that of the last result, if there was one."""
+        self._finish(trial)
+
+    def on_experiment_end(self, trials: list, **info: Any) -> None:
+        """Close what a checkpoint after its trial's end has opened again."""
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
+
+    def _writer(self, trial: Any, purge_step: int) -> SummaryWriter:
+        """The trial's open file; a new one makes TensorBoard forget earlier events from ``purge_step`` on.
+
+        The first session start in a folder counts as no restart for TensorBoard, hence every file has one.
+        """
+        if trial.trial_id not in self._writers:
+            self._writers[trial.trial_id] = SummaryWriter(self.folder_of(trial), purge_step=purge_step)
+        return self._writers[trial.trial_id]
+
+    def _finish(self, trial: Any) -> None:
+        if trial.trial_id not in self._last:  # it never reported
+            self._close(trial)
+            return
+        step, objective = self._last[trial.trial_id]
+        writer = self._writer(trial, purge_step=step + 1)
+        metrics = {} if objective is None else {f"hparams/{self.metric}": float(objective)}
+        # SummaryWriter.add_hparams would open a subfolder, which TensorBoard shows as a second run
+        for summary in hparams(_plain(trial.config["hyperparameters"]), metrics):
+            writer._get_file_writer().add_summary(summary, step)
+        for tag, value in metrics.items():
+            writer.add_scalar(tag, value, step)
+        self._close(trial)
+
+    def _close(self, trial: Any) -> None:
+        if writer := self._writers.pop(trial.trial_id, None):
+            writer.close()
+
+
+def _plain(hyperparameters: dict[str, Any]) -> dict[str, bool | int | float | str]:
+    """Values of the types that the HParams tab knows; None would lose its column, hence 'none'."""
+    return {
+        key: value if isinstance(value, bool | int | float | str) else "none" if value is None else json.dumps(value)
+        for key, value in hyperparameters.items()
+    }
+
+
+def _markdown(hyperparameters: dict[str, Any]) -> str:
+    rows = [f"| {key} | {value} |" for key, value in _plain(hyperparameters).items()]
+    return "\n".join(["| hyperparameter | value |", "|---|---|", *rows])

@@ -1,0 +1,105 @@
+"""What a study's configuration comes to: preset, image size, steps, and the hyperparameters it starts from."""
+
+import dataclasses
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import trainables
+from data import spec
+from data.spec import DataSpec
+from study.config import StudyConfig
+from study.results_folder import StudyFolder
+from study.tuning import Proposal
+from trainables import settings
+from trainables.training import Task
+
+IMAGE_SIZE = {"paper": 128, "tiny": 32}
+"""Pixels of a side where the data specification names no size."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A StudyConfig after ``auto`` and the defaults are settled, before any data is read."""
+
+    config: StudyConfig
+    preset: str
+    """paper or tiny"""
+    data: DataSpec
+    """with its size"""
+    steps: int
+    """training steps of a full trial"""
+    folder: StudyFolder
+
+    @property
+    def image_size(self) -> int:
+        """Height and width in pixels."""
+        assert self.data.size is not None
+        return self.data.size[0]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What makes this study what it is, as stored in study.json."""
+        return self.config.identity(self.preset, self.steps, self.image_size)
+
+    @property
+    def task(self) -> Task:
+        """What all trials have in common."""
+        c = self.config
+        return Task(
+            model=c.model,
+            image_size=self.image_size,
+            steps=self.steps,
+            reports=c.reports,
+            seed=c.seed,
+            metric=c.metric,
+            precision=c.precision,
+            micro_batch=c.micro_batch,
+            validation_images=c.validation_images,
+        )
+
+    def proposal(self, max_objects: int) -> Proposal:
+        """The search around this preset for scenes of at most ``max_objects`` objects. Raises ValueError."""
+        module = trainables.load(self.config.model)
+        values = preset_values(self.config.model, self.preset) | self.config.set | {"steps": self.steps}
+        complete = dataclasses.asdict(settings.make(module.Config, values))
+        if "num_slots" in complete and "num_slots" not in self.config.set:
+            # Fewer slots than objects and background cannot be right, whatever the preset was made for.
+            complete["num_slots"] = max(complete["num_slots"], max_objects + 1)
+        return Proposal(
+            space=importlib.import_module(f"search_spaces.{self.config.model}").space,
+            base={**complete, "image_size": self.image_size, "max_objects": max_objects},
+            fixed=dict(self.config.set),
+            known=tuple(complete),
+        )
+
+
+def preset_values(model: str, preset: str) -> dict[str, Any]:
+    """The keys in which ``preset`` differs from the model's published configuration."""
+    return dict(importlib.import_module(f"search_spaces.{model}").TINY) if preset == "tiny" else {}
+
+
+def resolve(config: StudyConfig, *, has_gpu: bool) -> Resolved:
+    """Settle preset, size, steps and folder. Raises ValueError for a size that no model takes.
+
+    A study that exists keeps its preset under ``auto``, so that it can be continued on a machine with other devices.
+    """
+    preset = config.preset
+    if preset == "auto":
+        there = [name for name in IMAGE_SIZE if _folder(config, name).read() is not None]
+        stored = _folder(config, there[0]).read() if len(there) == 1 or (config.name and there) else None
+        preset = stored["config"]["preset"] if stored and not config.fresh else "paper" if has_gpu else "tiny"
+    data = spec.parse(config.data)
+    if data.size is None:
+        data = data.sized((IMAGE_SIZE[preset], IMAGE_SIZE[preset]))
+    if data.size[0] != data.size[1]:
+        raise ValueError(f"--data {data}: the models take square images; write the size as (n,n)")
+    values = settings.make(trainables.load(config.model).Config, preset_values(config.model, preset))
+    steps = config.steps or values.steps
+    return Resolved(config, preset, data, steps, _folder(config, preset))
+
+
+def _folder(config: StudyConfig, preset: str) -> StudyFolder:
+    name = config.name or f"{config.model}-{config.data}-{preset}".translate(str.maketrans(":(),", "----"))
+    return StudyFolder(Path(config.results) / name.replace("--", "-").strip("-"))

@@ -1,0 +1,130 @@
+"""What a person sees while a study runs: one table that updates in place, or plain lines where there is no terminal."""
+
+import time
+from typing import Any
+
+from ray import tune
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from study.tuning import StudySearcher
+
+LINE_EVERY = 30.0
+"""Seconds between two summary lines where the output is not a terminal."""
+
+
+class ProgressCallback(tune.Callback):
+    """Shows a running study on ``console``: counts, best so far, running trials and the estimated time left."""
+
+    def __init__(self, searcher: StudySearcher, console: Console, *, metric: str, reports: int, at_a_time: int):
+        self._searcher = searcher
+        self._console = console
+        self._metric = metric
+        self._reports = reports
+        self._at_a_time = at_a_time
+        self._started = time.monotonic()
+        self._already = self._counts()
+        self._running: dict[str, dict[str, Any]] = {}
+        self._last_line = time.monotonic()
+        self._live = Live(console=console, refresh_per_second=1, transient=True) if console.is_terminal else None
+        if self._live is not None:
+            self._live.start()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """List the trial as running."""
+        self._running[trial.trial_id] = {"number": trial.config["number"]}
+
+    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+        """Remember how far the trial is."""
+        if "objective" in result:
+            self._running.setdefault(trial.trial_id, {"number": trial.config["number"]}).update(result)
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """Take the trial off the list and, without a terminal, say how it ended."""
+        self._running.pop(trial.trial_id, None)
+        if self._live is None:
+            ended = self._searcher.study.get_trials(deepcopy=False)[trial.config["number"]]
+            last = ended.intermediate_values.get(max(ended.intermediate_values, default=0))
+            how = ended.user_attrs.get("reason") or f"{self._metric} {last:.4f} at step {ended.user_attrs['step']}"
+            self._console.print(f"trial {ended.number:4d}  {STATES[ended.state.name]:8s}  {how}", highlight=False)
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """A trial that errs for good is over."""
+        self._running.pop(trial.trial_id, None)
+
+    def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
+        """Refresh the table, or print a summary line now and then."""
+        now = time.monotonic()
+        if now - self._last_line < (1.0 if self._live is not None else LINE_EVERY):
+            return
+        self._last_line = now
+        if self._live is not None:
+            self._live.update(self._table())
+        else:
+            self._console.print(self._summary(), highlight=False)
+
+    def on_experiment_end(self, trials: list, **info: Any) -> None:
+        """Take the table away and print the last summary."""
+        self.close()
+        self._console.print(self._summary(), highlight=False)
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        if self._live is not None:
+            self._live.stop()
+
+    def _counts(self) -> dict[str, int]:
+        states = [trial.state.name for trial in self._searcher.study.get_trials(deepcopy=False)]
+        return {state: states.count(state) for state in STATES}
+
+    def _summary(self) -> str:
+        counts = self._counts()
+        ended = sum(counts[state] for state in ENDED)
+        new = ended - sum(self._already[state] for state in ENDED)
+        elapsed = time.monotonic() - self._started
+        parts = [f"{counts[state]} {word}" for state, word in STATES.items()]
+        text = f"{ended}/{self._searcher.trials} trials: {', '.join(parts)}"
+        complete = [t for t in self._searcher.study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
+        if complete:
+            best = self._searcher.study.best_trial
+            text += f"; best {self._metric} {best.value:.4f} (trial {best.number})"
+        text += f"; {_duration(elapsed)} gone"
+        left = max(0, self._searcher.trials - ended)
+        if new and left:
+            text += f", about {_duration(left * elapsed / new)} left"
+        return text
+
+    def _table(self) -> Table:
+        table = Table(title=self._summary(), title_justify="left", expand=False)
+        for column in ("trial", "step", "report", self._metric, "loss", "s/report"):
+            table.add_column(column, justify="right")
+        for row in sorted(self._running.values(), key=lambda row: row["number"]):
+            if "objective" not in row:
+                table.add_row(str(row["number"]), "0", f"0/{self._reports}", "", "", "")
+                continue
+            table.add_row(
+                str(row["number"]),
+                str(row["step"]),
+                f"{row['report']}/{self._reports}",
+                f"{row['objective']:.4f}",
+                f"{row['train/loss']:.5g}" if "train/loss" in row else "",
+                f"{row['time/train_s'] + row['time/validation_s']:.1f}",
+            )
+        return table
+
+
+STATES = {"COMPLETE": "done", "PRUNED": "stopped", "FAIL": "failed", "RUNNING": "running"}
+"""Optuna's trial states in the words of the progress table."""
+
+ENDED = ("COMPLETE", "PRUNED", "FAIL")
+
+
+def _duration(seconds: float) -> str:
+    """Seconds as people say them: 48 s, 12 min, 3.4 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

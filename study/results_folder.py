@@ -1,0 +1,145 @@
+"""The folder of a study: its identity (``study.json``), its lock, and where everything lies.
+
+results/<study>/  study.json  optuna.journal  trials/trial_0007/{events.out.tfevents.*,checkpoint_*}
+                  trials.parquet  evaluation.parquet  best.json  report.html  best/<model>.safetensors
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+"""The checkout."""
+
+PACKAGES = ("clevrtune", "ray", "torch", "numpy", "optuna", "pyarrow")
+"""Distributions whose versions are recorded with the results."""
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """Paths below the folder of one study."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The study's name, which is also its name in the Optuna storage."""
+        return self.path.name
+
+    @property
+    def trials(self) -> Path:
+        """The folder of the trials' folders."""
+        return self.path / "trials"
+
+    def trial(self, number: int) -> Path:
+        """The folder of the trial with Optuna's ``number``: event files and checkpoints."""
+        return self.trials / f"trial_{number:04d}"
+
+    def read(self) -> dict[str, Any] | None:
+        """The contents of study.json, or None for a new study. Raises ValueError if it is damaged."""
+        try:
+            return json.loads((self.path / "study.json").read_text())
+        except FileNotFoundError:
+            return None
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"{self.path / 'study.json'} is damaged ({error.msg}); restore it, or start over with --fresh"
+            ) from error
+
+    def write(self, **entries: Any) -> None:
+        """Add ``entries`` to study.json, replacing the file in one step."""
+        write_json(self.path / "study.json", {**(self.read() or {}), **entries})
+
+    def check_data(self, fingerprint: str) -> None:
+        """Raise ValueError if the study began with other images than those of ``fingerprint``."""
+        stored = (self.read() or {}).get("data", {}).get("fingerprint", fingerprint)
+        if stored != fingerprint:
+            raise ValueError(
+                f"study {self.name} began with other images (fingerprint {stored}, now {fingerprint}); "
+                "bring them back, choose another --name, or start over with --fresh"
+            )
+
+    def add_session(self, wall_seconds: float, busy_seconds: float, at_a_time: int) -> None:
+        """Note how long a tuning session took and how much of it its trials spent training and validating."""
+        session = {"wall_s": wall_seconds, "busy_s": busy_seconds, "at_a_time": at_a_time}
+        sessions = [*(self.read() or {}).get("timing", {}).get("sessions", []), session]
+        slots = sum(s["wall_s"] * s["at_a_time"] for s in sessions)
+        self.write(timing={"sessions": sessions, "busy_share": sum(s["busy_s"] for s in sessions) / slots})
+
+    def claim(self, identity: dict[str, Any], *, fresh: bool) -> None:
+        """Make this folder the study of ``identity``, for this process alone until it ends.
+
+        Raises ValueError if the folder cannot be written, belongs to a study of another identity (nothing in it is
+        touched then), or is in use by another process.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            raise ValueError(
+                f"results folder {self.path} cannot be written ({error.strerror}); choose another --results"
+            ) from error
+        try:
+            # Held until the process ends in whatever way; the kernel lets go of it even after kill -9.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(lock)
+            raise ValueError(
+                f"study {self.name} is being run by another process; wait for it or choose another --name"
+            ) from error
+        except OSError:
+            pass  # a network file system without locks: the check is a courtesy, not a need
+        if fresh:
+            for entry in self.path.iterdir():
+                if entry.name != ".lock":
+                    shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        stored = self.read()
+        if stored is not None:
+            refuse_other_identity(self.name, stored["config"], identity)
+        self.trials.mkdir(exist_ok=True)
+
+
+def refuse_other_identity(name: str, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Raise ValueError naming the keys in which ``wanted`` differs from the ``stored`` identity."""
+    changed = [
+        f"{key} is {stored.get(key)!r} there and {value!r} here"
+        for key, value in wanted.items()
+        if json.loads(json.dumps(value)) != stored.get(key)
+    ]
+    if changed:
+        raise ValueError(
+            f"study {name} exists with another configuration: {'; '.join(changed)}. "
+            "Use the same values, another --name, or --fresh to start over"
+        )
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace ``path`` by ``value`` as JSON in one step, so that a kill leaves the old file or the new one."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(value, indent=2) + "\n")
+    os.replace(partial, path)
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that results depend on."""
+    return {package: metadata.version(package) for package in PACKAGES}
+
+
+def git_revision() -> str | None:
+    """The checkout's commit, with ``+`` where there are uncommitted changes, or None outside git."""
+    try:
+        run = subprocess.run(
+            ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return run.stdout.strip() or None

@@ -1,0 +1,151 @@
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data import clevrtex, synthetic
+from data.convert import prepare
+from data.final_splits import final_splits
+from data.loader import Split
+from data.shards import ShardIndex
+from data.spec import parse
+
+ROOT = Path(__file__).parent / "clevrtex"
+SPEC = parse("clevrtex:full-crop-(32,32)")
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A copy of the scenes, to change."""
+    return shutil.copytree(ROOT, tmp_path / "root")
+
+
+def open_split(index, split):
+    return Split([index.read(shard) for shard in index.shards(split)])
+
+
+def test_shards_hold_what_the_files_hold(tmp_path):
+    index = prepare(SPEC, root=str(ROOT), cache=str(tmp_path))
+    assert index.counts == {"test": 1, "val": 1, "train": 10}
+    assert index.spec == str(SPEC) and index.size == (32, 32) and index.crop and index.filters
+    train = open_split(index, "train")
+    images, labels = train.gather(np.arange(10))
+    for row, path in enumerate(clevrtex.find(str(ROOT), "full").images[2:]):
+        image, label, metadata = clevrtex.read(path, True, (32, 32))
+        assert np.array_equal(images[row], image) and np.array_equal(labels[row], label)
+        assert train.metadata(row) == {"index": row + 2, **metadata}
+    assert index.max_objects == max(len(train.metadata(row)["objects"]) for row in range(10))
+    assert open_split(index, "all").index.tolist() == list(range(12))
+    assert index.rows("all") == 12
+    assert ShardIndex.load(index.folder) == index
+
+
+def test_second_call_converts_nothing(root, tmp_path):
+    cache = str(tmp_path / "cache")
+    first = prepare(SPEC, root=str(root), cache=cache)
+    state = {path: path.stat().st_mtime_ns for path in Path(cache).rglob("*")}
+    assert prepare(SPEC, root=str(root / "clevrtex_full"), cache=cache) == first
+    shutil.rmtree(root)
+    assert prepare(SPEC, cache=cache) == first  # the cache alone is enough
+    assert {path: path.stat().st_mtime_ns for path in Path(cache).rglob("*")} == state
+
+
+def test_changed_content_is_converted_anew(root, tmp_path):
+    cache = str(tmp_path / "cache")
+    first = prepare(SPEC, root=str(root), cache=cache)
+    shutil.copy(root / "clevrtex_full/0/CLEVRTEX_full_000001.png", root / "clevrtex_full/0/CLEVRTEX_full_000005.png")
+    second = prepare(SPEC, root=str(root), cache=cache)
+    assert second.folder != first.folder and second.fingerprint != first.fingerprint
+    assert prepare(SPEC, cache=cache) == second  # the newest
+
+
+def test_fingerprint_is_that_of_the_content(root, tmp_path):
+    here = prepare(SPEC, root=str(ROOT), cache=str(tmp_path / "a"))
+    for path in root.rglob("*.png"):
+        os.utime(path, (0, 0))
+    there = prepare(SPEC, root=str(root), cache=str(tmp_path / "b"))
+    assert here.fingerprint == there.fingerprint
+
+
+def test_incomplete_data_are_said_to_be(tmp_path, capsys):
+    for _ in range(2):  # converted, then reused
+        index = prepare(SPEC, root=str(ROOT), cache=str(tmp_path))
+        said = capsys.readouterr().err
+        assert "12 of the 50,000 published images" in said and "not comparable" in said
+        assert index.incomplete and len(index.warnings) == 1
+
+
+def test_failure_leaves_nothing_behind(root, tmp_path):
+    path = root / "clevrtex_full/0/CLEVRTEX_full_000011.png"
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(ValueError, match="000011"):
+        prepare(SPEC, root=str(root), cache=str(tmp_path / "cache"))
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_what_cannot_be_found(tmp_path):
+    with pytest.raises(clevrtex.MissingDataset, match="--data-root"):
+        prepare(SPEC, cache=str(tmp_path))
+    with pytest.raises(ValueError, match="names no size"):
+        prepare(parse("clevrtex:full-crop"), root=str(ROOT), cache=str(tmp_path))
+
+
+def test_synthetic_goes_the_same_way(tmp_path):
+    spec = parse("synthetic:plain-(16,16)")
+    index = prepare(spec, cache=str(tmp_path))
+    assert index.counts == synthetic.COUNTS and index.max_objects == 5 and not index.incomplete
+    images, labels = open_split(index, "camo").gather(np.arange(3, 6))
+    drawn = synthetic.generate(3, (16, 16), 0, "camo", "plain", start=3)
+    assert np.array_equal(images, drawn.images) and np.array_equal(labels, drawn.labels)
+    found, notices = final_splits(spec, index, cache=str(tmp_path))
+    assert found == {split: (index, split) for split in ("test", "outd", "camo")} and notices == []
+
+
+def test_final_splits_of_clevrtex(root, tmp_path):
+    cache = str(tmp_path / "cache")
+    index = prepare(SPEC, root=str(root), cache=cache)
+    found, notices = final_splits(SPEC, index, root=str(root), cache=cache)
+    assert {split: (of.spec, part, of.rows(part)) for split, (of, part) in found.items()} == {
+        "test": ("clevrtex:full-crop-(32,32)", "test", 1),
+        "outd": ("clevrtex:outd-crop-(32,32)", "all", 4),
+        "camo": ("clevrtex:camo-crop-(32,32)", "all", 4),
+    }
+    assert notices == ["camo is incomplete: all its 4 images are scored"]
+    shutil.rmtree(root / "clevrtex_outd")
+    found, notices = final_splits(SPEC, index, root=str(root), cache=cache)
+    assert set(found) == {"test", "camo"} and "outd is not scored" in notices[0]
+
+
+def test_too_few_images_for_a_test_split(root, tmp_path):
+    for path in (root / "clevrtex_full/0").iterdir():
+        if int(path.name[14:20]) >= 5:
+            path.unlink()
+    index = prepare(SPEC, root=str(root), cache=str(tmp_path / "cache"))
+    assert index.counts == {"test": 0, "val": 1, "train": 4}
+    with pytest.raises(ValueError, match="no images in split 'test'; it has val, train"):
+        index.rows("test")
+    found, notices = final_splits(SPEC, index, root=str(root), cache=str(tmp_path / "cache"))
+    assert "test" not in found and "too few images" in notices[0]
+
+
+def run(*arguments, cwd):
+    script = Path(__file__).parents[2] / "data" / "convert.py"
+    return subprocess.run([sys.executable, script, *arguments], cwd=cwd, capture_output=True, text=True)
+
+
+def test_command_line(root, tmp_path):
+    arguments = [str(SPEC), "--data-root", str(root), "--cache", str(tmp_path / "cache"), "--verify"]
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 0 and "train       10 scenes" in done.stdout and "verified" in done.stdout
+    shard = Path(done.stdout.splitlines()[-1]) / "train-00000.arrow"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.splitlines()[-1].startswith("error: ") and "wrong checksum" in done.stderr
+    assert "Traceback" not in done.stderr

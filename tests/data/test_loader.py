@@ -1,0 +1,52 @@
+import json
+
+import numpy as np
+import torch
+
+from data.loader import Shuffle, as_tensors, sequential
+
+
+def draw(shuffle, times):
+    return [shuffle.next().tolist() for _ in range(times)]
+
+
+def test_every_epoch_sees_every_row_once_in_its_own_order():
+    rows = np.concatenate(draw(Shuffle(10, 4, seed=0), 5))  # 20 rows, two epochs
+    assert sorted(rows[:10]) == sorted(rows[10:]) == list(range(10))
+    assert rows[:10].tolist() != rows[10:].tolist()
+    assert rows.dtype == np.int64
+
+
+def test_batches_are_never_short():
+    assert [len(rows) for rows in draw(Shuffle(10, 4, seed=0), 9)] == [4] * 9
+    assert [len(rows) for rows in draw(Shuffle(3, 8, seed=0), 4)] == [8] * 4  # a batch of several epochs
+
+
+def test_seeds_differ_and_repeat():
+    assert draw(Shuffle(50, 8, seed=1), 9) == draw(Shuffle(50, 8, seed=1), 9)
+    assert draw(Shuffle(50, 8, seed=1), 9) != draw(Shuffle(50, 8, seed=2), 9)
+
+
+def test_resumes_exactly_from_anywhere():
+    for done in range(12):  # within an epoch, across its end, at its very end
+        shuffle = Shuffle(10, 4, seed=7)
+        draw(shuffle, done)
+        state = json.loads(json.dumps(shuffle.state_dict()))
+        resumed = Shuffle(10, 4, seed=0)
+        resumed.load_state_dict(state)
+        assert draw(resumed, 8) == draw(shuffle, 8)
+
+
+def test_sequential_sees_everything_once():
+    assert [rows.tolist() for rows in sequential(5, 2)] == [[0, 1], [2, 3], [4]]
+    assert list(sequential(0, 2)) == []
+
+
+def test_as_tensors():
+    images = np.arange(2 * 4 * 6 * 3, dtype=np.uint8).reshape(2, 4, 6, 3)
+    labels = np.full((2, 4, 6), 200, np.uint8)
+    pixels, targets = as_tensors(images, labels, "cpu")
+    assert pixels.shape == (2, 3, 4, 6) and pixels.dtype == torch.float32 and pixels.is_contiguous()
+    assert pixels[1, 2, 3, 5] == np.float32(images[1, 3, 5, 2]) / 255
+    assert targets.shape == (2, 4, 6) and targets.dtype == torch.int64 and targets.unique().tolist() == [200]
+    assert as_tensors(np.full((1, 1, 1, 3), 255, np.uint8), labels[:1, :1, :1], "cpu")[0].max() == 1

@@ -1,0 +1,49 @@
+import pytest
+
+from data.spec import DataSpec, parse
+
+MEANINGS = {
+    "synthetic": "synthetic:textured",
+    "synthetic:plain-(32,64)": "synthetic:plain-(32,64)",
+    "clevrtex": "clevrtex:full",
+    "clevrtex:full-crop-(128,128)": "clevrtex:full-crop-(128,128)",
+    " ClevrTex : CAMO - ( 96 , 128 ) - CC - crop_c ": "clevrtex:camo-crop-(96,128)",
+    "clevrtex:outd-tiny": "clevrtex:outd-(48,64)",
+    "clevrtex:clevr-c-(64,64)-(64,64)": "clevrtex:clevr-crop-(64,64)",
+}
+
+MISTAKES = {
+    "": "synthetic, clevrtex",
+    "clevrtext:full": "synthetic, clevrtex",
+    "clevrtex:nope": "full, pbg, vbg, grassbg, camo, outd, clevr",
+    "clevrtex:": "full, pbg",
+    "synthetic:full": "textured, plain",
+    "synthetic-crop": "tiny, small",
+    "clevrtex-flip": "crop, \\(H,W\\)",
+    "clevrtex-[128,128]": "such as \\(128,128\\)",
+    "clevrtex-": "''",
+    "clevrtex-tiny-(32,32)": "keep one",
+    "clevrtex-(0,32)": "above zero",
+}
+
+
+@pytest.mark.parametrize(("text", "canonical"), MEANINGS.items())
+def test_canonical_form_is_a_fixed_point(text, canonical):
+    assert str(parse(text)) == canonical
+    assert parse(canonical) == parse(text)
+
+
+@pytest.mark.parametrize(("text", "valid"), MISTAKES.items())
+def test_mistakes_are_named_in_one_line_with_what_is_valid(text, valid):
+    with pytest.raises(ValueError, match=valid) as error:
+        parse(text)
+    assert "\n" not in str(error.value)
+
+
+def test_height_comes_first():
+    assert parse("clevrtex-(96,128)").size == (96, 128)
+
+
+def test_siblings():
+    spec = parse("clevrtex:full-crop").sized((64, 64))
+    assert spec.varied("camo") == DataSpec("clevrtex", "camo", True, (64, 64))

@@ -1,0 +1,161 @@
+"""What trials share, shown on a real cluster: one copy of the pixels per node, no private memory, no image file."""
+
+import os
+import re
+import sys
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+
+from data import store
+from data.convert import prepare
+from data.loader import Shuffle
+from data.shards import Scenes, write
+from data.spec import parse
+
+pytestmark = pytest.mark.ray
+
+SIDE, ROWS = 128, 1500  # 98 MB in two shards: far above the noise of a process's memory
+ROOT = Path(__file__).parent / "clevrtex"
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (ROWS, SIDE, SIDE, 3), np.uint8)
+    scenes = Scenes(np.arange(ROWS), images, images[..., 0] % 5, [{"ground_material": "wood", "objects": []}] * ROWS)
+    folder = str(tmp_path_factory.mktemp("shards") / "x")
+    return write(folder, {"train": [scenes[:1400]], "val": [scenes[1400:]]}, spec="x", size=(SIDE, SIDE))
+
+
+@pytest.fixture(scope="module")
+def refs(ray_cluster, index):
+    return store.load(index, ["train", "val"])
+
+
+@pytest.fixture(scope="module")
+def trials(ray_cluster):
+    actors = [Trial.remote(), Trial.remote()]
+    yield actors
+    for actor in actors:  # the cluster outlives this module
+        ray.kill(actor)
+
+
+def memory(kind):
+    """A share of this process's resident memory in bytes: RssAnon is private, RssShmem shared."""
+    return int(re.search(rf"{kind}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+
+
+def inode_and_offset(address):
+    """Which byte of which mapped file lies at ``address``: the same numbers in two processes mean one memory."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        bounds, _, offset, device, inode = line.split()[:5]
+        start, end = (int(bound, 16) for bound in bounds.split("-"))
+        if start <= address < end:
+            return device, inode, int(offset, 16) + address - start
+    raise AssertionError("address is not mapped")
+
+
+@ray.remote(num_cpus=1)
+class Trial:
+    """Reads as a trial does."""
+
+    def open(self, warmup, refs):
+        store.open_split(warmup)  # imports what reading a table takes
+        before = memory("RssAnon")
+        self.split = store.open_split(refs)
+        checksum = int(sum(images.sum(dtype=np.int64) for images in self.split._images))  # touches every pixel
+        return {
+            "pid": os.getpid(),
+            "grown": memory("RssAnon") - before,
+            "shared": memory("RssShmem"),
+            "checksum": checksum,
+            "where": [inode_and_offset(images.ctypes.data) for images in self.split._images],
+            "writable": any(images.flags.writeable for images in self.split._images),
+        }
+
+    def train(self, batches):
+        """Private memory gained by an epoch of batches, once the first has been drawn; files open meanwhile."""
+        shuffle = Shuffle(len(self.split), 64, seed=0)
+        self.split.gather(shuffle.next())
+        before = memory("RssAnon")
+        for _ in range(batches):
+            self.split.gather(shuffle.next())
+        return memory("RssAnon") - before
+
+    def opened(self, refs):
+        """Names of the files that are opened while a split is opened and read."""
+        names: list[str] = []
+        sys.addaudithook(lambda event, detail: names.append(str(detail[0])) if event == "open" else None)
+        split = store.open_split(refs)
+        images, _ = split.gather(np.arange(len(split)))
+        return names, len(images)
+
+
+def test_two_trials_share_one_copy(refs, trials):
+    one, other = ray.get([trial.open.remote(refs["val"], refs["train"]) for trial in trials])
+    pixels = 1400 * SIDE * SIDE * 3
+    assert one["pid"] != other["pid"]
+    assert one["where"] == other["where"] and len(one["where"]) == 2
+    assert one["checksum"] == other["checksum"]
+    for trial in (one, other):
+        assert not trial["writable"]
+        assert trial["shared"] > pixels  # all of it was touched, and it is shared memory
+        assert trial["grown"] < pixels / 8
+    gained = ray.get([trial.train.remote(22) for trial in trials])
+    assert max(gained) < pixels / 8
+
+
+def test_bytes_are_those_of_the_shards(refs, index):
+    split = store.open_split(refs["val"])
+    table = index.read(index.shards("val")[0])
+    assert np.array_equal(split.gather(np.arange(100))[0], table.column("image").chunk(0).to_numpy_ndarray())
+    assert split.index.tolist() == list(range(1400, 1500))
+
+
+def test_a_batch_is_the_only_copy(refs):
+    """What gather returns is fresh and writable; nothing else of that size is allocated."""
+    split = store.open_split(refs["train"])
+    rows = np.random.default_rng(0).permutation(1400)[:64]
+    tracemalloc.start()
+    images, labels = split.gather(rows)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert images.flags.writeable and images.flags.owndata
+    assert peak < 1.1 * (images.nbytes + labels.nbytes)
+
+
+def test_no_trial_opens_an_image(trials, tmp_path):
+    index = prepare(parse("clevrtex:full-crop-(32,32)"), root=str(ROOT), cache=str(tmp_path))
+    refs = store.load(index, ["train"])
+    names, rows = ray.get(trials[0].opened.remote(refs["train"]))
+    assert rows == 10
+    assert [name for name in names if name.endswith((".png", ".json", ".arrow"))] == []
+
+
+def test_splits_that_overlap_share_shards(refs, index):
+    refs = store.load(index, ["val", "all"])
+    assert refs["all"][-1] == refs["val"][0]
+
+
+def test_too_little_memory_is_said_before_anything_is_loaded(ray_cluster, index, monkeypatch):
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"object_store_memory": 10 * 2**20})
+    with pytest.raises(ValueError, match=r"x takes 9\d MiB of .* has 10 MiB; start Ray with a larger"):
+        store.load(index, ["all"])
+
+
+def test_damage_is_an_error_of_one_line(ray_cluster, tmp_path):
+    index = prepare(parse("clevrtex:full-crop-(32,32)"), root=str(ROOT), cache=str(tmp_path))
+    shard = Path(index.folder) / "train-00000.arrow"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(ValueError, match=r"train-00000\.arrow is damaged") as error:
+        store.load(index, ["train"])
+    assert "\n" not in str(error.value)
+    shard.unlink()
+    with pytest.raises(ValueError, match=r"train-00000\.arrow is missing"):
+        store.load(index, ["train"])

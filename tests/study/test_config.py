@@ -1,0 +1,85 @@
+"""The command line and its errors: one line with the value and the remedy."""
+
+import dataclasses
+
+import pytest
+
+from study import config
+from study.config import StudyConfig, field_docs, from_command_line
+
+
+def test_every_field_is_a_flag_with_help():
+    documented = field_docs(StudyConfig)
+    text = config.parser().format_help()
+    for field in dataclasses.fields(StudyConfig):
+        assert documented[field.name]
+        assert "--" + field.name.replace("_", "-") in text
+
+
+def test_values_arrive_typed_and_canonical():
+    asked = from_command_line(
+        "--model slota --trials 7 --gpus 0.25 --data SYNTHETIC:plain --set lr=0.001 --set num_slots=5".split()
+    )
+    assert asked.model == "slot_attention"
+    assert (asked.trials, asked.gpus) == (7, 0.25)
+    assert asked.data == "synthetic:plain"
+    assert asked.set == {"lr": 0.001, "num_slots": 5}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"model": "spcae"}, "did you mean space"),
+        ({"metric": "mIoU"}, "choose one of mIoU_fg"),
+        ({"data": "synthetic:shiny"}, "shiny"),
+        ({"trials": 0}, "--trials is 0"),
+        ({"steps": -5}, "--steps is -5"),
+        ({"steps": 5}, "below --reports"),
+        ({"cpus": 0.0}, "--cpus is 0"),
+        ({"gpus": -1.0}, "--gpus is -1"),
+        ({"hours": 0.0}, "--hours is 0"),
+        ({"micro_batch": 0}, "--micro-batch is 0"),
+        ({"validation_images": 0}, "--validation-images is 0"),
+        ({"seed": -1}, "--seed is -1"),
+        ({"top": 0}, "--top is 0"),
+        ({"address": "ray://head:10001"}, "study/submit.py"),
+        ({"results": "s3://bucket/results"}, "folder on a disk"),
+        ({"name": "a/b"}, "plain folder name"),
+        ({"set": {"lr": "fast"}}, "lr is 'fast'"),
+        ({"set": {"lrr": "1"}}, "did you mean lr"),
+        ({"set": {"lr": "-1"}}, "above zero"),
+        ({"set": {"steps": "10"}}, "--steps"),
+    ],
+)
+def test_a_value_that_no_study_can_have_is_named(arguments, says):
+    with pytest.raises(ValueError, match=".") as caught:
+        StudyConfig(**{"model": "slot_attention", **arguments})
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--model space --trials many",
+        "--model space --preset huge",
+        "--trials 3",
+        "--model space --set lr",
+        "--model space --tirals 3",
+    ],
+)
+def test_a_malformed_command_line_ends_with_one_line_and_status_2(line, capsys):
+    with pytest.raises(SystemExit) as caught:
+        from_command_line(line.split())
+    assert caught.value.code == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ") and printed.count("\n") == 1
+
+
+def test_identity_holds_what_results_depend_on_and_nothing_else():
+    base = StudyConfig(model="slot_attention")
+    same = dataclasses.replace(base, trials=99, hours=2.0, concurrent=1, cpus=2.0, gpus=0.5, top=9)
+    other = dataclasses.replace(base, seed=1)
+    assert base.identity("tiny", 10, 32) == same.identity("tiny", 10, 32)
+    assert base.identity("tiny", 10, 32) != other.identity("tiny", 10, 32)
+    assert base.identity("tiny", 10, 32) != base.identity("paper", 10, 32)

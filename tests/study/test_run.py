@@ -1,0 +1,180 @@
+"""The real command from end to end: study, event files, final stage, report; then kills and continuations."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pyarrow.parquet as pq
+import pytest
+import torch
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from study.evaluation import load_best
+from study.results_folder import ROOT
+from trainables import checkpoint, noise
+
+pytestmark = pytest.mark.ray
+
+SMALL = ["--data", "synthetic:plain-(32,32)", "--steps", "20", "--reports", "5", "--validation-images", "40"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Where this module's studies and shards go."""
+    return tmp_path_factory.mktemp("studies")
+
+
+def command(place, *more):
+    return [sys.executable, str(ROOT / "study" / "run.py"), "--model", "slot_attention", *SMALL] + [
+        *("--results", str(place / "results"), "--cache", str(place / "cache"), "--name", "small", *more)
+    ]
+
+
+def run(place, *more, cwd=None):
+    return subprocess.run(command(place, *more), capture_output=True, text=True, cwd=cwd or place, timeout=280)
+
+
+def stored(folder):
+    """The study's trials as they are in its storage."""
+    backend = JournalFileBackend(str(folder / "optuna.journal"))
+    return optuna.load_study(study_name=folder.name, storage=JournalStorage(backend)).get_trials()
+
+
+def events(folder):
+    accumulator = EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0})
+    accumulator.Reload()
+    return accumulator
+
+
+@pytest.fixture(scope="module")
+def finished(place):
+    """A small study, run to its end by the real command from another directory."""
+    done = run(place, "--trials", "4", "--top", "2", "--pruner", "none")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return place / "results" / "small", done
+
+
+def test_the_storage_holds_the_trials(finished):
+    folder, _ = finished
+    trials = stored(folder)
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 4
+    assert all(list(trial.intermediate_values) == [1, 2, 3, 4, 5] for trial in trials)
+    record = json.loads((folder / "study.json").read_text())
+    assert trials[0].params == {key: record["base"][key] for key in trials[0].params}
+    assert 0 < record["timing"]["busy_share"] <= 1
+
+
+def test_the_event_files_hold_curves_pictures_and_hyperparameters(finished):
+    folder, _ = finished
+    for trial in stored(folder):
+        found = events(folder / "trials" / f"trial_{trial.number:04d}")
+        tags = found.Tags()
+        assert {"train/loss", "val/mIoU_fg", "val/ARI_FG", "val/MSE", "lr"} <= set(tags["scalars"])
+        assert [event.step for event in found.Scalars("val/mIoU_fg")] == [4, 8, 12, 16, 20]
+        assert found.Scalars("val/mIoU_fg")[-1].value == pytest.approx(trial.value, abs=1e-6)
+        assert "panel" in tags["images"]
+        assert any("hparams" in tag for tag in found.summary_metadata)
+
+
+def test_the_final_stage_scores_trials_and_baselines_image_by_image(finished):
+    folder, done = finished
+    table = pq.read_table(folder / "evaluation.parquet").to_pandas()
+    counts = table.groupby(["entry", "split"]).size()
+    assert set(table["split"]) == {"test", "outd", "camo"}
+    assert set(table["entry"].str.replace(r"\d+", "N", regex=True)) == {
+        "trial_N",
+        "baseline_background",
+        "baseline_grid_4x4",
+        "baseline_kmeans",
+    }
+    assert (counts == 400).all() and len(counts) == (2 + 3) * 3
+    assert table.groupby(["entry", "split"])["image"].nunique().eq(400).all()
+    best = max(stored(folder), key=lambda trial: trial.value)
+    assert json.loads((folder / "best.json").read_text())["trial"] == best.number
+    assert "grid" in done.stdout and "±" in done.stdout
+    assert (folder / "report.html").stat().st_size > 10_000
+    assert pq.read_table(folder / "trials.parquet").num_rows == 4
+
+
+def test_the_exported_model_is_the_best_trials(finished):
+    folder, _ = finished
+    number = json.loads((folder / "best.json").read_text())["trial"]
+    state = checkpoint.newest(folder / "trials" / f"trial_{number:04d}")
+    model = load_best(folder / "best")
+    assert state is not None and state["step"] == 20
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, state["weights"][name])
+    with torch.no_grad(), noise.drawn_from(torch.Generator().manual_seed(0)):
+        model(torch.rand(2, 3, 32, 32), 20).check(torch.rand(2, 3, 32, 32))
+
+
+def test_nothing_of_tunes_own_bookkeeping_stays(finished):
+    folder, _ = finished
+    assert all(path.name.startswith("trial_") for path in (folder / "trials").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--pruner", "none", "--seed", "1"], "seed is 0 there and 1 here"),
+        (["--pruner", "none", "--set", "lr=0.5"], "set is {} there"),
+        (["--pruner", "none", "--cpus", "64"], "--cpus 64 per trial"),
+    ],
+)
+def test_what_cannot_be_continued_is_refused_in_one_line(finished, place, more, says):
+    folder, _ = finished
+    journal = (folder / "optuna.journal").read_bytes()
+    refused = run(place, "--trials", "9", *more)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: ") and refused.stderr.count("\n") == 1
+    assert says in refused.stderr
+    assert (folder / "optuna.journal").read_bytes() == journal
+
+
+def test_a_driver_killed_in_the_middle_is_continued_by_the_same_command(finished, place):
+    """More trials on the finished study, kill -9 while they run, the same command again."""
+    folder, _ = finished
+    more = ["--trials", "7", "--top", "2", "--pruner", "none", "--concurrent", "2"]
+    driver = subprocess.Popen(
+        command(place, *more), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    left: list = []
+    while not left and time.monotonic() < deadline and driver.poll() is None:
+        time.sleep(0.2)
+        left = [
+            trial
+            for trial in stored(folder)
+            if trial.state.name == "RUNNING" and reached(folder, trial.number) > 0
+        ]
+    assert driver.poll() is None, "the study ended before it could be killed"
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    interrupted = {trial.number: reached(folder, trial.number) for trial in left}
+    params = {trial.number: trial.params for trial in stored(folder)}
+    before = {trial.number: trial.value for trial in stored(folder) if trial.state.name == "COMPLETE"}
+
+    again = run(place, *more)
+    assert again.returncode == 0, again.stdout + again.stderr
+    trials = stored(folder)
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 7
+    assert all(trial.params == params.get(trial.number, trial.params) for trial in trials)
+    assert all(trials[number].value == value for number, value in before.items())
+    for number, step in interrupted.items():
+        assert list(trials[number].intermediate_values) == [1, 2, 3, 4, 5]
+        files = sorted((folder / "trials" / f"trial_{number:04d}").glob("events.out.*"), key=os.path.getmtime)
+        first = min(event.step for event in events(files[-1]).Scalars("train/loss"))
+        assert first > step, f"trial {number} had a checkpoint at step {step} and began again before it"
+
+
+def reached(folder: Path, number: int) -> int:
+    """The highest step in the names of a trial's checkpoints; 0 without one."""
+    paths = (folder / "trials" / f"trial_{number:04d}").rglob(checkpoint.PATTERN)
+    return max((int(path.stem.removeprefix("step_")) for path in paths), default=0)

@@ -1,0 +1,127 @@
+"""The contract that every model keeps, with its CPU preset and the loop that trains it in a study."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import trainables
+from tests.trainables import scenes
+from trainables import checkpoint, noise
+from trainables.model import SegmentationModel
+from trainables.training import Task, Training
+
+MODELS = trainables.names()
+pytestmark = pytest.mark.parametrize("name", MODELS)
+
+SIZE = 32
+NO_GRADIENT: dict[str, dict[str, str]] = {}
+"""Model -> parameter -> why it may end without a gradient."""
+
+
+def tiny(name: str, **changes: Any) -> dict[str, Any]:
+    """The model's CPU preset."""
+    return {**importlib.import_module(f"search_spaces.{name}").TINY, **changes}
+
+
+def build(name: str, config: dict[str, Any], size: int = SIZE) -> SegmentationModel:
+    torch.manual_seed(0)
+    return trainables.build(name, config, size)
+
+
+def training(name: str, batch: int = 4, precision: str = "fp32", number: int = 0, **changes: Any) -> Training:
+    """A trial whose every batch holds the same ``batch`` images."""
+    task = Task(name, SIZE, steps=1000, reports=10, seed=0, metric="mIoU_fg", precision=precision)
+    config = tiny(name, batch_size=batch, **changes)
+    return Training(task, config, number, scenes.split(batch, SIZE), torch.device("cpu"))
+
+
+def explain(model: SegmentationModel, image: Tensor, step: int = 0, seed: int = 0) -> Any:
+    with noise.drawn_from(torch.Generator().manual_seed(seed)):
+        return model(image, step)
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_the_output_keeps_the_contract(name: str, mode: str) -> None:
+    model = build(name, tiny(name)).train(mode == "train")
+    image = scenes.images(3, SIZE)
+    with torch.set_grad_enabled(mode == "train"):
+        output = explain(model, image)
+    output.check(image)
+    assert torch.isfinite(output.loss) and torch.isfinite(output.reconstruction).all()
+    assert output.loss.requires_grad == (mode == "train")
+
+
+def test_every_parameter_learns(name: str) -> None:
+    trial = training(name)
+    trial.advance(1)
+    trial.step = trial.model.config.steps  # past all milestones
+    lazy = {parameter: path for path, parameter in trial.model.named_parameters()}
+    for _ in range(5):
+        trial.advance(1)
+        for parameter in list(lazy):
+            if parameter.grad is not None:
+                assert torch.isfinite(parameter.grad).all(), f"gradient of {lazy[parameter]}"
+                if parameter.grad.any():
+                    del lazy[parameter]
+    assert set(lazy.values()) == set(NO_GRADIENT.get(name, {})), "parameters without a gradient"
+
+
+def test_the_reconstruction_improves(name: str) -> None:
+    trial = training(name)
+    image = scenes.images(4, SIZE)
+
+    def squared_error() -> float:
+        with torch.no_grad():
+            return float((explain(trial.model, image, trial.step).reconstruction - image).square().mean())
+
+    before = squared_error()
+    trial.advance(40)
+    assert squared_error() < 0.8 * before
+
+
+@pytest.mark.parametrize("size", [32, 64, 96, 128])
+def test_every_size_and_batch_runs(name: str, size: int) -> None:
+    """The published widths at every size; the CPU preset at its two."""
+    for config in [{}, tiny(name)] if size <= 64 else [{}]:
+        model = build(name, config, size).eval()
+        for batch in (1, 3):
+            image = scenes.images(batch, size)
+            with torch.no_grad():
+                explain(model, image).check(image)
+
+
+def test_a_saved_trial_continues_bit_for_bit(name: str, tmp_path: Path) -> None:
+    whole = training(name)
+    whole.advance(2)
+    path = checkpoint.save(tmp_path, whole.state())
+    whole.advance(3)
+    resumed = training(name, number=1)  # other weights, noise and order of images
+    resumed.load_state(checkpoint.load(path))
+    resumed.advance(3)
+    for key, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, resumed.model.state_dict()[key]), key
+    assert resumed.step == whole.step
+
+
+def test_a_seed_fixes_the_output(name: str) -> None:
+    image = scenes.images(2, SIZE)
+    first, second = (explain(build(name, tiny(name)), image) for _ in range(2))
+    for key in ("loss", "reconstruction", "masks"):
+        assert torch.equal(getattr(first, key), getattr(second, key)), key
+
+
+def test_bf16_stays_finite(name: str) -> None:
+    trial = training(name, precision="bf16")
+    assert all(np.isfinite(value) for value in trial.advance(3).values())
+    assert all(torch.isfinite(parameter).all() for parameter in trial.model.parameters())
+
+
+def test_an_unknown_key_gets_a_close_match(name: str) -> None:
+    for key in ("steps", "batch_size", "replicate"):  # of the glossary: every model has them
+        with pytest.raises(ValueError, match=f"did you mean .*{key}"):
+            trainables.build(name, {f"{key}s": 1}, SIZE)

@@ -1,0 +1,59 @@
+"""What is trained: the models, found by name, and the one Tune trainable they share (``trainables.base``).
+
+A model is a module (or package) of the same name here and in ``search_spaces``; nothing is registered.
+"""
+
+import difflib
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from trainables import settings
+from trainables.model import SegmentationModel
+
+PUBLISHED_NAMES = {
+    "slota": "slot_attention",
+    "genesisv2": "genesis_v2",
+    "dtisprites": "dti_sprites",
+    "effmorl": "efficient_morl",
+    "marionet": "marionette",
+}
+"""The published scripts' names where they differ from ours."""
+
+
+def names() -> list[str]:
+    """The models there are, sorted: modules that exist both here and in ``search_spaces``."""
+    spaces = importlib.util.find_spec("search_spaces")
+    assert spaces is not None and spaces.submodule_search_locations is not None
+    searched = {module.name for module in pkgutil.iter_modules(spaces.submodule_search_locations)}
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name in searched)
+
+
+def resolve(name: str) -> str:
+    """Our name of a model, given ours or the published scripts'. Raises ValueError with close matches."""
+    ours = PUBLISHED_NAMES.get(name, name)
+    if ours not in names():
+        close = difflib.get_close_matches(name, [*names(), *PUBLISHED_NAMES], n=3, cutoff=0.5)
+        remedy = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(names())}"
+        raise ValueError(f"model {name!r} is unknown; {remedy}")
+    return ours
+
+
+def load(name: str) -> ModuleType:
+    """The model's module, which has ``Config`` and ``Model``. Raises ValueError for an unknown name."""
+    return importlib.import_module(f"trainables.{resolve(name)}")
+
+
+def build(name: str, config: Mapping[str, Any], image_size: int) -> SegmentationModel:
+    """A freshly initialised model for square images of ``image_size`` pixels.
+
+    ``config`` maps hyperparameters to values; missing keys take the defaults of the model's ``Config``. Raises
+    ValueError for an unknown model, key or value, or an ``image_size`` that the model cannot take.
+    """
+    if image_size < 1:
+        raise ValueError(f"image size {image_size} must be above zero")
+    module = load(name)
+    return module.Model(settings.make(module.Config, config), image_size)

@@ -1,0 +1,55 @@
+"""Checkpoints of a trial: one file each, named by its step, read back without unpickling arbitrary objects.
+
+The newest checkpoint is the one with the highest step *inside*; folder names and times do not count, because Tune
+numbers its folders from 0 again when a study is continued. A file that a kill cut short is passed over.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PATTERN = "step_*.pt"
+
+
+def save(folder: str | Path, state: dict[str, Any]) -> Path:
+    """Write ``state`` (tensors, numbers, strings, lists and dicts; ``state['step']`` is an int) into ``folder``."""
+    path = Path(folder) / f"step_{state['step']:09d}.pt"
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    os.replace(partial, path)
+    return path
+
+
+def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """The state in one file. Raises ValueError for a file that is damaged or is no checkpoint."""
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # torch raises half a dozen types for a damaged archive
+        raise ValueError(f"checkpoint {path} cannot be read ({type(error).__name__}); delete it") from error
+    if not isinstance(state, dict) or "step" not in state:
+        raise ValueError(f"{path} is not a checkpoint of this project; delete it")
+    return state
+
+
+def newest(folder: str | Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
+    """The state with the highest step in ``folder`` and the folders below it, or None where there is none."""
+    for path in sorted(Path(folder).rglob(PATTERN), key=lambda path: path.name, reverse=True):
+        try:
+            return load(path, device)
+        except (ValueError, FileNotFoundError):
+            continue  # cut short by a kill, or removed by Tune in this moment: the one before is whole
+    return None
+
+
+def check_model(state: dict[str, Any], model: str, image_size: int) -> None:
+    """Raise ValueError unless ``state`` is a checkpoint of ``model`` at ``image_size`` pixels."""
+    for key, wanted in (("model", model), ("image_size", image_size)):
+        if state.get(key) != wanted:
+            raise ValueError(
+                f"the checkpoint's {key} is {state.get(key)!r}, but this study's is {wanted!r}; "
+                "give the study another --name or start over with --fresh"
+            )

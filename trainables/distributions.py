@@ -1,0 +1,44 @@
+"""Densities, divergences and reparameterised samples that several models share; all elementwise, in float32.
+
+Normals are given by mean and standard deviation, Bernoullis by logits: the logit keeps its precision where the
+probability has long rounded to 0 or 1.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trainables import noise
+
+
+def sample_normal(mean: Tensor, std: Tensor) -> Tensor:
+    """A reparameterised sample of N(mean, std), of the shape of ``mean``."""
+    return mean + std * noise.normal(mean.shape, mean)
+
+
+def normal_log_density(x: Tensor, mean: Tensor | float, std: Tensor | float) -> Tensor:
+    """log N(x; mean, std), elementwise and broadcast."""
+    log_std = std.log() if isinstance(std, Tensor) else math.log(std)
+    return -0.5 * ((x - mean) / std) ** 2 - log_std - 0.5 * math.log(2 * math.pi)
+
+
+def normal_kl(mean: Tensor, std: Tensor, prior_mean: Tensor | float, prior_std: Tensor | float) -> Tensor:
+    """KL(N(mean, std) || N(prior_mean, prior_std)) in nats, elementwise and broadcast."""
+    ratio = std / prior_std
+    return 0.5 * (ratio**2 + ((mean - prior_mean) / prior_std) ** 2 - 1) - ratio.log()
+
+
+def bernoulli_kl(logits: Tensor, prior: Tensor | float) -> Tensor:
+    """KL(Bernoulli(sigmoid(logits)) || Bernoulli(prior)) in nats, elementwise; ``prior`` is strictly inside (0, 1)."""
+    prior = torch.as_tensor(prior, dtype=logits.dtype, device=logits.device)
+    p = logits.sigmoid()
+    return p * (F.logsigmoid(logits) - prior.log()) + (1 - p) * (F.logsigmoid(-logits) - (-prior).log1p())
+
+
+def sample_relaxed_bernoulli(logits: Tensor, temperature: float) -> Tensor:
+    """A binary concrete sample in (0, 1), of the shape of ``logits`` (Maddison et al. 2017, eq. 10-12)."""
+    eps = torch.finfo(logits.dtype).eps
+    u = noise.uniform(logits.shape, logits).clamp(eps, 1 - eps)
+    return ((logits + u.log() - (-u).log1p()) / temperature).sigmoid()

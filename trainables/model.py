@@ -1,0 +1,52 @@
+"""SegmentationModel: what the training loop asks of a model, with defaults for all but ``forward``."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from trainables import optim
+from trainables.output import SegmentationOutput
+
+
+class SegmentationModel(nn.Module, ABC):
+    """Base of the ten models.
+
+    A subclass is constructed as ``Model(config, image_size)``, calls ``super().__init__(config, image_size)`` and
+    implements :meth:`forward`. All its state lives in parameters, buffers or optimisers, so that a checkpoint holds
+    it; schedules are pure functions of the step.
+    """
+
+    def __init__(self, config: Any, image_size: int):
+        super().__init__()
+        self.config = config
+        """The frozen Config dataclass of the model's module."""
+        self.image_size = image_size
+        """Height and width of the square images, in pixels."""
+
+    @abstractmethod
+    def forward(self, image: Tensor, step: int) -> SegmentationOutput:
+        """Explain ``image`` (B, 3, H, W), float32 in [0, 1], as of training step ``step`` (0-based)."""
+
+    def optimizers(self) -> list[Optimizer]:
+        """The optimisers, stepped together after one backward pass; their ``lr`` is the peak learning rate."""
+        c = self.config
+        return [optim.build(c.optimizer, self.parameters(), c.lr, c.weight_decay)]
+
+    def lr_scale(self, step: int) -> list[float]:
+        """Factor on each optimiser's learning rate at training step ``step``; one per optimiser, or one for all."""
+        return [1.0]
+
+    def clip_norm(self) -> float | None:
+        """Largest norm of the joint gradient of all parameters; None means no clipping."""
+        return self.config.grad_clip
+
+    def initialise(self, images: Tensor) -> None:
+        """Called once before step 0 with a batch of training images (B, 3, H, W)."""
+
+    def after_step(self, step: int, output: SegmentationOutput) -> None:
+        """Called after the optimisers' step, in training only. ``loss`` and ``terms`` are means over the batch."""
+
+    def on_validation(self, metrics: dict[str, float]) -> None:
+        """Called with the mean validation metrics each time a trial reports."""

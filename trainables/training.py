@@ -1,0 +1,233 @@
+"""The training loop and the validation that all ten models share; no Ray here.
+
+Axes: B batch, K slots, C channels, H W pixels.
+"""
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import trainables
+from data.loader import Shuffle, Split, as_tensors, sequential
+from trainables import checkpoint, metrics, noise, pictures
+from trainables.model import SegmentationModel
+from trainables.output import SegmentationOutput
+
+CHECK_EVERY = 20
+"""Training steps between two looks at the loss; each look waits for the device."""
+
+INITIAL_IMAGES = 256
+"""Training images that ``Model.initialise`` sees."""
+
+PANEL_IMAGES = 4
+"""Images in a trial's picture."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all trials of a study have in common."""
+
+    model: str
+    """name of the model"""
+    image_size: int
+    """height and width in pixels"""
+    steps: int
+    """training steps of a full trial"""
+    reports: int
+    """validations per full trial"""
+    seed: int
+    """seed of the study; each trial derives its own from it and its number"""
+    metric: str
+    """objective, a key of ``metrics.OBJECTIVES``"""
+    precision: str = "fp32"
+    """fp32 or bf16 (autocast)"""
+    micro_batch: int | None = None
+    """images per forward pass; None: the full batch"""
+    validation_images: int = 1000
+    """images of the validation split used per report, at most"""
+
+
+class Diverged(Exception):
+    """The numbers of a trial went bad; the message is the reason that the study records."""
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The autocast context of ``precision`` ('fp32' or 'bf16')."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def images_per_pass(image_size: int) -> int:
+    """How many images to evaluate at a time: bounds the (B, K, 1, H, W) masks of 65-slot models to about 130 MB."""
+    return int(np.clip(2**19 // image_size**2, 1, 128))
+
+
+def evaluate(
+    model: SegmentationModel, split: Split, rows: np.ndarray, *, step: int, precision: str = "fp32"
+) -> dict[str, np.ndarray]:
+    """Scores of the images ``rows`` (n,) of ``split``: metric name -> (n,) float64, ``loss`` included.
+
+    The noise comes from a generator of its own with a fixed seed: the same model gets the same scores again, and the
+    random stream of training stays where it was. ``loss`` is known per pass only and repeated for its images.
+    """
+    device = next(model.parameters()).device
+    generator = torch.Generator(device).manual_seed(0)
+    parts: list[dict[str, np.ndarray]] = []
+    was_training = model.training
+    model.eval()
+    with torch.no_grad(), noise.drawn_from(generator):
+        for chosen in sequential(len(rows), images_per_pass(model.image_size)):
+            image, labels = as_tensors(*split.gather(rows[chosen]), device)  # (B, 3, H, W), (B, H, W)
+            with autocast(device, precision):
+                output = model(image, step)
+            scores = metrics.score(output.masks.float(), labels, output.reconstruction.float(), image)
+            parts.append({**scores, "loss": np.full(len(chosen), float(output.loss))})
+    model.train(was_training)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+class Training:
+    """One trial: a model, its optimisers and its place in the data, advanced slice by slice."""
+
+    def __init__(self, task: Task, hyperparameters: Mapping[str, Any], number: int, train: Split, device: torch.device):
+        self.task = task
+        self.device = device
+        self.step = 0
+        """Training steps done."""
+        seeds = np.random.SeedSequence([task.seed, number]).generate_state(3)
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(int(seeds[0]))
+            self.model = trainables.build(task.model, hyperparameters, task.image_size).to(device)
+        self.noise = torch.Generator(device).manual_seed(int(seeds[1]))
+        self.train = train
+        self.shuffle = Shuffle(len(train), self.model.config.batch_size, int(seeds[2]))
+        self.optimizers = self.model.optimizers()
+        self._peak_lr = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
+
+    def advance(self, steps: int) -> dict[str, float]:
+        """Train ``steps`` steps; the means of the loss and its terms over them. Raises Diverged."""
+        if self.step == 0:
+            rows = np.linspace(0, len(self.train) - 1, min(INITIAL_IMAGES, len(self.train))).astype(np.int64)
+            with noise.drawn_from(self.noise), torch.no_grad():
+                self.model.initialise(self._images(rows))
+        self.model.train()
+        sums: dict[str, Tensor] = {}
+        for done in range(1, steps + 1):
+            output = self._train_step(self._images(self.shuffle.next()))
+            for name, value in {"loss": output.loss, **output.terms}.items():
+                value = torch.as_tensor(value).detach().float()
+                sums[name] = sums[name] + value if name in sums else value
+            if done % CHECK_EVERY == 0 or done == steps:
+                loss = float(output.loss)
+                if not np.isfinite(loss):
+                    raise Diverged(f"training loss is {loss}")
+        return {name: float(value) / steps for name, value in sums.items()}
+
+    def _train_step(self, images: Tensor) -> SegmentationOutput:
+        """One optimiser step on ``images`` (B, 3, H, W); loss and terms come back as means over the batch."""
+        scales = self.model.lr_scale(self.step)
+        for i, (optimizer, peaks) in enumerate(zip(self.optimizers, self._peak_lr, strict=True)):
+            optimizer.zero_grad(set_to_none=True)
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = peak * scales[i if len(scales) > 1 else 0]
+        loss, terms = torch.zeros((), device=self.device), dict[str, Tensor]()
+        for chunk in images.split(self.task.micro_batch or len(images)):
+            share = len(chunk) / len(images)
+            with autocast(self.device, self.task.precision), noise.drawn_from(self.noise):
+                output = self.model(chunk, self.step)
+            (output.loss * share).backward()
+            loss += output.loss.detach() * share
+            for name, value in output.terms.items():
+                terms[name] = terms.get(name, 0) + torch.as_tensor(value).detach() * share
+        limit = self.model.clip_norm()
+        if limit is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        output.loss, output.terms = loss, terms
+        with torch.no_grad(), noise.drawn_from(self.noise):
+            self.model.after_step(self.step, output)
+        self.step += 1
+        return output
+
+    def validate(self, split: Split) -> dict[str, float]:
+        """Mean scores on at most ``task.validation_images`` images, evenly spread over ``split``. Raises Diverged."""
+        rows = np.linspace(0, len(split) - 1, min(self.task.validation_images, len(split))).astype(np.int64)
+        means = metrics.summarise(evaluate(self.model, split, rows, step=self.step, precision=self.task.precision))
+        if not np.isfinite(means[self.task.metric]):
+            raise Diverged(f"validation {self.task.metric} is {means[self.task.metric]}")
+        self.model.on_validation(means)
+        return means
+
+    def report(self, validation: Split) -> dict[str, Any]:
+        """Train up to the next of ``task.reports`` evenly spaced reports, validate, and say how it went.
+
+        Keys: ``report`` (1-based), ``step``, ``objective``, ``done``, ``lr``, ``train/*``, ``val/*``, ``time/*`` in
+        seconds. A trial that was killed after its last step only validates again. Raises Diverged.
+        """
+        started = time.perf_counter()
+        ends = [round(i * self.task.steps / self.task.reports) for i in range(1, self.task.reports + 1)]
+        number = next((i for i, end in enumerate(ends, 1) if end > self.step), len(ends))
+        terms = self.advance(ends[number - 1] - self.step)
+        trained = time.perf_counter()
+        scores = self.validate(validation)
+        return {
+            "report": number,
+            "step": self.step,
+            "objective": scores[self.task.metric],
+            "done": self.step >= self.task.steps,
+            "lr": self.optimizers[0].param_groups[0]["lr"],
+            **{f"train/{name}": value for name, value in terms.items()},
+            **{f"val/{name}": value for name, value in scores.items()},
+            "time/train_s": trained - started,
+            "time/validation_s": time.perf_counter() - trained,
+        }
+
+    def panel(self, split: Split) -> np.ndarray:
+        """Input | reconstruction | true segments | predicted segments of a few images, uint8 (H', W', 3)."""
+        images, labels = as_tensors(*split.gather(np.arange(min(PANEL_IMAGES, len(split)))), self.device)
+        was_training = self.model.training
+        self.model.eval()
+        with torch.no_grad(), noise.drawn_from(torch.Generator(self.device).manual_seed(0)):
+            with autocast(self.device, self.task.precision):
+                output = self.model(images, self.step)
+        self.model.train(was_training)
+        return pictures.panel(
+            images,
+            output.reconstruction.float(),
+            labels,
+            output.masks.argmax(1)[:, 0],  # (B, H, W)
+            boxes=output.boxes,
+            presence=output.presence,
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the rest of the trial depends on; :meth:`load_state` continues bit for bit from it."""
+        return {
+            "model": self.task.model,
+            "image_size": self.task.image_size,
+            "step": self.step,
+            "hyperparameters": dataclasses.asdict(self.model.config),
+            "weights": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "noise": self.noise.get_state(),
+            "shuffle": self.shuffle.state_dict(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from ``state``. Raises ValueError if it belongs to another model or image size."""
+        checkpoint.check_model(state, self.task.model, self.task.image_size)
+        self.model.load_state_dict(state["weights"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.noise.set_state(state["noise"].cpu())
+        self.shuffle.load_state_dict(state["shuffle"])
+        self.step = state["step"]
+
+    def _images(self, rows: np.ndarray) -> Tensor:
+        return as_tensors(*self.train.gather(rows), self.device)[0]
