@@ -179,8 +179,8 @@ def write(
     files, path = filesystem(folder)
     local = isinstance(files, fs.LocalFileSystem)
     target = f"{path}.{uuid.uuid4().hex[:8]}.part" if local else path
-    files.create_dir(target, recursive=True)
     try:
+        files.create_dir(target, recursive=True)
         written: dict[str, list[Shard]] = {}
         max_objects = 0
         for split, scenes in splits.items():
@@ -207,14 +207,23 @@ def write(
         del fields["folder"]
         with files.open_output_stream(posixpath.join(target, _INDEX)) as stream:
             stream.write(json.dumps(fields, indent=1).encode())
-        if local and not exists(folder):  # else another process was faster, with the same content
-            files.move(target, path)
-        return index
+        if local:
+            _rename(files, target, path)
+        return ShardIndex.load(folder)
     except OSError as error:
         raise ValueError(f"{folder} cannot be written ({error}); free it, or choose another --cache") from error
     finally:
         if local and files.get_file_info(target).type == fs.FileType.Directory:
             files.delete_dir(target)
+
+
+def _rename(files: fs.FileSystem, source: str, target: str) -> None:
+    """Gives a written folder its name, unless another process was faster, with the same content."""
+    try:
+        files.move(source, target)
+    except OSError:
+        if not exists(target):
+            raise
 
 
 def _rechunk(scenes: Iterable[Scenes], rows: int) -> Iterator[Scenes]:

@@ -157,12 +157,11 @@ def _draw(drawn: NDArray[np.float64], size: tuple[int, int], split: str, variant
     else:
         object_numbers = layout.surface
     if textured:
-        ground, surfaces = (
-            textures.textured(ground_numbers, unseen),
-            textures.textured(object_numbers, unseen),
-        )
+        ground = textures.textured(ground_numbers, unseen)
+        surfaces = textures.textured(object_numbers, unseen)
     else:
-        ground, surfaces = textures.plain_ground(ground_numbers), textures.flat(object_numbers, unseen)
+        ground = textures.plain_ground(ground_numbers)
+        surfaces = textures.flat(object_numbers, unseen)
     cosine, sine = np.cos(layout.rotation)[..., None, None], np.sin(layout.rotation)[..., None, None]
     colours = surfaces.colours(x * cosine + y * sine, y * cosine - x * sine, min(size))  # (n, N, P, P, 3)
     dx, dy = _SHADOW[0] * radius, _SHADOW[1] * radius

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import os
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def start(address: str | None, root: Path) -> None:
                 # A job's working directory is the checkout already; elsewhere the workers have to be told.
                 runtime_env=None if inside_job else {"env_vars": {"PYTHONPATH": str(root)}},
                 include_dashboard=None if address or inside_job else False,
-                logging_level="ERROR",
+                logging_level=logging.ERROR,
                 log_to_driver=False,
             )
     except ConnectionError as error:

@@ -16,11 +16,10 @@ from data import spec
 from trainables import settings
 from trainables.metrics import OBJECTIVES
 
-FREE = {"trials", "hours", "concurrent", "cpus", "gpus", "top"}
-"""Keys that may change when a study is continued, besides where things are and how they run."""
-
-IDENTITY = ("model", "data", "size", "preset", "steps", "reports", "validation_images", "metric", "seed")
-IDENTITY += ("sampler", "pruner", "precision", "micro_batch", "set")
+IDENTITY = (
+    *("model", "data", "size", "preset", "steps", "reports", "validation_images", "metric", "seed"),
+    *("sampler", "pruner", "precision", "micro_batch", "set"),
+)
 """Keys that make a study what it is: a study is only continued with the same values."""
 
 

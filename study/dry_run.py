@@ -9,6 +9,7 @@ from rich.table import Table
 import trainables
 from study.presets import Resolved
 from trainables import noise
+from trainables.model import SegmentationModel
 
 FULL_TRIALS = {"asha": 0.35, "hyperband": 0.5, "median": 0.6, "none": 1.0}
 """Training that a pruner leaves, as a share of all trials at full length: an estimate, shown as one."""
@@ -50,7 +51,7 @@ def show(study: Resolved, max_objects: int, console: Console) -> None:
     )
 
 
-def _seconds_per_step(model: torch.nn.Module, images: int, size: int) -> float:
+def _seconds_per_step(model: SegmentationModel, images: int, size: int) -> float:
     """Forward, backward and optimiser on random images; the second of two steps counts."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = model.to(device)

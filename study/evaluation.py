@@ -93,11 +93,11 @@ def evaluate_study(
     tasks = {}
     for entry, name in todo:
         if entry.trial is None:
-            score = _score_baseline.options(num_cpus=cpus)
-            ref = score.remote(entry.fingerprint, refs[name], max_objects, task.seed)
+            ref = _score_baseline.options(num_cpus=cpus).remote(entry.fingerprint, refs[name], max_objects, task.seed)
         else:
-            score = _score_trial.options(num_cpus=cpus, num_gpus=gpus)
-            ref = score.remote(task, str(folder.trial(entry.trial)), entry.trial, refs[name])
+            ref = _score_trial.options(num_cpus=cpus, num_gpus=gpus).remote(
+                task, str(folder.trial(entry.trial)), entry.trial, refs[name]
+            )
         tasks[ref] = (entry, name)
     columns = (TextColumn("scoring the best trials and the baselines"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True) as progress:

@@ -91,9 +91,9 @@ def resolve(config: StudyConfig, *, has_gpu: bool) -> Resolved:
         stored = _folder(config, there[0]).read() if len(there) == 1 or (config.name and there) else None
         preset = stored["config"]["preset"] if stored and not config.fresh else "paper" if has_gpu else "tiny"
     data = spec.parse(config.data)
-    if data.size is None:
-        data = data.sized((IMAGE_SIZE[preset], IMAGE_SIZE[preset]))
-    if data.size[0] != data.size[1]:
+    height, width = data.size or (IMAGE_SIZE[preset], IMAGE_SIZE[preset])
+    data = data.sized((height, width))
+    if height != width:
         raise ValueError(f"--data {data}: the models take square images; write the size as (n,n)")
     values = settings.make(trainables.load(config.model).Config, preset_values(config.model, preset))
     steps = config.steps or values.steps

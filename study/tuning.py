@@ -110,7 +110,7 @@ def open_study(config: StudyConfig, folder: StudyFolder) -> optuna.Study:
     made = optuna.create_study(
         storage=storage(folder, config.storage),
         study_name=folder.name,
-        direction={"max": "maximize", "min": "minimize"}[OBJECTIVES[config.metric]],
+        direction="maximize" if OBJECTIVES[config.metric] == "max" else "minimize",
         pruner=pruner(config.pruner, config.reports),
         load_if_exists=True,
     )
@@ -121,8 +121,9 @@ def open_study(config: StudyConfig, folder: StudyFolder) -> optuna.Study:
 def best_trials(study: optuna.Study, top: int) -> list[int]:
     """Numbers of the ``top`` completed trials, best first."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    sign = -1.0 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1.0
-    return [trial.number for trial in sorted(complete, key=lambda trial: sign * trial.value)[:top]]
+    sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
+    values = {trial.number: sign * trial.value for trial in complete if trial.value is not None}
+    return sorted(values, key=lambda number: values[number])[:top]
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ class StudySearcher(Searcher):
     """Hands out Optuna's trials to Tune and tells Optuna how they ended."""
 
     def __init__(self, study: optuna.Study, folder: StudyFolder, trials: int, proposal: Proposal):
-        super().__init__(metric="objective", mode="max")
+        super().__init__()
         self.study = study
         self.folder = folder
         self.trials = trials
@@ -209,7 +210,7 @@ class StudySearcher(Searcher):
         """Whether there is anything to run: trials to continue, or fewer trials than asked for."""
         return bool(self._left_over) or self._started() < self.trials
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a str
         """The next trial's config: first those that an earlier process left, then new ones until there are enough."""
         if self.stop_reason is not None:
             return Searcher.FINISHED

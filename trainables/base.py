@@ -24,7 +24,14 @@ class StudyTrainable(tune.Trainable):
     it reports its end with the reason. Retries are for workers that die.
     """
 
-    def setup(self, config: dict[str, Any], task: Task, shards: Shards, cpus: float) -> None:
+    training: Training | None = None
+    """The running trial; None when it could not be started."""
+    failure: str | None = None
+    """Why the trial cannot go on."""
+
+    def setup(  # type: ignore[override]  # tune.with_parameters passes the others
+        self, config: dict[str, Any], task: Task, shards: Shards, cpus: float
+    ) -> None:
         """Open the shared shards and start or continue the trial of ``config``."""
         self.task = task
         torch.set_num_threads(max(1, int(cpus)))
@@ -35,15 +42,14 @@ class StudyTrainable(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Reuse this process and its view of the data for another trial."""
         self.config = new_config
-        self.training = None
+        self.training = None  # its memory must be free before the next model is built
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         self._start(new_config)
         return True
 
     def _start(self, config: dict[str, Any]) -> None:
-        self.training: Training | None = None
-        self.failure: str | None = None
+        self.training, self.failure = None, None
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
             training = Training(self.task, config["hyperparameters"], config["number"], self.train_split, device)
@@ -73,7 +79,7 @@ class StudyTrainable(tune.Trainable):
         panel = self.training.panel(self.validation_split)
         (Path(checkpoint_dir) / "panel.png").write_bytes(pictures.encode_png(panel))
 
-    def load_checkpoint(self, checkpoint_dir: str) -> None:
+    def load_checkpoint(self, checkpoint_dir: Any) -> None:
         """Continue from a checkpoint after a worker died."""
         state = checkpoint.newest(checkpoint_dir, self.training.device if self.training else "cpu")
         if self.training is not None and state is not None:

@@ -95,9 +95,7 @@ def panel(
     scale = scale or max(1, CELL // max(H, W))
 
     height, width = H * scale, W * scale
-    canvas = Image.new(
-        "RGB", (len(CAPTIONS) * (width + GAP) + GAP, CAPTION_HEIGHT + B * (height + GAP)), "white"
-    )
+    canvas = Image.new("RGB", (len(CAPTIONS) * (width + GAP) + GAP, CAPTION_HEIGHT + B * (height + GAP)), "white")
     draw = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(size=min(12, max(8, width // 10)))
     for column, caption in enumerate(CAPTIONS):

@@ -52,7 +52,7 @@ def test_values_arrive_typed_and_canonical():
     ],
 )
 def test_a_value_that_no_study_can_have_is_named(arguments, says):
-    with pytest.raises(ValueError, match=".") as caught:
+    with pytest.raises(ValueError) as caught:
         StudyConfig(**{"model": "slot_attention", **arguments})
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -34,9 +34,7 @@ def checkpoint(tmp_path: Path, colour: int) -> SimpleNamespace:
     return SimpleNamespace(filesystem=pyarrow.fs.LocalFileSystem(), path=str(folder))
 
 
-def report(
-    callback: TensorBoardCallback, of: SimpleNamespace, step: int, value: float, **more: object
-) -> None:
+def report(callback: TensorBoardCallback, of: SimpleNamespace, step: int, value: float, **more: object) -> None:
     result = {"step": step, "train/loss": 10.0 - step, "val/mIoU_fg": value, "time/train_s": 1.5, "lr": 1e-3}
     result |= {"training_iteration": step, "time_total_s": 3.0, "hostname": "box", "config": {}} | more
     callback.on_trial_result(0, [], of, result)

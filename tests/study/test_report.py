@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -69,10 +70,10 @@ def evaluation(entries: dict[str, float], images: int = 6) -> pa.Table:
 SCORES = {"baseline_grid_4x4": 0.2, "trial_0002": 0.4, "trial_0005": 0.6, "baseline_background": 0.0}
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A finished study of nine trials: complete, pruned, failed, and one left running."""
-    path = tmp_path / "space-synthetic-tiny"
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of nine trials: complete, pruned, failed, and one left running."""
+    path = tmp_path_factory.mktemp("results") / "space-synthetic-tiny"
     (path / "pictures").mkdir(parents=True)
     record = {
         "config": CONFIG,
@@ -97,6 +98,12 @@ def folder(tmp_path: Path) -> Path:
         png = pictures.encode_png(np.full((4, 6, 3), len(entry), np.uint8))
         (path / "pictures" / f"{entry}_test.png").write_bytes(png)
     return path
+
+
+@pytest.fixture
+def folder(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the study for one test."""
+    return Path(shutil.copytree(finished, tmp_path / finished.name))
 
 
 class Page(HTMLParser):

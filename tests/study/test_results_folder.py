@@ -40,9 +40,7 @@ def test_a_second_process_is_refused_while_the_first_lives(tmp_path):
         f"StudyFolder(Path({str(folder.path)!r})).claim({IDENTITY!r}, fresh=False); print('held', flush=True);"
         "sys.stdin.read()"
     )
-    holder = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
+    holder = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
     with pytest.raises(ValueError, match="being run by another process"):
         folder.claim(IDENTITY, fresh=False)
@@ -64,7 +62,7 @@ def test_fresh_empties_the_folder_and_only_that(tmp_path):
 
 def test_an_unwritable_results_folder_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="cannot be written .*choose another --results"):
+    with pytest.raises(ValueError, match=r"cannot be written .*choose another --results"):
         StudyFolder(tmp_path / "file" / "study").claim(IDENTITY, fresh=False)
 
 

@@ -32,9 +32,8 @@ def place(tmp_path_factory):
 
 
 def command(place, *more):
-    return [sys.executable, str(ROOT / "study" / "run.py"), "--model", "slot_attention", *SMALL] + [
-        *("--results", str(place / "results"), "--cache", str(place / "cache"), "--name", "small", *more)
-    ]
+    where = ["--results", str(place / "results"), "--cache", str(place / "cache"), "--name", "small"]
+    return [sys.executable, str(ROOT / "study" / "run.py"), "--model", "slot_attention", *SMALL, *where, *more]
 
 
 def run(place, *more, cwd=None):
@@ -88,7 +87,7 @@ def test_the_final_stage_scores_trials_and_baselines_image_by_image(finished):
     table = pq.read_table(folder / "evaluation.parquet").to_pandas()
     counts = table.groupby(["entry", "split"]).size()
     assert set(table["split"]) == {"test", "outd", "camo"}
-    assert set(table["entry"].str.replace(r"\d+", "N", regex=True)) == {
+    assert set(table["entry"].str.replace(r"trial_\d+", "trial_N", regex=True)) == {
         "trial_N",
         "baseline_background",
         "baseline_grid_4x4",
@@ -150,9 +149,7 @@ def test_a_driver_killed_in_the_middle_is_continued_by_the_same_command(finished
     while not left and time.monotonic() < deadline and driver.poll() is None:
         time.sleep(0.2)
         left = [
-            trial
-            for trial in stored(folder)
-            if trial.state.name == "RUNNING" and reached(folder, trial.number) > 0
+            trial for trial in stored(folder) if trial.state.name == "RUNNING" and reached(folder, trial.number) > 0
         ]
     assert driver.poll() is None, "the study ended before it could be killed"
     os.kill(driver.pid, signal.SIGKILL)

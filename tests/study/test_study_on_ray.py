@@ -80,9 +80,7 @@ def study(tmp_path, index, watch, **config):
     return optuna_study
 
 
-def test_a_killed_worker_goes_on_from_its_checkpoint_and_ends_as_if_nothing_had_happened(
-    tmp_path, index, ray_cluster
-):
+def test_a_killed_worker_goes_on_from_its_checkpoint_and_ends_as_if_nothing_had_happened(tmp_path, index, ray_cluster):
     watch = KillOnce()
     killed = study(tmp_path / "a", index, watch).get_trials()
     assert watch.killed
@@ -111,9 +109,8 @@ def test_diverging_trials_are_failures_with_a_reason_and_five_stop_the_study(tmp
 
 
 def test_two_trials_with_the_same_seed_agree(index):
-    from trainables.training import Task, Training
-
     from data.loader import Split
+    from trainables.training import Task, Training
 
     tables = [index.read(shard) for shard in index.shards("val")]
     task = Task(model="slot_attention", image_size=32, steps=6, reports=2, seed=3, metric="mIoU_fg")

@@ -89,9 +89,7 @@ def test_present_boxes_are_drawn_on_the_input_only() -> None:
     presence = torch.tensor([[0.9, 0.4, 0.8, 1.0]])
     panel = pictures.panel(image, image, labels(), labels(), boxes, presence)
     drawn = (cell(panel, 0, 0, 128) == pictures.BOX_COLOUR).all(-1)
-    assert drawn[24, 16:56].all() and drawn[24:64, 16].all(), (
-        "the edges of the first box, four times as large"
-    )
+    assert drawn[24, 16:56].all() and drawn[24:64, 16].all(), "the edges of the first box, four times as large"
     assert drawn[0].all() and drawn[:, 127].all(), "a box beyond the image is drawn at its border"
     assert not drawn[70:120, 70:120].any(), "an absent box is not drawn"
     assert (cell(panel, 0, 1, 128) == 0).all()

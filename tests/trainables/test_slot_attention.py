@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import trainables
 from search_spaces.slot_attention import TINY
 from trainables import noise, optim
-from trainables.slot_attention import Config, Model, SlotAttention, position_grid
+from trainables.slot_attention import Config, Model, SlotAttention, UnitStrideTranspose, position_grid
 
 SMALL = {"num_slots": 4, "slot_dim": 16, "enc_channels": 16, "dec_channels": 16, "encoder_strides": "1,2,1,1"}
 
@@ -286,6 +286,14 @@ def test_initial_output_is_near_the_published_one():
     assert float(output.masks.min()) > 0.09 and float(output.masks.max()) < 0.092
 
 
+def test_unit_stride_transpose_is_torchs():
+    torch.manual_seed(0)
+    ours, x = UnitStrideTranspose(3, 2, 5, 1, 2), torch.randn(1, 3, 8, 8)
+    theirs = nn.ConvTranspose2d(3, 2, 5, 1, 2)
+    theirs.load_state_dict(ours.state_dict())
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
 def test_gain_of_queries_and_keys():
     plain, sharp = model().slot_attention, model(qk_gain=3.0).slot_attention
     torch.testing.assert_close(sharp.to_q.weight, 3 * plain.to_q.weight)
@@ -293,21 +301,22 @@ def test_gain_of_queries_and_keys():
     torch.testing.assert_close(sharp.to_v.weight, plain.to_v.weight)
 
 
-def test_learns_four_flat_squares():
+def test_learns_four_images_of_a_square():
+    """In 120 steps the reconstruction beats the best flat colour of each image (180) and of each pixel (654)."""
     torch.manual_seed(0)
     m = trainables.build("slot_attention", TINY, 32)
-    x = torch.full((4, 3, 32, 32), 0.5)
+    colours = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]])[:, :, None, None]
+    x = colours.repeat(1, 1, 32, 32)
     for i, (row, column) in enumerate([(3, 4), (18, 5), (6, 19), (16, 17)]):
-        x[i, :, row : row + 10, column : column + 10] = torch.rand(3, 1, 1)
-    optimizer = optim.build("adam", m.parameters(), lr=1e-3)
-    losses = []
+        x[i, :, row : row + 10, column : column + 10] = colours[i - 1]
+    flat = float((x - x.mean((2, 3), keepdim=True)).square().sum((1, 2, 3)).mean())
+    optimizer = optim.build("adam", m.parameters(), lr=3e-3)
     for step in range(120):
         output = m(x, step)
         optimizer.zero_grad()
         output.loss.backward()
         optimizer.step()
-        losses.append(float(output.loss.detach()))
-    assert losses[-1] < losses[0] / 2.5, losses[::20]
+    assert float(output.loss.detach()) < flat
 
 
 @pytest.mark.parametrize(

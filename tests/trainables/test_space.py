@@ -183,6 +183,15 @@ def test_schedules_follow_the_benchmark():
     assert linear(0, 1.0, 2.0, 0, 0) == 2.0
 
 
+def test_only_the_foreground_warms_up():
+    model = small(fg_warmup_frac=0.1)
+    assert [model.lr_scale(step) for step in (0, 4, 9, 99)] == [[0.1, 1], [0.5, 1], [1, 1], [1, 1]]
+    assert small().lr_scale(0) == [1, 1]
+    fg, bg = model.optimizers()
+    assert sum(len(group["params"]) for o in (fg, bg) for group in o.param_groups) == len(list(model.parameters()))
+    assert fg.param_groups[0]["lr"] == model.config.fg_lr and bg.param_groups[0]["lr"] == model.config.bg_lr
+
+
 def test_presence_is_relaxed(monkeypatch):
     monkeypatch.setattr(noise, "uniform", lambda shape, like: torch.full(tuple(shape), 0.5))
     logits = torch.linspace(-8.8, 8.8, 9, requires_grad=True)

@@ -62,9 +62,10 @@ def test_micro_batches_give_the_gradient_of_the_full_batch(split, monkeypatch):
     from trainables import noise
 
     # The same noise for every image, so that splitting the batch does not change it.
-    monkeypatch.setattr(
-        noise, "normal", lambda shape, like: torch.linspace(-1, 1, int(np.prod(shape[1:]))).view(1, *shape[1:]).expand(shape)
-    )
+    def alike(shape, like):
+        return torch.linspace(-1, 1, int(np.prod(shape[1:]))).view(1, *shape[1:]).expand(shape)
+
+    monkeypatch.setattr(noise, "normal", alike)
     whole = training(split)
     parts = training(split, dataclasses.replace(TASK, micro_batch=3))
     logged = [run.advance(1) for run in (whole, parts)]
@@ -122,5 +123,3 @@ def test_a_checkpoint_cannot_run_code(tmp_path):
     torch.save({"step": 1, "evil": Evil()}, tmp_path / "step_000000001.pt")
     assert checkpoint.newest(tmp_path) is None
     assert not (tmp_path / "pwned").exists()
-
-
