@@ -12,7 +12,7 @@ TINY: dict[str, Any] = {
     "schedule": "cosine",
     "warmup_frac": 0.05,
     "num_slots": 6,
-    "qk_gain": 3.0,
+    "qk_gain": 3**0.5,
     "slot_dim": 32,
     "slot_mlp_hidden": 64,
     "enc_channels": 32,

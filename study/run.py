@@ -66,8 +66,8 @@ def run(asked: config.StudyConfig, console: Console) -> None:
     )
 
     cluster.start(asked.address, ROOT)
-    optuna_study = tuning.open_study(asked, study.folder)
     at_a_time = tuning.concurrency(asked, gpus, cluster.resources())
+    optuna_study = tuning.open_study(asked, study.folder)
     searcher = tuning.StudySearcher(optuna_study, study.folder, asked.trials, proposal)
     started, progress = time.monotonic(), None
     try:

@@ -176,13 +176,8 @@ class Decoder(nn.Module):
     def __init__(self, config: Config, image_size: int):
         super().__init__()
         c, d, kernel = config.dec_channels, config.slot_dim, config.kernel_size
-        doublings = 0
-        while (
-            doublings < 4
-            and image_size % 2 ** (doublings + 1) == 0
-            and image_size >= config.dec_base * 2 ** (doublings + 1)
-        ):
-            doublings += 1
+        sides = [image_size >> n for n in range(5) if image_size % 2**n == 0]
+        doublings = max((n for n, side in enumerate(sides) if side >= config.dec_base), default=0)
         self.position = nn.Linear(4, d)
         layers: list[nn.Module] = []
         width = d
@@ -226,13 +221,9 @@ class Model(SegmentationModel):
         masks = logits.softmax(1)  # (B, K, 1, H, W)
         reconstruction = (masks * colour).sum(1)  # (B, 3, H, W)
         loss = (reconstruction - image).square().sum((1, 2, 3)).mean()
-        attention = attention.detach()
-        terms = {
-            "squared_error": loss.detach(),
-            # in nats: 0 when each token belongs to one slot, log K when the slots do not compete
-            "attention_entropy": torch.special.entr(attention).sum(1).mean(),
-        }
-        return SegmentationOutput(loss, reconstruction, masks, terms, appearances=colour)
+        # in nats: 0 when each token belongs to one slot, log K when the slots do not compete
+        entropy = torch.special.entr(attention.detach()).sum(1).mean()
+        return SegmentationOutput(loss, reconstruction, masks, {"attention_entropy": entropy}, appearances=colour)
 
     def lr_scale(self, step: int) -> list[float]:
         """Linear warm-up times decay, per step and from step 0 on."""
