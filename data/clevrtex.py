@@ -1,5 +1,6 @@
 """Reads ClevrTex in its published layout (Karazija et al. 2021)."""
 
+import hashlib
 import json
 import os
 import re
@@ -13,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from data.spec import MAX_OBJECTS
+
 OFFICIAL_COUNTS = {
     "full": 50_000,
     "pbg": 20_000,
@@ -23,7 +26,6 @@ OFFICIAL_COUNTS = {
 }
 """Images per published variant."""
 
-MAX_OBJECTS = 10
 CROP = 0.8
 """Side of the central square, as a share of the image's shorter side."""
 FILTERS = {"image": "Pillow BILINEAR, antialiased", "label": "Pillow NEAREST"}
@@ -42,6 +44,8 @@ class Published:
 
     variant: str
     images: list[Path]
+    source: str
+    """Hash of all files' names, lengths and times: tells one state of a folder from another."""
 
     @property
     def complete(self) -> bool:
@@ -49,10 +53,8 @@ class Published:
         return len(self.images) >= OFFICIAL_COUNTS.get(self.variant, 0)
 
     def splits(self) -> dict[str, range]:
-        """Scene numbers: the first tenth is test, the second val, the rest train; outd has ``all`` only."""
+        """Scene numbers: the first tenth is test, the second val, the rest train."""
         count = len(self.images)
-        if self.variant == "outd":
-            return {"all": range(count)}
         test, val = int(0.1 * count), int(0.2 * count)
         return {"test": range(test), "val": range(test, val), "train": range(val, count)}
 
@@ -60,14 +62,20 @@ class Published:
 def find(root: str, variant: str) -> Published:
     """The scenes of ``variant`` below ``root``, the folder ``clevrtex_<variant>`` or the one that holds it.
 
-    Raises MissingDataset where there is no such folder, ValueError for missing or repeated files.
+    Raises MissingDataset where there is no such folder, ValueError for missing or repeated files, OSError.
     """
     folder = _folder(root, variant)
-    pattern = re.compile(rf"CLEVRTEX_{variant}_(\d{{6}})\.png")
+    pattern = re.compile(rf"CLEVRTEX_{variant}_(\d{{6}})(\.png|_flat\.png|\.json)")
     found: dict[int, Path] = {}
-    for place, _, files in os.walk(folder):
-        for match in filter(None, map(pattern.fullmatch, files)):
-            number, path = int(match[1]), Path(place, match[0])
+    states: dict[Path, str] = {}
+    for entry in _files(str(folder)):
+        match = pattern.fullmatch(entry.name)
+        if not match:
+            continue
+        path, state = Path(entry.path), entry.stat()
+        states[path] = f"{entry.name} {state.st_size} {state.st_mtime_ns}\n"
+        if match[2] == ".png":
+            number = int(match[1])
             if number in found:
                 raise ValueError(f"scene {number} is there twice, {found[number]} and {path}; remove one")
             found[number] = path
@@ -81,11 +89,13 @@ def find(root: str, variant: str) -> Published:
             "unpack the archives again"
         )
     images = [found[number] for number in sorted(found)]
+    digest = hashlib.sha256()
     for image in images:
-        for partner in (mask_of(image), scene_of(image)):
-            if not partner.is_file():
-                raise ValueError(f"{partner} is missing; unpack its archive again")
-    return Published(variant, images)
+        for path in (image, mask_of(image), scene_of(image)):
+            if path not in states:
+                raise ValueError(f"{path} is missing; unpack its archive again")
+            digest.update(states[path].encode())
+    return Published(variant, images, digest.hexdigest()[:12])
 
 
 def mask_of(image: Path) -> Path:
@@ -153,6 +163,16 @@ def _folder(root: str, variant: str) -> Path:
         if folder.is_dir():
             return folder
     raise MissingDataset(f"{base / names[0]} does not exist; give --data-root the folder that holds {names[0]}")
+
+
+def _files(folder: str) -> Iterator[os.DirEntry[str]]:
+    """All files below ``folder``, each folder listed once: on a network disk every further question is slow."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _files(entry.path)
+            else:
+                yield entry
 
 
 def _open(path: Path) -> Image.Image:

@@ -4,10 +4,11 @@ python data/convert.py 'clevrtex:full-crop-(128,128)' --data-root ~/datasets [--
 """
 
 import argparse
-import hashlib
+import contextlib
 import os
 import pathlib
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 
 if __name__ == "__main__":
@@ -25,6 +26,8 @@ from data.spec import DataSpec, parse
 DEFAULT_CACHE = "~/.cache/clevrtune"
 SEED = 0
 """Seed of the synthetic scenes."""
+PATIENCE = 2.0
+"""Seconds of silence before a status says what is going on."""
 
 
 def prepare(
@@ -33,14 +36,20 @@ def prepare(
     """The shards of ``spec``, from ``cache`` (a folder or URI) or converted into it now.
 
     ``root`` holds the published files; without it, the newest conversion in the cache serves. Raises
-    ValueError for missing or damaged files, MissingDataset among them, and for a ``spec`` without a size.
+    ValueError for missing, unreadable or damaged files, MissingDataset among them, and for a ``spec`` without
+    a size.
     """
     if spec.size is None:
         raise ValueError(f"{str(spec)!r} names no size; add one, as in '{spec.sized((128, 128))}'")
     console = console or Console(stderr=True)
-    if spec.name == "synthetic":
-        return _prepare_synthetic(spec, spec.size, _place(cache), console)
-    index = _prepare_clevrtex(spec, spec.size, root, _place(cache), console)
+    place = _place(cache)
+    try:
+        if spec.name == "synthetic":
+            return _prepare_synthetic(spec, spec.size, place, console)
+        index = _prepare_clevrtex(spec, spec.size, root, place, console)
+    except OSError as error:
+        given = f"--data-root {root} and --cache {place}" if root else f"--cache {place}"
+        raise ValueError(f"{spec} cannot be read ({error}); check that {given} can be used") from error
     for warning in index.warnings:
         console.print(f"[yellow]warning:[/] {warning}", highlight=False, soft_wrap=True)
     return index
@@ -68,8 +77,9 @@ def _prepare_clevrtex(
 ) -> ShardIndex:
     if root is None:
         return _reuse(_newest(cache, spec))
-    published = clevrtex.find(root, spec.variant)
-    folder = f"{_stem(cache, spec)}-{_source(published)}"
+    with _status(f"looking through clevrtex_{spec.variant} in {root}", console):
+        published = clevrtex.find(root, spec.variant)
+    folder = f"{_stem(cache, spec)}-{published.source}"
     if shards.exists(folder):
         return _reuse(folder)
 
@@ -136,14 +146,18 @@ def _newest(cache: str, spec: DataSpec) -> str:
     return f"{cache}/{max(found, key=lambda info: info.mtime_ns or 0).base_name}"
 
 
-def _source(published: clevrtex.Published) -> str:
-    """Hash of the published files' names, lengths and times: tells one state of a folder from another."""
-    digest = hashlib.sha256()
-    for image in published.images:
-        for path in (image, clevrtex.mask_of(image), clevrtex.scene_of(image)):
-            state = path.stat()
-            digest.update(f"{path.name} {state.st_size} {state.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:12]
+@contextlib.contextmanager
+def _status(text: str, console: Console) -> Iterator[None]:
+    """Shows ``text`` while the block runs, if that takes longer than PATIENCE."""
+    status = console.status(text)
+    timer = threading.Timer(PATIENCE, status.start)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()  # or it might start the status after the stop
+        status.stop()
 
 
 def _progress(console: Console) -> Progress:

@@ -16,11 +16,11 @@ def final_splits(
     cache: str | None = None,
     console: Console | None = None,
 ) -> tuple[dict[str, tuple[ShardIndex, str]], list[str]]:
-    """Where each final split lies, as (index, its split there), and a notice for each variant that is absent.
+    """Where each final split lies, as (index, its split there), and a notice for all that is not as usual.
 
     ``index`` has the shards of ``spec``, which was trained on. ClevrTex's ``outd`` is scored whole; ``camo``
-    on its test split, or whole where images are lacking, which is a notice too. Same root, crop and size
-    throughout.
+    on its test split, or whole where images are lacking. A variant that is absent is left out; the one that
+    was trained on is never scored but on its test split. Same root, crop and size throughout.
     """
     if spec.name == "synthetic":
         return {split: (index, split) for split in ("test", "outd", "camo")}, []
@@ -30,6 +30,11 @@ def final_splits(
     else:
         notices.append(f"test is not scored: {spec} has too few images for a test split")
     for variant in ("outd", "camo"):
+        if variant == spec.variant:
+            if "test" in found:
+                found[variant] = found["test"]
+                notices.append(f"{variant} is the test split here, and nothing new to models trained on {variant}")
+            continue
         try:
             other = prepare(spec.varied(variant), root=root, cache=cache, console=console)
         except MissingDataset as error:

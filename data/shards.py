@@ -4,10 +4,13 @@ A shard holds scenes of one split, uncompressed, in one record batch, so that a 
 without a copy.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import posixpath
+import re
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +28,8 @@ EVERYTHING = "all"
 """Names every shard of an index, in order."""
 
 _INDEX = "index.json"
+_PART = re.compile(r".+\.[0-9a-f]{8}\.part")
+_ABANDONED = 24 * 60 * 60  # seconds without a new shard, after which the writer of a folder is taken for dead
 _OBJECTS = pa.list_(
     pa.struct(
         [
@@ -135,10 +140,13 @@ class ShardIndex:
                 self.read(shard)
 
     def read(self, shard: Shard) -> pa.Table:
-        """The shard as a table of one chunk. Raises ValueError where its checksum is wrong."""
+        """The shard as a table of one chunk. Raises ValueError where it cannot be read or its checksum is wrong."""
         files, path = filesystem(self.folder)
-        with files.open_input_file(posixpath.join(path, shard.name)) as stream:
-            buffer = stream.read_buffer()
+        try:
+            with files.open_input_file(posixpath.join(path, shard.name)) as stream:
+                buffer = stream.read_buffer()
+        except OSError as error:
+            raise ValueError(f"{self.folder}/{shard.name} cannot be read ({error}); make it readable") from error
         if hashlib.sha256(buffer).hexdigest() != shard.sha256:
             raise ValueError(f"{self.folder}/{shard.name} is damaged (wrong checksum); {self._remedy}")
         return pa.ipc.open_file(buffer).read_all().combine_chunks()
@@ -175,12 +183,16 @@ def write(
     """Writes the scenes of ``splits`` and an index to ``folder``, which appears whole or not at all.
 
     On a local disk that is a rename; elsewhere the index comes last, and a folder without one does not count.
+    Beside it, what killed writers have left is deleted once it is a day old. Raises ValueError where nothing
+    can be written.
     """
     files, path = filesystem(folder)
     local = isinstance(files, fs.LocalFileSystem)
     target = f"{path}.{uuid.uuid4().hex[:8]}.part" if local else path
     try:
         files.create_dir(target, recursive=True)
+        if local:
+            _sweep(files, posixpath.dirname(path))
         written: dict[str, list[Shard]] = {}
         max_objects = 0
         for split, scenes in splits.items():
@@ -215,6 +227,16 @@ def write(
     finally:
         if local and files.get_file_info(target).type == fs.FileType.Directory:
             files.delete_dir(target)
+
+
+def _sweep(files: fs.FileSystem, folder: str) -> None:
+    """Deletes unfinished writes in ``folder`` that nobody goes on with."""
+    for info in files.get_file_info(fs.FileSelector(folder)):
+        if info.type != fs.FileType.Directory or not _PART.fullmatch(info.base_name):
+            continue
+        if time.time() - info.mtime_ns / 1e9 > _ABANDONED:
+            with contextlib.suppress(OSError):  # somebody else's, or somebody else was faster
+                files.delete_dir(info.path)
 
 
 def _rename(files: fs.FileSystem, source: str, target: str) -> None:

@@ -10,6 +10,9 @@ VARIANTS = {
 }
 """Data sets and their variants, the default first. ``clevr`` has CLEVR's looks in ClevrTex's layout."""
 
+MAX_OBJECTS = {"synthetic": 5, "clevrtex": 10}
+"""Most objects that a scene of a data set can have."""
+
 CROPS = ("crop", "crop_c", "c", "cc")
 SIZES = {"tiny": (48, 64), "small": (96, 128), "medium": (144, 192), "large": (192, 256), "huge": (240, 320)}
 """Named sizes, (H, W) in pixels."""
@@ -27,6 +30,11 @@ class DataSpec:
     """Take the central square of 0.8 times the shorter side before resizing, as the benchmark does."""
     size: tuple[int, int] | None = None
     """(H, W) in pixels; None leaves it to the preset."""
+
+    @property
+    def max_objects(self) -> int:
+        """Most objects that one of its scenes can have; the scenes at hand may have fewer."""
+        return MAX_OBJECTS[self.name]
 
     def __str__(self) -> str:
         parts = [f"{self.name}:{self.variant}"]

@@ -1,15 +1,20 @@
 """Shards in the Ray object store: loaded once per study, seen by all trials of a node as one copy."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from data.loader import Split
 from data.shards import Shard, ShardIndex
 
 _AT_ONCE = 4  # loading tasks; they ask for no CPU, as a lost shard is rebuilt while trials hold all of them
+_USABLE = 0.8  # of a store; above it Ray moves objects to disk (its object_spilling_threshold)
+_REPORTED = 0.2  # seconds; raylets say every 0.1 s what they hold
 
 
 def _read(index: ShardIndex, shard: Shard) -> tuple[Any, None]:
@@ -17,42 +22,67 @@ def _read(index: ShardIndex, shard: Shard) -> tuple[Any, None]:
     return index.read(shard), None
 
 
-def load(index: ShardIndex, splits: Sequence[str]) -> dict[str, list[ray.ObjectRef]]:
-    """One reference per shard of each of ``splits``, to tables that the caller owns.
+def load(index: ShardIndex, splits: Sequence[str], *, console: Console | None = None) -> dict[str, list[ray.ObjectRef]]:
+    """One reference per shard of each of ``splits``, to tables that the caller owns; ``console`` shows a bar.
 
     Tasks make them, so that Ray can make them again after a node is lost. Pass the references on in a list or
     dict, not bare: a task then gets them as they are. Raises ValueError for a missing or damaged shard, and
-    where the shards exceed the object store.
+    where the shards and what Ray holds already would exceed a node's object store.
     """
     shards = {shard.name: shard for split in splits for shard in index.shards(split)}
     needed = sum(shard.bytes for shard in shards.values())
-    available = ray.cluster_resources().get("object_store_memory", 0)
-    if needed > available:
-        raise ValueError(
-            f"{index.spec} takes {needed / 2**20:.0f} MiB of the Ray object store, which has "
-            f"{available / 2**20:.0f} MiB; start Ray with a larger object_store_memory or use smaller images"
-        )
+    _check_room(index.spec, needed)
     index.verify(deep=False)
     read: Any = ray.remote(num_cpus=0, num_returns=2)(_read)
     if "://" not in index.folder:  # other nodes may lack this disk
         here = ray.get_runtime_context().get_node_id()
         read = read.options(scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=True))
     tables: dict[str, ray.ObjectRef] = {}
-    done: list[ray.ObjectRef] = []
-    for name, shard in shards.items():
-        if len(done) >= _AT_ONCE:
-            _wait(done[-_AT_ONCE])
-        tables[name], finished = read.remote(index, shard)
-        done.append(finished)
-    for finished in done:
-        _wait(finished)
+    loading: list[tuple[ray.ObjectRef, int]] = []
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, console=console, transient=True, disable=console is None) as progress:
+        bar = progress.add_task(f"loading {index.spec}", total=needed)
+
+        def wait() -> None:
+            finished, size = loading.pop(0)
+            result_of(finished)
+            progress.advance(bar, size)
+
+        for name, shard in shards.items():
+            if len(loading) == _AT_ONCE:
+                wait()
+            tables[name], finished = read.remote(index, shard)
+            loading.append((finished, shard.bytes))
+        while loading:
+            wait()
     return {split: [tables[shard.name] for shard in index.shards(split)] for split in splits}
 
 
-def _wait(finished: ray.ObjectRef) -> None:
-    """Waits for a loading task. Raises its ValueError without Ray's traceback."""
+def _check_room(spec: str, needed: int) -> None:
+    """Raises ValueError unless every node has room for ``needed`` bytes besides a copy of all that Ray holds.
+
+    Trials read on any node, and each node they read on gets its own copy: the smallest store is the bound.
+    """
+    time.sleep(_REPORTED)
+    total, free = (
+        each.get("object_store_memory", 0.0) for each in (ray.cluster_resources(), ray.available_resources())
+    )
+    held = total - free
+    stores = [node["Resources"].get("object_store_memory", 0.0) for node in ray.nodes() if node["Alive"]]
+    usable = _USABLE * min(stores)
+    if held + needed > usable:
+        large = int((held + needed) / _USABLE * 1.05)
+        raise ValueError(
+            f"{spec} takes {needed / 2**20:.0f} MiB of each node's Ray object store, where {held / 2**20:.0f} of "
+            f"{usable / 2**20:.0f} usable MiB are taken; use smaller images, or start Ray with "
+            f"`ray start --head --object-store-memory {large}` and add --address auto"
+        )
+
+
+def result_of(ref: ray.ObjectRef) -> Any:
+    """The result of a task, once it is there. Raises the task's own ValueError, without Ray's traceback."""
     try:
-        ray.get(finished)
+        return ray.get(ref)
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, ValueError):
             raise error.cause from None

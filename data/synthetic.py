@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from data import textures
+from data import spec, textures
 
 COUNTS = {"train": 4000, "val": 400, "test": 400, "outd": 400, "camo": 400}
 """Scenes per split."""
 VARIANTS = ("textured", "plain")
 VERSION = 1
 """Part of the cache's key: raise it when any pixel changes."""
-MAX_OBJECTS = 5
+MAX_OBJECTS = spec.MAX_OBJECTS["synthetic"]
 SIZES = {"small": 0.13, "medium": 0.165, "large": 0.2}
 """Radius of the circle around a shape, as a share of the image's shorter side; it varies by up to 4 %."""
 MIN_VISIBLE = 12 / 32**2

@@ -4,7 +4,36 @@ from typing import Any
 
 from optuna import Trial
 
-TINY: dict[str, Any] = {}
+TINY: dict[str, Any] = {
+    "steps": 900,
+    "fg_lr": 2e-3,
+    "bg_lr": 5e-3,
+    "fg_optimizer": "adam",
+    "fg_warmup_frac": 0.05,
+    "sigma": 0.1,
+    "kl_weight": 0.4,
+    "boundary_weight": 0.0,
+    "grid": 4,
+    "glimpse": 8,
+    "z_what_dim": 8,
+    "fg_width": 0.5,
+    # a background that cannot paint objects
+    "bg_components": 1,
+    "z_mask_dim": 1,
+    "z_comp_dim": 1,
+    "bg_hidden": 32,
+    "bg_width": 0.25,
+    # up to 58 nats per object, times kl_weight: keeps two cells from sharing one object in a short trial
+    "pi_start": 1e-10,
+    "pi_end": 1e-25,
+    "pi_first_frac": 0.1,
+    "pi_last_frac": 0.7,
+    # boxes of 40 % of the side, which hold the largest of the synthetic objects
+    "mu_s_start": -0.4,
+    "mu_s_end": -0.4,
+    "tau_start": 1.0,
+    "tau_end": 1.0,
+}
 """The keys in which the CPU preset differs from the published configuration."""
 
 
@@ -30,7 +59,8 @@ def space(trial: Trial, base: dict[str, Any]) -> dict[str, Any]:
         "sigma": near("sigma", 2),
         "kl_weight": near("kl_weight", 4),
         "bg_components": trial.suggest_int("bg_components", 1, max(8 if large else 2, base["bg_components"])),
-        "pi_end": trial.suggest_float("pi_end", base["pi_end"] / 10, min(0.5, base["pi_end"] * 10), log=True),
+        # pi acts through its logarithm, the price of an object
+        "pi_end": trial.suggest_float("pi_end", max(1e-30, base["pi_end"] ** 1.5), base["pi_end"] ** 0.5, log=True),
         "mu_s_end": trial.suggest_float("mu_s_end", base["mu_s_end"] - 1, base["mu_s_end"] + 1),
         "tau_end": trial.suggest_float("tau_end", min(0.3, base["tau_end"]), max(2.5, base["tau_end"]), log=True),
         "boundary_weight": among("boundary_weight", 0.0, 1.0),

@@ -14,7 +14,7 @@ QUIET = {
     "TUNE_GLOBAL_CHECKPOINT_S": "600",  # Tune's own snapshots are never read; see study/tuning.py
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # StudyStopper has its own
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # trials without a GPU say so themselves
 }
 """Environment that must be set before Ray is imported by its workers; what the user has set stays."""
 

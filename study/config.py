@@ -18,7 +18,7 @@ from trainables.metrics import OBJECTIVES
 
 IDENTITY = (
     *("model", "data", "size", "preset", "steps", "reports", "validation_images", "metric", "seed"),
-    *("sampler", "pruner", "precision", "micro_batch", "set"),
+    *("sampler", "pruner", "precision", "micro_batch", "set", "storage"),
 )
 """Keys that make a study what it is: a study is only continued with the same values."""
 
@@ -102,8 +102,9 @@ class StudyConfig:
             raise ValueError(f"--steps {self.steps} is below --reports {self.reports}; a report needs a step")
         if self.address is not None and self.address.startswith("ray://"):
             raise ValueError(
-                f"--address {self.address}: Ray Client is not supported; send the study as a job with "
-                "study/submit.py --address http://HEAD:8265, or use --address auto on a node of the cluster"
+                f"--address {self.address}: Ray Client is not supported; use --address auto on a node of the cluster, "
+                "or send the study as a job: ray job submit --address http://HEAD:8265 --working-dir . -- "
+                "python study/run.py ..."
             )
         if "://" in self.results:
             raise ValueError(f"--results {self.results}: give a folder on a disk that all nodes share")

@@ -21,7 +21,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from safetensors.torch import load_file, save_file
 
-import trainables
 from data import store
 from data.loader import sequential
 from data.shards import ShardIndex
@@ -29,7 +28,7 @@ from study.baselines import BASELINES
 from study.results_folder import StudyFolder, write_json
 from trainables import checkpoint, metrics, pictures
 from trainables.model import SegmentationModel
-from trainables.training import Task, Training, evaluate, images_per_pass
+from trainables.training import Task, evaluate, images_per_pass, panel, restore_model
 
 PICTURE_IMAGES = 4
 """Images in a picture of the final stage."""
@@ -84,6 +83,8 @@ def evaluate_study(
     table = _known_rows(path, wanted)
     done = set(zip(*(table[key].to_pylist() for key in ("entry", "split")), strict=True)) if table else set()
     todo = [(entry, name) for name in splits for entry in chosen if (entry.name, name) not in done]
+    if table is not None:
+        _write_parquet(table, path)  # without the rows of entries that are no longer asked for
     if not todo:
         assert table is not None
         return table
@@ -96,7 +97,7 @@ def evaluate_study(
             ref = _score_baseline.options(num_cpus=cpus).remote(entry.fingerprint, refs[name], max_objects, task.seed)
         else:
             ref = _score_trial.options(num_cpus=cpus, num_gpus=gpus).remote(
-                task, str(folder.trial(entry.trial)), entry.trial, refs[name]
+                task, str(folder.trial(entry.trial).resolve()), refs[name], gpus > 0
             )
         tasks[ref] = (entry, name)
     columns = (TextColumn("scoring the best trials and the baselines"), BarColumn(), MofNCompleteColumn())
@@ -105,7 +106,7 @@ def evaluate_study(
         while tasks:
             (ref,), _ = ray.wait(list(tasks))
             entry, name = tasks.pop(ref)
-            scores, png = ray.get(ref)
+            scores, png = store.result_of(ref)
             (pictures_folder / f"{entry.name}_{name}.png").write_bytes(png)
             rows = _rows(entry, name, wanted[entry.name, name], scores)
             table = rows if table is None else pa.concat_tables([table, rows], promote_options="default")
@@ -116,16 +117,16 @@ def evaluate_study(
 
 
 @ray.remote(max_retries=3)
-def _score_trial(task: Task, trial_folder: str, number: int, refs: Refs) -> tuple[dict[str, np.ndarray], bytes]:
+def _score_trial(task: Task, folder: str, refs: Refs, use_gpu: bool) -> tuple[dict[str, np.ndarray], bytes]:
     """Per-image scores of a trial's newest checkpoint on a split, and a picture as PNG."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda" if use_gpu and torch.cuda.is_available() else "cpu")
     split = store.open_split(refs)
-    state = checkpoint.newest(trial_folder, device)
+    state = checkpoint.newest(folder, device)
     assert state is not None
-    training = Training(task, state["hyperparameters"], number, split, device)
-    training.load_state(state)
-    scores = evaluate(training.model, split, np.arange(len(split)), step=training.step, precision=task.precision)
-    return {"image": split.index, **scores}, pictures.encode_png(training.panel(split))
+    model = restore_model(state, device)
+    scores = evaluate(model, split, np.arange(len(split)), step=state["step"], precision=task.precision)
+    picture = panel(model, split, step=state["step"], precision=task.precision)
+    return {"image": split.index, **scores}, pictures.encode_png(picture)
 
 
 @ray.remote(max_retries=3)
@@ -168,10 +169,7 @@ def export_best(folder: StudyFolder, task: Task, trial: int, summary: dict[str, 
 def load_best(folder: str | Path) -> SegmentationModel:
     """The model that ``export_best`` wrote to ``folder`` (``results/<study>/best``), in evaluation mode."""
     (path,) = Path(folder).glob("*.json")
-    config = json.loads(path.read_text())
-    model = trainables.build(config["model"], config["hyperparameters"], config["image_size"])
-    model.load_state_dict(load_file(path.with_suffix(".safetensors")))
-    return model.eval()
+    return restore_model({**json.loads(path.read_text()), "weights": load_file(path.with_suffix(".safetensors"))})
 
 
 def _known_rows(path: Path, wanted: Mapping[tuple[str, str], str]) -> pa.Table | None:

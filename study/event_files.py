@@ -6,12 +6,10 @@ as metrics.
 
 import json
 import numbers
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.fs
 from PIL import Image
 from ray import tune
 from torch.utils.tensorboard import SummaryWriter
@@ -24,28 +22,16 @@ PANEL_FILE = "panel.png"
 """The picture of validation images that a checkpoint folder may hold."""
 
 
-def trial_folder(trial: Any) -> str:
-    """Where a trial's events go: its folder on storage, if that is a local disk.
-
-    If not, the driver's copy of that folder, which Tune uploads together with its own files.
-    """
-    storage = trial.storage
-    if isinstance(storage.storage_filesystem, pyarrow.fs.LocalFileSystem):
-        return storage.trial_fs_path
-    return trial.local_path
-
-
 class TensorBoardCallback(tune.Callback):
     """Curves, hyperparameters and pictures of every trial, flushed with each result.
 
     Reads flat results with ``step`` (training steps done) and, if present, the checkpoint's ``panel.png``;
-    ``trial.config["hyperparameters"]`` is the trial's table. ``metric`` names the objective among the
-    ``val/`` results (its last value appears in the HParams tab), ``folder_of`` the folder of a Tune trial.
+    ``trial.config`` holds ``hyperparameters``, the trial's table, and ``folder``, where its events go. ``metric``
+    names the objective among the ``val/`` results; its last value appears in the HParams tab.
     """
 
-    def __init__(self, metric: str, folder_of: Callable[[Any], str] = trial_folder):
+    def __init__(self, metric: str):
         self.metric = metric
-        self.folder_of = folder_of
         self._writers: dict[str, SummaryWriter] = {}
         self._last: dict[str, tuple[int, float | None]] = {}
 
@@ -56,7 +42,7 @@ class TensorBoardCallback(tune.Callback):
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """Write the table of hyperparameters, unless the folder has it from before an interruption."""
         self._close(trial)  # a retry after a lost worker: the next result opens a new file that hides what it repeats
-        if any(Path(self.folder_of(trial)).glob("events.out.tfevents.*")):
+        if any(Path(trial.config["folder"]).glob("events.out.tfevents.*")):
             return
         writer = self._writer(trial, purge_step=0)
         writer.add_text("hyperparameters", _markdown(trial.config["hyperparameters"]), 0)
@@ -76,12 +62,10 @@ class TensorBoardCallback(tune.Callback):
 
     def on_checkpoint(self, iteration: int, trials: list, trial: Any, checkpoint: Any, **info: Any) -> None:
         """Add the checkpoint's picture at the step of the trial's last result."""
-        path = f"{checkpoint.path}/{PANEL_FILE}"
-        found = checkpoint.filesystem.get_file_info(path).type == pyarrow.fs.FileType.File
-        if not found or trial.trial_id not in self._last:
+        path = Path(checkpoint.path) / PANEL_FILE
+        if trial.trial_id not in self._last or not path.exists():
             return
-        with checkpoint.filesystem.open_input_file(path) as file:
-            picture = np.asarray(Image.open(file).convert("RGB"))  # (H, W, 3)
+        picture = np.asarray(Image.open(path).convert("RGB"))  # (H, W, 3)
         step, _ = self._last[trial.trial_id]
         writer = self._writer(trial, purge_step=step + 1)
         writer.add_image("panel", picture, step, dataformats="HWC")
@@ -96,7 +80,7 @@ class TensorBoardCallback(tune.Callback):
         self._finish(trial)
 
     def on_experiment_end(self, trials: list, **info: Any) -> None:
-        """Close what a checkpoint after its trial's end has opened again."""
+        """Close the files of trials that were stopped together with the study."""
         for writer in self._writers.values():
             writer.close()
         self._writers.clear()
@@ -107,7 +91,7 @@ class TensorBoardCallback(tune.Callback):
         The first session start in a folder counts as no restart for TensorBoard, hence every file has one.
         """
         if trial.trial_id not in self._writers:
-            self._writers[trial.trial_id] = SummaryWriter(self.folder_of(trial), purge_step=purge_step)
+            self._writers[trial.trial_id] = SummaryWriter(trial.config["folder"], purge_step=purge_step)
         return self._writers[trial.trial_id]
 
     def _finish(self, trial: Any) -> None:

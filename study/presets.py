@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import trainables
 from data import spec
 from data.spec import DataSpec
@@ -67,6 +69,8 @@ class Resolved:
         if "num_slots" in complete and "num_slots" not in self.config.set:
             # Fewer slots than objects and background cannot be right, whatever the preset was made for.
             complete["num_slots"] = max(complete["num_slots"], max_objects + 1)
+        with torch.device("meta"):  # costs nothing, and says at once what the model cannot take
+            trainables.build(self.config.model, complete, self.image_size)
         return Proposal(
             space=importlib.import_module(f"search_spaces.{self.config.model}").space,
             base={**complete, "image_size": self.image_size, "max_objects": max_objects},

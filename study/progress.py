@@ -17,12 +17,11 @@ LINE_EVERY = 30.0
 class ProgressCallback(tune.Callback):
     """Shows a running study on ``console``: counts, best so far, running trials and the estimated time left."""
 
-    def __init__(self, searcher: StudySearcher, console: Console, *, metric: str, reports: int, at_a_time: int):
+    def __init__(self, searcher: StudySearcher, console: Console, *, metric: str, reports: int):
         self._searcher = searcher
         self._console = console
         self._metric = metric
         self._reports = reports
-        self._at_a_time = at_a_time
         self._started = time.monotonic()
         self._already = self._counts()
         self._running: dict[str, dict[str, Any]] = {}
@@ -48,13 +47,15 @@ class ProgressCallback(tune.Callback):
         self._running.pop(trial.trial_id, None)
         if self._live is None:
             ended = self._searcher.study.get_trials(deepcopy=False)[trial.config["number"]]
-            last = ended.intermediate_values.get(max(ended.intermediate_values, default=0))
-            how = ended.user_attrs.get("reason") or f"{self._metric} {last:.4f} at step {ended.user_attrs['step']}"
-            self._console.print(f"trial {ended.number:4d}  {STATES[ended.state.name]:8s}  {how}", highlight=False)
+            how = ended.user_attrs.get("reason", "")
+            if not how and ended.last_step is not None:
+                how = f"{self._metric} {ended.intermediate_values[ended.last_step]:.4f}"
+                how += f" at step {ended.user_attrs['progress']['step']}"
+            self._print(f"trial {ended.number:4d}  {STATES[ended.state.name]:8s}  {how}")
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A trial that errs for good is over."""
-        self._running.pop(trial.trial_id, None)
+        self.on_trial_complete(iteration, trials, trial)
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
         """Refresh the table, or print a summary line now and then."""
@@ -65,17 +66,20 @@ class ProgressCallback(tune.Callback):
         if self._live is not None:
             self._live.update(self._table())
         else:
-            self._console.print(self._summary(), highlight=False)
+            self._print(self._summary())
 
     def on_experiment_end(self, trials: list, **info: Any) -> None:
         """Take the table away and print the last summary."""
         self.close()
-        self._console.print(self._summary(), highlight=False)
+        self._print(self._summary())
 
     def close(self) -> None:
         """Give the terminal back."""
         if self._live is not None:
             self._live.stop()
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _counts(self) -> dict[str, int]:
         states = [trial.state.name for trial in self._searcher.study.get_trials(deepcopy=False)]

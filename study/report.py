@@ -23,12 +23,10 @@ from typing import Any
 import optuna
 import pyarrow as pa
 import pyarrow.parquet as pq
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
-from study import report_page
+from study import report_page, tuning
 from study.leaderboard import (
     FRACTIONS,
     Row,
@@ -39,6 +37,7 @@ from study.leaderboard import (
     print_table,
     sections,
 )
+from study.results_folder import StudyFolder
 
 TRIAL_SCHEMA = pa.schema(
     [
@@ -68,26 +67,16 @@ MANY = 6
 """Hyperparameters that a plot with one axis for each still shows legibly."""
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """The contents of the study's study.json. Raises ValueError if ``folder`` holds no study."""
-    try:
-        return json.loads((folder / "study.json").read_text())
-    except FileNotFoundError as error:
-        raise ValueError(f"{folder} holds no study.json; give the folder of a study below results/") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{folder / 'study.json'} is damaged ({error}); restore it from a copy") from error
-
-
 def load_study(folder: Path) -> optuna.Study:
     """The Optuna study of a results folder: from the storage that study.json names, else from its journal.
 
-    Raises ValueError if there is none.
+    Raises ValueError if there is none, or if the storage cannot be opened.
     """
-    url = read_record(folder).get("storage")
+    url = _record(folder).get("storage")
     journal = folder / "optuna.journal"
     if url is None and not journal.exists():
         raise ValueError(f"{journal} is missing; run the study first, or restore the file")
-    storage = url or JournalStorage(JournalFileBackend(str(journal)))
+    storage = tuning.storage(StudyFolder(folder), url)
     try:
         return optuna.load_study(study_name=folder.name, storage=storage)
     except KeyError as error:
@@ -106,8 +95,8 @@ def trial_table(study: optuna.Study) -> pa.Table:
             "number": trial.number,
             "state": trial.state.name,
             "value": trial.value,
-            "step": trial.user_attrs.get("step"),
-            "seconds": trial.user_attrs.get("seconds"),
+            "step": trial.user_attrs.get("progress", {}).get("step"),
+            "seconds": trial.user_attrs.get("progress", {}).get("seconds"),
             "start": trial.datetime_start,
             "complete": trial.datetime_complete,
             "reason": trial.user_attrs.get("reason"),
@@ -121,7 +110,7 @@ def trial_table(study: optuna.Study) -> pa.Table:
         values = [trial.params.get(name) for trial in trials]
         try:
             column = pa.array(values)
-        except pa.ArrowInvalid:
+        except (pa.ArrowInvalid, pa.ArrowTypeError):  # which of them depends on the order of the types
             column = pa.array([json.dumps(t.params[name]) if name in t.params else None for t in trials])
         table = table.append_column(f"params_{name}", column)
     return table
@@ -139,13 +128,13 @@ def write_trials(study: optuna.Study, folder: Path) -> pa.Table:
 def write(folder: Path, console: Console | None = None) -> Path:
     """Write trials.parquet and report.html of the study in ``folder`` and return the path of the latter.
 
-    With ``console``, print the leaderboard there. What does not exist yet (scores, pictures) is left out.
-    Raises ValueError if ``folder`` holds no study.
+    With ``console``, print the leaderboard there. What a study that was stopped early lacks (scores, pictures, even
+    completed trials) is left out and named. Raises ValueError if ``folder`` holds no study.
     """
-    record, study = read_record(folder), load_study(folder)
+    record, study = _record(folder), load_study(folder)
     config, data = record["config"], record.get("data") or {}
     trials = write_trials(study, folder).to_pylist()
-    rows = read_leaderboard(folder)
+    rows, failures, missing = read_leaderboard(folder), _failures(trials), _missing(folder, trials)
     fragments = [
         report_page.headline(
             f"{config['model']} on {config['data']}",
@@ -164,18 +153,16 @@ def write(folder: Path, console: Console | None = None) -> Path:
         ),
         report_page.numbers(_numbers(study, trials, config["metric"], record.get("timing") or {})),
     ]
+    if failures:
+        fragments.append(report_page.section("Failed trials", report_page.failures(failures)))
     remarks = [*footnotes(rows, bool(data.get("incomplete"))), *data.get("notices", [])]
-    if rows:
-        tables = report_page.leaderboard(sections(rows, config["size"]))
-        fragments.append(report_page.section("Leaderboard", tables, report_page.notes(remarks)))
-    else:
-        waiting = "The best trials have not been scored on the final splits yet; the study's command does it."
-        fragments.append(report_page.section("Leaderboard", report_page.notes([waiting, *remarks])))
+    tables = [report_page.leaderboard(sections(rows, config["size"]))] if rows else []
+    fragments.append(report_page.section("Leaderboard", *tables, report_page.notes([*missing, *remarks])))
     if pictures := read_pictures(folder, rows):
         fragments.append(report_page.section("Pictures", report_page.pictures(pictures)))
     fragments.append(report_page.section("Trials", report_page.trials(trials, config["metric"])))
-    drawn, missing, script = _plots(study, config["metric"])
-    fragments.append(report_page.section("Search", report_page.plots(drawn), report_page.notes(missing)))
+    drawn, left_out, script = _plots(study, config["metric"])
+    fragments.append(report_page.section("Search", report_page.plots(drawn), report_page.notes(left_out)))
     fragments.append(report_page.section("Configuration", report_page.key_values(config)))
     fragments.append(report_page.section("How to reproduce", report_page.code(command(folder, record, len(trials)))))
     path = folder / "report.html"
@@ -184,6 +171,9 @@ def write(folder: Path, console: Console | None = None) -> Path:
     os.replace(partial, path)
     if console is not None:
         print_table(console, rows, config["size"], bool(data.get("incomplete")))
+        failed = [f"failed, {count} x: {reason}" for reason, count in failures.items()]
+        for line in (*missing, *failed):
+            console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
     return path
 
 
@@ -231,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         path = write(folder, None if options.markdown else Console())
         if options.markdown:
-            record = read_record(folder)
+            record = _record(folder)
             incomplete = bool((record.get("data") or {}).get("incomplete"))
             print(markdown(read_leaderboard(folder), record["config"]["size"], incomplete), end="")
     except ValueError as error:
@@ -241,10 +231,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _record(folder: Path) -> dict[str, Any]:
+    record = StudyFolder(folder).read() if folder.is_dir() else None
+    if record is None:
+        raise ValueError(f"{folder} holds no study.json; give the folder of a study below results/")
+    return record
+
+
 def _rank(trial: FrozenTrial, direction: optuna.study.StudyDirection) -> tuple:
     sign = -1 if direction == optuna.study.StudyDirection.MAXIMIZE else 1
     value = math.inf if trial.value is None else sign * trial.value
     return STATE_ORDER.index(trial.state), value, trial.number
+
+
+def _failures(trials: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Reason -> number of trials that failed for it, the most frequent first."""
+    reasons = Counter(trial["reason"] or "no reason recorded" for trial in trials if trial["state"] == "FAIL")
+    return dict(reasons.most_common())
+
+
+def _missing(folder: Path, trials: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One line on the files that the final stage would have written and why they are not there, or none."""
+    absent = [name for name in ("evaluation.parquet", "best.json") if not (folder / name).exists()]
+    if not absent:
+        return []
+    if any(trial["state"] == "COMPLETE" for trial in trials):
+        why = "the best trials are not all scored yet; run the study's command again"
+    else:
+        why = "no trial has completed yet; run the study's command again, with more --trials or --hours"
+    return [f"no {' and no '.join(absent)}: {why}"]
 
 
 def _numbers(

@@ -137,6 +137,13 @@ def pictures(by_split: Mapping[str, Sequence[tuple[str, bytes]]]) -> str:
     return f'<div class="cards wide">{"".join(cards)}</div>'
 
 
+def failures(reasons: Mapping[str, int]) -> str:
+    """A table of reasons and how many trials failed for each."""
+    body = "".join(f"<tr><td>{escape(reason)}</td>{_td(count)}</tr>" for reason, count in reasons.items())
+    head = "<tr><th>reason</th><th>trials</th></tr>"
+    return f'<div class="card"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
+
+
 def trials(rows: Sequence[Mapping[str, Any]], value_name: str) -> str:
     """A table of trials that sorts by a click on a heading.
 

@@ -75,8 +75,9 @@ class StudyFolder:
     def claim(self, identity: dict[str, Any], *, fresh: bool) -> None:
         """Make this folder the study of ``identity``, for this process alone until it ends.
 
-        Raises ValueError if the folder cannot be written, belongs to a study of another identity (nothing in it is
-        touched then), or is in use by another process.
+        With ``fresh`` it may belong to a study of another identity, which :meth:`clear` will remove. Raises ValueError
+        if the folder cannot be written, belongs to another study, or is in use by another process; nothing in it is
+        touched then.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -95,14 +96,17 @@ class StudyFolder:
             ) from error
         except OSError:
             pass  # a network file system without locks: the check is a courtesy, not a need
-        if fresh:
-            for entry in self.path.iterdir():
-                if entry.name != ".lock":
-                    shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-        stored = self.read()
+        stored = None if fresh else self.read()
         if stored is not None:
             refuse_other_identity(self.name, stored["config"], identity)
         self.trials.mkdir(exist_ok=True)
+
+    def clear(self) -> None:
+        """Remove the study that is here; to be called when all is known that could still stop the new one."""
+        for entry in self.path.iterdir():
+            if entry.name != ".lock":
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        self.trials.mkdir()
 
 
 def refuse_other_identity(name: str, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
@@ -127,8 +131,14 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that results depend on."""
-    return {package: metadata.version(package) for package in PACKAGES}
+    """Versions of the packages that results depend on; 'not installed' for a checkout that a Ray job runs from."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
 
 
 def git_revision() -> str | None:

@@ -15,38 +15,49 @@ from rich.console import Console
 
 from data import convert, store
 from data.final_splits import final_splits
+from data.shards import ShardIndex
 from study import cluster, config, dry_run, evaluation, presets, report, results_folder, tuning
+from study.endings import StudyStopped
 from study.event_files import TensorBoardCallback
+from study.presets import Resolved
 from study.progress import ProgressCallback
-from study.tuning import StudyStopped
+from study.tuning import StudySearcher
 from trainables.metrics import OBJECTIVES
 
 
 def run(asked: config.StudyConfig, console: Console) -> None:
     """Run the study ``asked`` for, from data to report; a study that exists is continued.
 
-    Raises ValueError for what a person can mend, StudyStopped when trials keep failing, KeyboardInterrupt on Ctrl-C.
+    Raises ValueError for what a person can mend, StudyStopped when there is nothing to go on with, KeyboardInterrupt
+    on Ctrl-C; nothing that was computed is lost then.
     """
     has_gpu = cluster.has_gpu(asked.address)
     study = presets.resolve(asked, has_gpu=has_gpu)
     gpus = asked.gpus if asked.gpus is not None else float(has_gpu and study.preset == "paper")
-    console.print(
-        f"[bold]{study.folder.name}[/]: {asked.model} on {study.data}, {study.preset} preset"
-        f"{' (a GPU is visible)' if has_gpu else ' (no GPU is visible)' if asked.preset == 'auto' else ''}",
-        highlight=False,
-    )
+    _say(console, f"{study.folder.name}: {asked.model} on {study.data}, {study.preset} preset, {gpus:g} GPUs per trial")
+    if asked.metric == "loss":
+        _say(console, "note: losses are not comparable across sigma or KL weights; tune on mIoU_fg, ARI_FG or MSE")
     if asked.dry_run:
-        index = convert.prepare(study.data, root=asked.data_root, cache=asked.cache, console=console)
-        dry_run.show(study, index.max_objects, console)
+        dry_run.show(study, console)
         return
+
+    # Everything that can still go wrong with what was asked for comes before anything of an old study is touched.
     study.folder.claim(study.identity, fresh=asked.fresh)
-    index = convert.prepare(study.data, root=asked.data_root, cache=asked.cache, console=console)
-    splits, notices = final_splits(study.data, index, root=asked.data_root, cache=asked.cache, console=console)
+    root, cache = asked.data_root, asked.cache
+    index = convert.prepare(study.data, root=root, cache=cache, console=console)
+    splits, notices = final_splits(study.data, index, root=root, cache=cache, console=console)
     for notice in notices:
-        console.print(f"note: {notice}", highlight=False)
-    if study.data.name != "synthetic":  # drawn anew on each machine, and equal only up to its last bit
+        _say(console, f"note: {notice}")
+    if study.data.name != "synthetic" and not asked.fresh:  # drawn anew on each machine, equal up to its last bit
         study.folder.check_data(index.fingerprint)
     proposal = study.proposal(index.max_objects)
+    cluster.start(asked.address, ROOT)
+    at_a_time = tuning.concurrency(asked, gpus, cluster.resources())
+    shards = store.load(index, ["train", "val"], console=console)
+
+    if asked.fresh:
+        study.folder.clear()
+    optuna_study = tuning.open_study(asked, study.folder, study.identity)
     study.folder.write(
         config=study.identity,
         base=proposal.base,
@@ -64,84 +75,93 @@ def run(asked: config.StudyConfig, console: Console) -> None:
         git=results_folder.git_revision(),
         command=shlex.join(["python", "study/run.py", *sys.argv[1:]]),
     )
-
-    cluster.start(asked.address, ROOT)
-    at_a_time = tuning.concurrency(asked, gpus, cluster.resources())
-    optuna_study = tuning.open_study(asked, study.folder)
-    searcher = tuning.StudySearcher(optuna_study, study.folder, asked.trials, proposal)
-    started, progress = time.monotonic(), None
+    searcher = StudySearcher(optuna_study, study.folder, asked.trials, proposal)
     try:
         if searcher.pending():
-            console.print(
-                f"watch: tensorboard --logdir {study.folder.path}  ({at_a_time} trials at a time)",
-                highlight=False,
-                soft_wrap=True,
-            )
-            progress = ProgressCallback(
-                searcher, console, metric=asked.metric, reports=asked.reports, at_a_time=at_a_time
-            )
-            tuning.tune_study(
-                asked,
-                study.folder,
-                searcher,
-                study.task,
-                store.load(index, ["train", "val"]),
-                gpus=gpus,
-                at_a_time=at_a_time,
-                callbacks=[TensorBoardCallback(asked.metric), progress],
-            )
+            _tune(study, searcher, shards, gpus, at_a_time, console)
+        _score(study, searcher, index.max_objects, splits, gpus, console)
     finally:
-        if progress is not None:
-            progress.close()
-            study.folder.add_session(time.monotonic() - started, searcher.busy_seconds, at_a_time)
-        report.write_trials(optuna_study, study.folder.path)
+        report.write(study.folder.path, console)
+    _say(console, f"report: {study.folder.path / 'report.html'}")
+    _say(console, f"curves: tensorboard --logdir {study.folder.path}")
+    _say(console, f"more:   the same command with more than {asked.trials} --trials goes on from here")
 
-    best = tuning.best_trials(optuna_study, asked.top)
-    if not best:
-        raise ValueError(
-            f"no trial of {study.folder.name} has completed, so there is nothing to score; "
-            "see the reasons in trials.parquet, or run the same command with more --trials or --hours"
+
+def _tune(
+    study: Resolved,
+    searcher: StudySearcher,
+    shards: dict[str, list],
+    gpus: float,
+    at_a_time: int,
+    console: Console,
+) -> None:
+    """Run the trials that are missing, and note the time they took."""
+    asked = study.config
+    _say(console, f"watch: tensorboard --logdir {study.folder.path}  ({at_a_time} trials at a time)")
+    progress = ProgressCallback(searcher, console, metric=asked.metric, reports=asked.reports)
+    started = time.monotonic()
+    try:
+        tuning.tune_study(
+            asked,
+            study.folder,
+            searcher,
+            study.task,
+            shards,
+            gpus=gpus,
+            at_a_time=at_a_time,
+            callbacks=[TensorBoardCallback(asked.metric), progress],
         )
+    finally:
+        progress.close()
+        study.folder.add_session(time.monotonic() - started, searcher.busy_seconds, at_a_time)
+
+
+def _score(
+    study: Resolved,
+    searcher: StudySearcher,
+    max_objects: int,
+    splits: dict[str, tuple[ShardIndex, str]],
+    gpus: float,
+    console: Console,
+) -> None:
+    """Score the best trials on the final splits and export the best one."""
+    asked = study.config
+    best = tuning.best_trials(searcher.study, asked.top)
+    if not best:
+        raise StudyStopped(
+            "no trial has completed yet, so there is nothing to score; see the report for reasons, "
+            "or give the same command more --trials or --hours"
+        )
+    entries = evaluation.entries(study.folder, best)
     evaluation.evaluate_study(
-        study.folder,
-        study.task,
-        evaluation.entries(study.folder, best),
-        splits,
-        index.max_objects,
-        cpus=asked.cpus,
-        gpus=gpus,
-        console=console,
+        study.folder, study.task, entries, splits, max_objects, cpus=asked.cpus, gpus=gpus, console=console
     )
-    evaluation.export_best(
-        study.folder,
-        study.task,
-        best[0],
-        {"metric": asked.metric, "value": optuna_study.trials[best[0]].value, "data": str(study.data)},
-    )
-    report.write(study.folder.path, console)
-    console.print(
-        f"report:     {study.folder.path / 'report.html'}\n"
-        f"curves:     tensorboard --logdir {study.folder.path}\n"
-        f"more:       the same command with a larger --trials than {asked.trials} goes on from here",
-        highlight=False,
-        soft_wrap=True,
-    )
+    value = searcher.study.trials[best[0]].value
+    summary = {"metric": asked.metric, "value": value, "data": str(study.data)}
+    evaluation.export_best(study.folder, study.task, best[0], summary)
+
+
+def _say(console: Console, line: str) -> None:
+    """Print a line as it is: paths and specs hold characters that rich would take for markup."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns the exit status: 0 done, 1 stopped by failing trials, 2 bad input, 130 interrupted."""
-    console = Console()
-    errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    """The command; returns the exit status: 0 done, 1 stopped early, 2 bad input, 130 interrupted."""
+    console, errors = Console(), Console(stderr=True)
     try:
         run(config.from_command_line(arguments), console)
     except ValueError as error:
-        errors.print(f"error: {error}")
+        _say(errors, f"error: {error}")
+        return 2
+    except OSError as error:
+        _say(errors, f"error: {error.filename or 'a file'}: {error.strerror or error}")
         return 2
     except StudyStopped as error:
-        errors.print(f"stopped: {error}")
+        _say(errors, f"stopped: {error}")
         return 1
     except KeyboardInterrupt:
-        errors.print("interrupted: nothing is lost; the same command goes on from here")
+        _say(errors, "interrupted: nothing is lost; the same command goes on from here")
         return 130
     return 0
 

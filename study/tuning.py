@@ -8,15 +8,14 @@ folder, where it finds its newest checkpoint.
 """
 
 import hashlib
+import json
 import math
-import signal
-import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -24,9 +23,9 @@ from optuna.trial import FixedTrial, TrialState
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
-from ray.tune.stopper import Stopper
 
 from study.config import StudyConfig
+from study.endings import CheckpointSweeper, StudyStopped, StudyStopper, sweep_tune_files
 from study.results_folder import StudyFolder
 from trainables.base import Shards, StudyTrainable
 from trainables.metrics import OBJECTIVES
@@ -38,21 +37,8 @@ Space = Callable[[Any, dict[str, Any]], dict[str, Any]]
 GIVE_UP_AFTER = 5
 """Failures in a row with the same reason that stop a study."""
 
-TUNE_FILES = (
-    "tuner.pkl",
-    "experiment_state-*",
-    "search*_state-*",
-    "searcher-state-*",
-    ".validate_storage_marker",
-)
-"""What Tune leaves beside the trials for ``Tuner.restore``, which is not used here."""
-
 MAX_WORKER_DEATHS = 3
 """How often the worker of one trial may die before the trial counts as failed."""
-
-
-class StudyStopped(Exception):
-    """The study ended before its time; the message says why."""
 
 
 def storage(folder: StudyFolder, url: str | None) -> BaseStorage:
@@ -62,7 +48,9 @@ def storage(folder: StudyFolder, url: str | None) -> BaseStorage:
             return JournalStorage(JournalFileBackend(str(folder.path / "optuna.journal")))
         return optuna.storages.get_storage(url)
     except Exception as error:  # SQLAlchemy, drivers and files each raise their own
-        raise ValueError(f"Optuna storage {url or folder.path} cannot be opened: {error}") from error
+        where = str(folder.path) if url is None else url.rpartition("@")[2]  # without a password
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"Optuna storage {where} cannot be opened: {reason}") from error
 
 
 def sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
@@ -100,22 +88,36 @@ def pruner(name: str, reports: int) -> optuna.pruners.BasePruner:
     raise AssertionError(name)
 
 
-def open_study(config: StudyConfig, folder: StudyFolder) -> optuna.Study:
-    """Create or continue the Optuna study of ``config``.
+def open_study(config: StudyConfig, folder: StudyFolder, identity: dict[str, Any]) -> optuna.Study:
+    """Create or continue the Optuna study of ``config``. Raises ValueError if the storage has another one there.
 
     A sampler's random stream is not in the storage. Seeded alike after a restart it would propose the first trials
     again, so the number of trials so far goes into its seed.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    made = optuna.create_study(
-        storage=storage(folder, config.storage),
+    opened = storage(folder, config.storage)
+    if config.fresh and folder.name in optuna.get_all_study_names(opened):
+        optuna.delete_study(study_name=folder.name, storage=opened)
+    study = optuna.create_study(
+        storage=opened,
         study_name=folder.name,
         direction="maximize" if OBJECTIVES[config.metric] == "max" else "minimize",
         pruner=pruner(config.pruner, config.reports),
         load_if_exists=True,
     )
-    made.sampler = sampler(config.sampler, config.seed + 1_000_003 * len(made.get_trials(deepcopy=False)))
-    return made
+    if config.storage is not None:
+        # A storage shared by many folders may have this name already, with checkpoints that are not here.
+        mine = json.loads(json.dumps({"identity": identity, "folder": str(folder.path.resolve())}))
+        theirs = study.user_attrs.get("clevrtune", mine)
+        if theirs != mine:
+            raise ValueError(
+                f"storage {config.storage} has a study {folder.name} already, of {theirs['folder']}; "
+                "choose another --name, or start over with --fresh"
+            )
+        study.set_user_attr("clevrtune", mine)
+    seeds = np.random.SeedSequence([config.seed, len(study.get_trials(deepcopy=False))])
+    study.sampler = sampler(config.sampler, int(seeds.generate_state(1)[0]))
+    return study
 
 
 def best_trials(study: optuna.Study, top: int) -> list[int]:
@@ -206,6 +208,10 @@ class StudySearcher(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Do nothing; the state is in the Optuna storage."""
 
+    def state_of(self, number: int) -> str:
+        """Optuna's state of the trial ``number``: COMPLETE, PRUNED, FAIL, RUNNING or WAITING."""
+        return self.study.get_trials(deepcopy=False)[number].state.name
+
     def pending(self) -> bool:
         """Whether there is anything to run: trials to continue, or fewer trials than asked for."""
         return bool(self._left_over) or self._started() < self.trials
@@ -229,7 +235,9 @@ class StudySearcher(Searcher):
 
     def record(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Report an intermediate value; True if Optuna's pruner wants the trial stopped, which is told at once."""
-        trial = self.live[trial_id]
+        trial = self.live.get(trial_id)
+        if trial is None:
+            return True  # pruned already; its worker was lost before Tune had stopped it
         self._report(trial, result)
         if not trial.should_prune():
             return False
@@ -244,7 +252,9 @@ class StudySearcher(Searcher):
         if trial_id not in self.live:
             return  # pruned, and told so already
         if error:
-            self._end(trial_id, TrialState.FAIL, reason=f"its worker died {MAX_WORKER_DEATHS + 1} times")
+            self._end(
+                trial_id, TrialState.FAIL, reason=f"its worker died or could not save {MAX_WORKER_DEATHS + 1} times"
+            )
         elif result is not None and result.get("failure"):
             self._end(trial_id, TrialState.FAIL, reason=result["failure"])
         elif result is not None and result.get("done"):
@@ -258,9 +268,10 @@ class StudySearcher(Searcher):
             # A trial that continues from a checkpoint may repeat its last report; Optuna keeps the first.
             warnings.filterwarnings("ignore", message=".*is already reported.*")
             trial.report(result["objective"], result["report"])
-        trial.set_user_attr("seconds", trial.user_attrs.get("seconds", 0.0) + seconds)
-        trial.set_user_attr("step", result["step"])
-        trial.set_user_attr("validation", {k[4:]: v for k, v in result.items() if k.startswith("val/")})
+        # One attribute, since each is a write to the storage.
+        before = trial.user_attrs.get("progress", {}).get("seconds", 0.0)
+        validation = {name[4:]: value for name, value in result.items() if name.startswith("val/")}
+        trial.set_user_attr("progress", {"seconds": before + seconds, "step": result["step"], "validation": validation})
 
     def _end(self, trial_id: str, state: TrialState, value: float | None = None, reason: str | None = None) -> None:
         trial = self.live.pop(trial_id)
@@ -293,41 +304,6 @@ class PruningScheduler(FIFOScheduler):
         return TrialScheduler.STOP if pruned else TrialScheduler.CONTINUE
 
 
-class StudyStopper(Stopper):
-    """Stops everything on Ctrl-C, when the hours are up, or when the searcher gives up; what runs goes on next time."""
-
-    def __init__(self, searcher: StudySearcher, hours: float | None):
-        self.interrupted = False
-        self._searcher = searcher
-        self._deadline = time.monotonic() + 3600 * hours if hours is not None else math.inf
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Stop no single trial."""
-        return False
-
-    def stop_all(self) -> bool:
-        """Whether the study shall end now."""
-        return self.interrupted or self._searcher.stop_reason is not None or time.monotonic() > self._deadline
-
-    @contextmanager
-    def catching_signals(self) -> Iterator[None]:
-        """Within this context the first SIGINT or SIGTERM ends the study in good order, a second one at once."""
-
-        def interrupt(number: int, frame: Any) -> None:
-            self.interrupted = True
-            signal.signal(number, signal.default_int_handler)
-
-        before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
 def concurrency(config: StudyConfig, gpus: float, resources: dict[str, float]) -> int:
     """Trials at a time on a cluster with ``resources``. Raises ValueError if not even one trial fits."""
     fitting = [config.trials if config.concurrent is None else config.concurrent]
@@ -356,8 +332,8 @@ def tune_study(
     Raises StudyStopped when five trials in a row failed for the same reason and KeyboardInterrupt after Ctrl-C; the
     same command continues the study after either.
     """
-    stopper = StudyStopper(searcher, config.hours)
-    trainable = tune.with_parameters(StudyTrainable, task=task, shards=shards, cpus=config.cpus)
+    stopper = StudyStopper(lambda: searcher.stop_reason is not None, config.hours)
+    trainable = tune.with_parameters(StudyTrainable, task=task, shards=shards, cpus=config.cpus, gpus=gpus)
     # Tune's registry is shared by all that runs on a cluster: each study needs a name of its own in it.
     identity = hashlib.sha256(f"{folder.path.resolve()} {task}".encode()).hexdigest()[:8]
     trainable.__name__ = f"study-{config.model}-{identity}"
@@ -376,7 +352,7 @@ def tune_study(
             name=folder.trials.name,
             storage_path=str(folder.path.resolve()),
             stop=stopper,
-            callbacks=callbacks,
+            callbacks=[*callbacks, CheckpointSweeper(searcher.state_of)],
             failure_config=tune.FailureConfig(max_failures=MAX_WORKER_DEATHS),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=2),
             verbose=0,
@@ -384,9 +360,7 @@ def tune_study(
     )
     with stopper.catching_signals():
         tuner.fit()
-    for pattern in TUNE_FILES:
-        for path in folder.trials.glob(pattern):
-            path.unlink()
+    sweep_tune_files(folder.trials)
     if searcher.stop_reason is not None:
         raise StudyStopped(searcher.stop_reason)
     if stopper.interrupted:

@@ -59,7 +59,7 @@ class SegmentationOutput:
     def check(self, image: Tensor) -> None:
         """Assert that shapes, types and the masks' sum keep the contract for the batch ``image`` (B, 3, H, W).
 
-        Called once per trial and in the contract test, never in the training loop.
+        Called whenever a picture is drawn and in the contract test, never in the training loop.
         """
         B, _, H, W = image.shape
         assert self.loss.shape == (), f"loss must be a scalar, not {tuple(self.loss.shape)}"

@@ -91,12 +91,40 @@ def evaluate(
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
+def panel(model: SegmentationModel, split: Split, *, step: int, precision: str = "fp32") -> np.ndarray:
+    """Input | reconstruction | true segments | predicted segments of a few images of ``split``, uint8 (H', W', 3)."""
+    device = next(model.parameters()).device
+    images, labels = as_tensors(*split.gather(np.arange(min(PANEL_IMAGES, len(split)))), device)
+    was_training = model.training
+    model.eval()
+    with torch.no_grad(), noise.drawn_from(torch.Generator(device).manual_seed(0)), autocast(device, precision):
+        output = model(images, step)
+    model.train(was_training)
+    output.check(images)
+    return pictures.panel(
+        images,
+        output.reconstruction.float(),
+        labels,
+        output.masks.argmax(1)[:, 0],  # (B, H, W)
+        boxes=output.boxes,
+        presence=output.presence,
+    )
+
+
+def restore_model(state: Mapping[str, Any], device: torch.device | str = "cpu") -> SegmentationModel:
+    """The model of a checkpoint ``state``, with its weights, in evaluation mode."""
+    model = trainables.build(state["model"], state["hyperparameters"], state["image_size"]).to(device)
+    model.load_state_dict(state["weights"])
+    return model.eval()
+
+
 class Training:
     """One trial: a model, its optimisers and its place in the data, advanced slice by slice."""
 
     def __init__(self, task: Task, hyperparameters: Mapping[str, Any], number: int, train: Split, device: torch.device):
         self.task = task
         self.device = device
+        self.number = number
         self.step = 0
         """Training steps done."""
         seeds = np.random.SeedSequence([task.seed, number]).generate_state(3)
@@ -188,24 +216,6 @@ class Training:
             "time/validation_s": time.perf_counter() - trained,
         }
 
-    def panel(self, split: Split) -> np.ndarray:
-        """Input | reconstruction | true segments | predicted segments of a few images, uint8 (H', W', 3)."""
-        images, labels = as_tensors(*split.gather(np.arange(min(PANEL_IMAGES, len(split)))), self.device)
-        was_training = self.model.training
-        self.model.eval()
-        with torch.no_grad(), noise.drawn_from(torch.Generator(self.device).manual_seed(0)):
-            with autocast(self.device, self.task.precision):
-                output = self.model(images, self.step)
-        self.model.train(was_training)
-        return pictures.panel(
-            images,
-            output.reconstruction.float(),
-            labels,
-            output.masks.argmax(1)[:, 0],  # (B, H, W)
-            boxes=output.boxes,
-            presence=output.presence,
-        )
-
     def state(self) -> dict[str, Any]:
         """Everything that the rest of the trial depends on; :meth:`load_state` continues bit for bit from it."""
         return {
@@ -216,16 +226,29 @@ class Training:
             "weights": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "noise": self.noise.get_state(),
+            "device": self.device.type,
             "shuffle": self.shuffle.state_dict(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from ``state``. Raises ValueError if it belongs to another model or image size."""
+        """Continue from ``state``.
+
+        Raises ValueError if it belongs to another model, image size or hyperparameters. The random numbers of a GPU
+        cannot be continued on a CPU, nor the other way round: there the trial goes on with fresh ones.
+        """
         checkpoint.check_model(state, self.task.model, self.task.image_size)
+        mine = dataclasses.asdict(self.model.config)
+        changed = [key for key, value in mine.items() if state["hyperparameters"].get(key) != value]
+        if changed:
+            raise ValueError(f"the checkpoint has other hyperparameters ({', '.join(changed)}) than this trial")
         self.model.load_state_dict(state["weights"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        self.noise.set_state(state["noise"].cpu())
+        if state["device"] == self.device.type:
+            self.noise.set_state(state["noise"].cpu())
+        else:
+            seed = np.random.SeedSequence([self.task.seed, self.number, state["step"]]).generate_state(1)[0]
+            self.noise.manual_seed(int(seed))
         self.shuffle.load_state_dict(state["shuffle"])
         self.step = state["step"]
 

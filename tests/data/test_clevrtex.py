@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -65,8 +66,7 @@ def test_splits_by_index():
     published = clevrtex.find(str(ROOT), "full")
     assert len(published.images) == 12 and not published.complete
     assert published.splits() == {"test": range(1), "val": range(1, 2), "train": range(2, 12)}
-    assert clevrtex.find(str(ROOT), "outd").splits() == {"all": range(4)}
-    official = clevrtex.Published("full", [Path()] * 50_000)
+    official = clevrtex.Published("full", [Path()] * 50_000, source="")
     assert official.complete
     assert official.splits() == {
         "test": range(5_000),
@@ -91,6 +91,31 @@ def test_grassbg_under_its_other_spelling(full):
         path.rename(path.with_name(path.name.replace("full", "grassbg")))
     folder.rename(folder.with_name("clevrtex_grassbd"))
     assert len(clevrtex.find(str(folder.parent), "grassbg").images) == 12
+
+
+def test_a_folder_is_listed_once_and_no_file_is_asked_for_twice(full, monkeypatch):
+    """Files deliver their state as they are listed; on a network disk each question more would cost minutes."""
+    asked, listed = [], []
+    stat, scandir = Path.stat, os.scandir
+    monkeypatch.setattr(Path, "stat", lambda path, **options: asked.append(path) or stat(path, **options))
+    monkeypatch.setattr(os, "scandir", lambda path: listed.append(str(path)) or scandir(path))
+    folder = full(0).parents[1]
+    clevrtex.find(str(folder.parent), "full")
+    assert listed == [str(folder), str(folder / "0")]
+    assert not [path for path in asked if path.suffix]
+
+
+def test_source_tells_states_of_a_folder_apart(full):
+    root = str(full(0).parents[2])
+    sources = [clevrtex.find(root, "full").source]
+    for ending in (".png", "_flat.png", ".json"):
+        os.utime(full(5, ending), (0, 0))
+        sources.append(clevrtex.find(root, "full").source)
+    full(5, ".json").write_text("{}")
+    os.utime(full(5, ".json"), (0, 0))
+    sources.append(clevrtex.find(root, "full").source)
+    assert len(set(sources)) == 5
+    assert clevrtex.find(root, "full").source == sources[-1]
 
 
 def drop_mask(full):

@@ -1,13 +1,16 @@
+import io
 import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from data import clevrtex, synthetic
+from data import clevrtex, convert, synthetic
 from data.convert import prepare
 from data.final_splits import final_splits
 from data.loader import Split
@@ -97,7 +100,7 @@ def test_what_cannot_be_found(tmp_path):
 def test_synthetic_goes_the_same_way(tmp_path):
     spec = parse("synthetic:plain-(16,16)")
     index = prepare(spec, cache=str(tmp_path))
-    assert index.counts == synthetic.COUNTS and index.max_objects == 5 and not index.incomplete
+    assert index.counts == synthetic.COUNTS and index.max_objects == spec.max_objects and not index.incomplete
     images, labels = open_split(index, "camo").gather(np.arange(3, 6))
     drawn = synthetic.generate(3, (16, 16), 0, "camo", "plain", start=3)
     assert np.array_equal(images, drawn.images) and np.array_equal(labels, drawn.labels)
@@ -120,6 +123,79 @@ def test_final_splits_of_clevrtex(root, tmp_path):
     assert set(found) == {"test", "camo"} and "outd is not scored" in notices[0]
 
 
+@pytest.mark.parametrize("variant", ["camo", "outd"])
+def test_no_scene_that_was_trained_on_is_scored(root, tmp_path, variant):
+    """An incomplete copy of ``camo``, and ``outd``, are scored whole: but not by models that learned from them."""
+    shutil.rmtree(root / f"clevrtex_{variant}")
+    (root / "clevrtex_full").rename(root / f"clevrtex_{variant}")
+    for path in root.glob(f"clevrtex_{variant}/0/*"):
+        path.rename(path.with_name(path.name.replace("full", variant)))
+    spec, cache = SPEC.varied(variant), str(tmp_path / "cache")
+    index = prepare(spec, root=str(root), cache=cache)
+    found, notices = final_splits(spec, index, root=str(root), cache=cache)
+    assert found["test"] == found[variant] == (index, "test") and index.rows("test") == 1
+    assert any(f"{variant} is the test split here" in notice for notice in notices)
+    assert index.rows("train") == 10 and index.rows("all") == 12
+
+
+def test_trained_on_without_a_test_split_is_not_scored(root, tmp_path):
+    spec, cache = SPEC.varied("camo"), str(tmp_path / "cache")
+    index = prepare(spec, root=str(root), cache=cache)  # 4 images: a tenth of them is none
+    found, notices = final_splits(spec, index, root=str(root), cache=cache)
+    assert set(found) == {"outd"} and "too few images" in notices[0]
+
+
+def test_a_slow_disk_is_said_to_be(tmp_path, monkeypatch):
+    """On a disk that has not answered by the time patience is over."""
+    console, find = Console(file=io.StringIO(), force_terminal=True, width=200), clevrtex.find
+
+    def slow(root, variant):
+        deadline = time.monotonic() + 30
+        while "looking through" not in console.file.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return find(root, variant)
+
+    monkeypatch.setattr(convert, "PATIENCE", 0.0)
+    monkeypatch.setattr(clevrtex, "find", slow)
+    prepare(SPEC, root=str(ROOT), cache=str(tmp_path), console=console)
+    assert f"looking through clevrtex_full in {ROOT}" in console.file.getvalue()
+
+
+def test_a_quick_disk_is_not_talked_about(tmp_path, monkeypatch):
+    console = Console(file=io.StringIO(), force_terminal=True)
+    monkeypatch.setattr(convert, "PATIENCE", 600.0)
+    prepare(SPEC, root=str(ROOT), cache=str(tmp_path), console=console)
+    assert "looking" not in console.file.getvalue()
+
+
+@pytest.mark.parametrize("spec", [SPEC, parse("synthetic-(32,32)")], ids=str)
+@pytest.mark.parametrize("root", [None, str(ROOT)])
+def test_a_cache_that_is_no_folder(tmp_path, spec, root):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ValueError, match=r"--cache|--data-root") as error:
+        prepare(spec, root=root, cache=str(tmp_path / "file"))
+    assert "\n" not in str(error.value)
+
+
+def break_a_link(root):
+    image = root / "clevrtex_full/0/CLEVRTEX_full_000003.png"
+    image.unlink()
+    image.symlink_to("nowhere")
+    return root
+
+
+def name_too_long(root):
+    return root / ("x" * 300)
+
+
+@pytest.mark.parametrize("break_it", [break_a_link, name_too_long])
+def test_a_root_that_cannot_be_read(root, tmp_path, break_it):
+    """PermissionError goes the same way; tests may run as root, whom nothing is forbidden."""
+    with pytest.raises(ValueError, match="cannot be read .*check that --data-root .* can be used") as error:
+        prepare(SPEC, root=str(break_it(root)), cache=str(tmp_path / "cache"))
+    assert "\n" not in str(error.value)
+
+
 def test_too_few_images_for_a_test_split(root, tmp_path):
     for path in (root / "clevrtex_full/0").iterdir():
         if int(path.name[14:20]) >= 5:
@@ -130,6 +206,12 @@ def test_too_few_images_for_a_test_split(root, tmp_path):
         index.rows("test")
     found, notices = final_splits(SPEC, index, root=str(root), cache=str(tmp_path / "cache"))
     assert "test" not in found and "too few images" in notices[0]
+
+
+def test_command_line_on_what_cannot_be_read(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    done = run(str(SPEC), "--cache", str(tmp_path / "file"), cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
 
 
 def run(*arguments, cwd):

@@ -1,4 +1,6 @@
 import json
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +122,26 @@ def test_slower_of_two_writers_keeps_the_first(index):
     shards.write(index.folder, {"train": [scenes(0, 2)]}, spec="x", size=(4, 6))
     assert Path(index.folder).stat().st_mtime_ns == state
     assert [path.name for path in Path(index.folder).parent.iterdir()] == ["here"]
+
+
+def test_what_killed_writers_left_goes_after_a_day(tmp_path):
+    """Only old folders that have the name of an unfinished write: others may be somebody's."""
+    names = ["old.0123abcd.part", "young.0123abcd.part", "named-by-hand.part", "whole"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train-00000.arrow").write_text("pixels")
+        if not name.startswith("young"):
+            os.utime(tmp_path / name, (time.time() - 25 * 3600,) * 2)
+    shards.write(str(tmp_path / "here"), {"train": [scenes(0, 2)]}, spec="x", size=(4, 6))
+    assert {path.name for path in tmp_path.iterdir()} == {"here", *names[1:]}
+
+
+def test_unreadable_shard_is_a_users_error(index):
+    path = Path(index.folder) / "train-00001.arrow"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ValueError, match=r"train-00001.arrow cannot be read"):
+        index.read(index.shards("train")[1])
 
 
 def test_uri(tmp_path):

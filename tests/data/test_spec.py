@@ -1,5 +1,6 @@
 import pytest
 
+from data import synthetic
 from data.spec import DataSpec, parse
 
 MEANINGS = {
@@ -42,6 +43,11 @@ def test_mistakes_are_named_in_one_line_with_what_is_valid(text, valid):
 
 def test_height_comes_first():
     assert parse("clevrtex-(96,128)").size == (96, 128)
+
+
+def test_most_objects_are_known_without_the_data():
+    assert parse("synthetic:plain").max_objects == synthetic.MAX_OBJECTS == 5
+    assert parse("clevrtex:camo").max_objects == 10
 
 
 def test_siblings():

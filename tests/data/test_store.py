@@ -1,5 +1,6 @@
 """What trials share, shown on a real cluster: one copy of the pixels per node, no private memory, no image file."""
 
+import io
 import os
 import re
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray
+from rich.console import Console
 
 from data import store
 from data.convert import prepare
@@ -141,10 +143,45 @@ def test_splits_that_overlap_share_shards(refs, index):
     assert refs["all"][-1] == refs["val"][0]
 
 
-def test_too_little_memory_is_said_before_anything_is_loaded(ray_cluster, index, monkeypatch):
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"object_store_memory": 10 * 2**20})
-    with pytest.raises(ValueError, match=r"x takes 9\d MiB of .* has 10 MiB; start Ray with a larger"):
-        store.load(index, ["all"])
+def test_what_is_held_already_counts(refs, index):
+    """Four copies do not fit, though each does: Ray would move some to disk without a word."""
+    copies = []
+    with pytest.raises(ValueError, match=r"x takes 9\d MiB of .*, where \d+ of 320 usable MiB are taken; .*--address"):
+        for _ in range(4):  # besides the one of ``refs``
+            copies.append(store.load(index, ["all"]))
+    assert copies
+
+
+def test_the_smallest_node_is_the_bound(ray_cluster, index, monkeypatch):
+    """Two stand-ins: a dead node, which does not count, and one that is too small, which does."""
+    (node,) = ray.nodes()
+    dead = {**node, "Alive": False, "Resources": {}}
+    small = {**node, "Resources": {"CPU": 1.0, "object_store_memory": 50.0 * 2**20}}
+    monkeypatch.setattr(ray, "nodes", lambda: [node, dead])
+    store.load(index, ["val"])
+    monkeypatch.setattr(ray, "nodes", lambda: [node, dead, small])
+    with pytest.raises(ValueError, match=r"of 40 usable MiB are taken; .* --object-store-memory \d+"):
+        store.load(index, ["train"])
+
+
+def test_loading_shows_a_bar(ray_cluster, index):
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    store.load(index, ["val"], console=console)
+    assert "loading x" in console.file.getvalue() and "MB" in console.file.getvalue()
+
+
+@ray.remote(num_cpus=0)
+def halved(number):
+    if number % 2:
+        raise ValueError(f"{number} is odd")
+    return number // 2
+
+
+def test_result_of_a_task(ray_cluster):
+    assert store.result_of(halved.remote(4)) == 2
+    with pytest.raises(ValueError, match="^3 is odd$") as error:
+        store.result_of(halved.remote(3))
+    assert type(error.value) is ValueError
 
 
 def test_damage_is_an_error_of_one_line(ray_cluster, tmp_path):

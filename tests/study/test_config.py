@@ -42,7 +42,7 @@ def test_values_arrive_typed_and_canonical():
         ({"validation_images": 0}, "--validation-images is 0"),
         ({"seed": -1}, "--seed is -1"),
         ({"top": 0}, "--top is 0"),
-        ({"address": "ray://head:10001"}, "study/submit.py"),
+        ({"address": "ray://head:10001"}, "ray job submit"),
         ({"results": "s3://bucket/results"}, "folder on a disk"),
         ({"name": "a/b"}, "plain folder name"),
         ({"set": {"lr": "fast"}}, "lr is 'fast'"),

@@ -48,8 +48,7 @@ def objective(trial: optuna.Trial) -> float:
     if trial.number == 4:
         trial.set_user_attr("reason", "loss is nan at step 120 </script>")
         raise FloatingPointError
-    trial.set_user_attr("step", 400)
-    trial.set_user_attr("seconds", 75.0)
+    trial.set_user_attr("progress", {"seconds": 75.0, "step": 400, "validation": {"mIoU_fg": value}})
     return value
 
 
@@ -97,6 +96,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for entry in ("trial_0002", "trial_0005", "baseline_grid_4x4"):
         png = pictures.encode_png(np.full((4, 6, 3), len(entry), np.uint8))
         (path / "pictures" / f"{entry}_test.png").write_bytes(png)
+    (path / "best.json").write_text("{}")
     return path
 
 
@@ -220,7 +220,9 @@ def test_report_is_one_file_with_everything_in_it(folder: Path) -> None:
     assert page.headings[0] == "space on synthetic"
     sections = ["Leaderboard", "Pictures", "Trials", "Search", "Configuration", "How to reproduce"]
     assert [heading for heading in page.headings if heading in sections] == sections
-    test, outd, trials, _ = page.tables
+    failures, test, outd, trials, _ = page.tables
+    assert failures == ["reason", "trials", "loss is nan at step 120 </script>", "1"]
+    assert page.headings.index("Failed trials") == 1, "near the top"
     assert test[-4:] == ["background", "2.5", "2.5", "200"] and "52.5 ± 10.0" in test
     assert outd[-8:-4] == ["grid 4x4", "12.6", "12.6", "160"]
     assert "loss is nan at step 120 </script>" in trials and trials.count("complete") == 5
@@ -229,6 +231,7 @@ def test_report_is_one_file_with_everything_in_it(folder: Path) -> None:
     assert len(images) == 3
     assert all(source.startswith(("data:", "#")) for source in page.loaded), "works offline"
     assert "url(" not in html.partition("</style>")[0] and "@import" not in html.partition("</style>")[0]
+    assert "evaluation.parquet" not in html and "best.json" not in html, "nothing is missing"
     for text in (
         "incomplete data: not comparable",
         "clevrtex:camo is absent",
@@ -250,10 +253,62 @@ def test_report_of_a_study_that_has_hardly_begun(tmp_path: Path) -> None:
     storage = JournalStorage(JournalFileBackend(str(folder / "optuna.journal")))
     study = optuna.create_study(study_name="young", storage=storage, direction="maximize")
     html = report.write(folder).read_text()
-    assert "not been scored" in html and "Parallel coordinates: too few trials yet" in html
+    assert "no trial has completed yet" in html and "Parallel coordinates: too few trials yet" in html
     assert pq.read_table(folder / "trials.parquet").num_rows == 0
     study.ask().suggest_float("lr", 0, 1)
-    assert "running" in report.write(folder).read_text()
+    html = report.write(folder).read_text()
+    assert "running" in html and "Failed trials" not in html
+
+
+def quiet_console() -> Console:
+    return Console(record=True, width=80, file=open(os.devnull, "w"))
+
+
+def test_report_of_a_study_in_which_every_trial_failed(tmp_path: Path) -> None:
+    folder, console = tmp_path / "failing", quiet_console()
+    folder.mkdir()
+    (folder / "study.json").write_text(json.dumps({"config": CONFIG, "data": {"incomplete": True}}))
+    storage = JournalStorage(JournalFileBackend(str(folder / "optuna.journal")))
+    study = optuna.create_study(study_name="failing", storage=storage, direction="maximize")
+    for reason in ("out of memory", "loss is [red]nan", "loss is [red]nan", None):
+        trial = study.ask({"lr": optuna.distributions.FloatDistribution(0, 1)})
+        if reason is not None:
+            trial.set_user_attr("reason", reason)
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    html = report.write(folder, console).read_text()
+    reasons = Page(html).tables[0]
+    assert reasons[2:4] == ["loss is [red]nan", "2"], "the most frequent first"
+    assert set(reasons[4:]) == {"out of memory", "no reason recorded", "1"}
+    printed = console.export_text().splitlines()
+    assert printed[0] == "incomplete data: not comparable with published numbers"
+    assert printed[1] == (
+        "no evaluation.parquet and no best.json: no trial has completed yet; "
+        "run the study's command again, with more --trials or --hours"
+    )
+    assert printed[2] == "failed, 2 x: loss is [red]nan" and len(printed) == 5
+    assert "no evaluation.parquet and no best.json" in html and "incomplete data: not comparable" in html
+
+
+def test_report_of_a_final_stage_that_was_interrupted(folder: Path) -> None:
+    console = quiet_console()
+    (folder / "best.json").unlink()
+    html = report.write(folder, console).read_text()
+    line = "no best.json: the best trials are not all scored yet"
+    assert "trial 5" in console.export_text(clear=False) and line in console.export_text() and line in html
+    (folder / "evaluation.parquet").unlink()
+    shutil.rmtree(folder / "pictures")
+    page = Page(report.write(folder, console).read_text())
+    assert "no evaluation.parquet and no best.json: the best trials are not" in console.export_text()
+    assert "Leaderboard" in page.headings and "Pictures" not in page.headings
+
+
+@pytest.mark.parametrize("choices", [["a", 1], [1, "a"]])
+def test_a_hyperparameter_of_mixed_types_is_json(choices: list) -> None:
+    study = optuna.create_study()
+    for choice in choices:
+        distributions = {"kernel": optuna.distributions.CategoricalDistribution(choices)}
+        study.add_trial(optuna.trial.create_trial(value=0.0, params={"kernel": choice}, distributions=distributions))
+    assert report.trial_table(study)["params_kernel"].to_pylist() == [json.dumps(choice) for choice in choices]
 
 
 def test_minimised_metrics_rank_the_smallest_first(tmp_path: Path) -> None:
@@ -279,14 +334,25 @@ def test_storage_of_the_record_is_used(folder: Path) -> None:
     (folder / "optuna.journal").unlink()
     with pytest.raises(ValueError, match=r"optuna\.journal is missing"):
         report.load_study(folder)
-    record = json.loads((folder / "study.json").read_text()) | {"storage": url}
-    (folder / "study.json").write_text(json.dumps(record))
+    name_storage(folder, url)
     assert len(report.load_study(folder).trials) == 9
 
 
+def name_storage(folder: Path, url: str) -> None:
+    record = json.loads((folder / "study.json").read_text()) | {"storage": url}
+    (folder / "study.json").write_text(json.dumps(record))
+
+
+def test_a_storage_out_of_reach_is_an_error_without_traceback(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    name_storage(folder, f"sqlite:///{folder / 'absent' / 'optuna.db'}")
+    assert report.main([str(folder)]) == 2
+    assert capsys.readouterr().err.startswith("error: Optuna storage sqlite:///")
+
+
 def test_folders_without_a_study_are_refused_in_one_line(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"holds no study\.json; give the folder of a study"):
-        report.write(tmp_path)
+    for place in (tmp_path, folder / "study.json", tmp_path / "absent"):
+        with pytest.raises(ValueError, match=r"holds no study\.json; give the folder of a study"):
+            report.write(place)
     renamed = folder.rename(tmp_path / "renamed")
     with pytest.raises(ValueError, match="holds no study 'renamed'"):
         report.write(renamed)
@@ -301,6 +367,16 @@ def test_the_script_runs_from_any_folder(folder: Path, tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith("**test (6 images)**") and "report.html" in run.stderr
     assert (folder / "report.html").stat().st_size > 100_000
+
+
+def test_the_command_writes_everything_anew_and_prints_the_table(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    (folder / "trials.parquet").write_bytes(b"damaged")
+    assert report.main([str(folder)]) == 0
+    assert pq.read_table(folder / "trials.parquet").num_rows == 9 and (folder / "report.html").exists()
+    printed = capsys.readouterr().out
+    assert "test (6 images)" in printed and "52.5 ± 10.0" in printed
+    assert "incomplete data: not comparable with published numbers" in printed
+    assert "failed, 1 x: loss is nan at step 120 </script>" in printed
 
 
 def test_the_command_refuses_other_folders_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -13,24 +13,16 @@ IDENTITY = {"model": "space", "seed": 0, "steps": 100, "set": {"lr": 0.1}}
 
 def test_another_identity_is_refused_by_naming_the_keys_and_nothing_is_touched(tmp_path):
     folder = StudyFolder(tmp_path / "study")
-    folder.claim(IDENTITY, fresh=False)
+    (folder.path / "trials").mkdir(parents=True)
+    (folder.path / ".lock").touch()
     folder.write(config=IDENTITY)
     precious = folder.path / "evaluation.parquet"
     precious.write_text("scores")
     before = {path: path.stat().st_mtime_ns for path in folder.path.iterdir()}
     with pytest.raises(ValueError, match="seed is 0 there and 1 here; set is") as caught:
-        in_other_process(folder, {**IDENTITY, "seed": 1, "set": {}})
+        StudyFolder(folder.path).claim({**IDENTITY, "seed": 1, "set": {}}, fresh=False)
     assert "--fresh" in str(caught.value) and "steps" not in str(caught.value)
     assert {path: path.stat().st_mtime_ns for path in folder.path.iterdir()} == before
-
-
-def in_other_process(folder, identity):
-    """Refusal needs no lock, so it can be asked for here."""
-    from study.results_folder import refuse_other_identity
-
-    stored = folder.read()
-    assert stored is not None
-    refuse_other_identity(folder.name, stored["config"], identity)
 
 
 def test_a_second_process_is_refused_while_the_first_lives(tmp_path):
@@ -56,6 +48,8 @@ def test_fresh_empties_the_folder_and_only_that(tmp_path):
     (folder.path / "trials" / "trial_0000").mkdir(parents=True)
     (tmp_path / "neighbour").write_text("stays")
     folder.claim(IDENTITY, fresh=True)
+    assert folder.read() is not None, "claimed, but nothing is removed before the new study can start"
+    folder.clear()
     assert folder.read() is None and not list(folder.trials.iterdir())
     assert (tmp_path / "neighbour").read_text() == "stays"
 

@@ -114,9 +114,11 @@ def test_the_exported_model_is_the_best_trials(finished):
         model(torch.rand(2, 3, 32, 32), 20).check(torch.rand(2, 3, 32, 32))
 
 
-def test_nothing_of_tunes_own_bookkeeping_stays(finished):
+def test_what_nobody_will_read_is_swept_away(finished):
     folder, _ = finished
-    assert all(path.name.startswith("trial_") for path in (folder / "trials").iterdir())
+    for path in (folder / "trials").iterdir():
+        assert path.name.startswith("trial_")
+        assert len(list(path.glob("checkpoint_*"))) == 1
 
 
 @pytest.mark.parametrize(
@@ -125,6 +127,7 @@ def test_nothing_of_tunes_own_bookkeeping_stays(finished):
         (["--pruner", "none", "--seed", "1"], "seed is 0 there and 1 here"),
         (["--pruner", "none", "--set", "lr=0.5"], "set is {} there"),
         (["--pruner", "none", "--cpus", "64"], "--cpus 64 per trial"),
+        (["--fresh", "--data", "clevrtex:full", "--data-root", "/nowhere"], "/nowhere"),
     ],
 )
 def test_what_cannot_be_continued_is_refused_in_one_line(finished, place, more, says):
@@ -137,6 +140,22 @@ def test_what_cannot_be_continued_is_refused_in_one_line(finished, place, more, 
     assert (folder / "optuna.journal").read_bytes() == journal
 
 
+def test_a_results_folder_that_is_a_file_is_one_clear_line(place):
+    (place / "file").write_text("")
+    refused = run(place, "--results", str(place / "file"))
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: ") and refused.stderr.count("\n") == 1
+    assert str(place / "file") in refused.stderr
+
+
+def test_a_dry_run_says_what_would_happen_and_leaves_nothing(place):
+    said = run(place, "--name", "dry", "--dry-run", "--set", "lr=0.001")
+    assert said.returncode == 0, said.stderr
+    for words in ("parameters:", "one full trial:", "num_slots", "fixed"):
+        assert words in said.stdout
+    assert not (place / "results" / "dry").exists()
+
+
 def test_a_driver_killed_in_the_middle_is_continued_by_the_same_command(finished, place):
     """More trials on the finished study, kill -9 while they run, the same command again."""
     folder, _ = finished
@@ -145,16 +164,13 @@ def test_a_driver_killed_in_the_middle_is_continued_by_the_same_command(finished
         command(place, *more), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     deadline = time.monotonic() + 120
-    left: list = []
-    while not left and time.monotonic() < deadline and driver.poll() is None:
-        time.sleep(0.2)
-        left = [
-            trial for trial in stored(folder) if trial.state.name == "RUNNING" and reached(folder, trial.number) > 0
-        ]
+    while not halfway(folder) and time.monotonic() < deadline and driver.poll() is None:
+        time.sleep(0.1)
     assert driver.poll() is None, "the study ended before it could be killed"
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
-    interrupted = {trial.number: reached(folder, trial.number) for trial in left}
+    interrupted = halfway(folder)
+    assert interrupted, "no trial was killed between its first checkpoint and its end"
     params = {trial.number: trial.params for trial in stored(folder)}
     before = {trial.number: trial.value for trial in stored(folder) if trial.state.name == "COMPLETE"}
 
@@ -167,11 +183,16 @@ def test_a_driver_killed_in_the_middle_is_continued_by_the_same_command(finished
     for number, step in interrupted.items():
         assert list(trials[number].intermediate_values) == [1, 2, 3, 4, 5]
         files = sorted((folder / "trials" / f"trial_{number:04d}").glob("events.out.*"), key=os.path.getmtime)
-        first = min(event.step for event in events(files[-1]).Scalars("train/loss"))
+        first = min(event.step for event in events(files[-1]).Scalars("val/mIoU_fg"))
         assert first > step, f"trial {number} had a checkpoint at step {step} and began again before it"
 
 
-def reached(folder: Path, number: int) -> int:
-    """The highest step in the names of a trial's checkpoints; 0 without one."""
-    paths = (folder / "trials" / f"trial_{number:04d}").rglob(checkpoint.PATTERN)
-    return max((int(path.stem.removeprefix("step_")) for path in paths), default=0)
+def halfway(folder: Path) -> dict[int, int]:
+    """Running trials, by number, whose newest whole checkpoint is neither their first step nor their last."""
+    steps = {}
+    for trial in stored(folder):
+        if trial.state.name == "RUNNING":
+            state = checkpoint.newest(folder / "trials" / f"trial_{trial.number:04d}")
+            if state is not None and state["step"] < 20:
+                steps[trial.number] = state["step"]
+    return steps

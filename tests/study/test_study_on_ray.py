@@ -8,19 +8,21 @@ import pytest
 import torch
 from optuna.trial import TrialState
 from ray import tune
+from rich.console import Console
 
-from data import convert, store
-from study import presets, tuning
+from data import convert, spec, store
+from data.loader import Split
+from study import evaluation, presets, tuning
 from study.config import StudyConfig
+from study.results_folder import StudyFolder
 from study.tuning import StudySearcher, StudyStopped
+from trainables.training import Task, Training
 
 pytestmark = pytest.mark.ray
 
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory):
-    from data import spec
-
     return convert.prepare(spec.parse("synthetic:plain-(32,32)"), cache=str(tmp_path_factory.mktemp("cache")))
 
 
@@ -65,7 +67,7 @@ def study(tmp_path, index, watch, **config):
     )
     resolved = presets.resolve(asked, has_gpu=False)
     resolved.folder.claim(resolved.identity, fresh=False)
-    optuna_study = tuning.open_study(asked, resolved.folder)
+    optuna_study = tuning.open_study(asked, resolved.folder, resolved.identity)
     searcher = StudySearcher(optuna_study, resolved.folder, asked.trials, resolved.proposal(index.max_objects))
     tuning.tune_study(
         asked,
@@ -102,16 +104,13 @@ def test_diverging_trials_are_failures_with_a_reason_and_five_stop_the_study(tmp
     with pytest.raises(StudyStopped, match="5 trials in a row failed: training loss is"):
         study(tmp_path, index, watch, trials=30, set={"lr": 1e18, "grad_clip": None})
     asked = StudyConfig(model="slot_attention", name="study", results=str(tmp_path))
-    trials = tuning.open_study(asked, presets.resolve(asked, has_gpu=False).folder).get_trials()
+    trials = tuning.open_study(asked, presets.resolve(asked, has_gpu=False).folder, {}).get_trials()
     failed = [trial for trial in trials if trial.state == TrialState.FAIL]
     assert 5 <= len(failed) < 30
     assert all("loss is" in trial.user_attrs["reason"] for trial in failed)
 
 
 def test_two_trials_with_the_same_seed_agree(index):
-    from data.loader import Split
-    from trainables.training import Task, Training
-
     tables = [index.read(shard) for shard in index.shards("val")]
     task = Task(model="slot_attention", image_size=32, steps=6, reports=2, seed=3, metric="mIoU_fg")
     hyperparameters = presets.preset_values("slot_attention", "tiny") | {"steps": 6}
@@ -124,3 +123,27 @@ def test_two_trials_with_the_same_seed_agree(index):
 
     assert np.array_equal(weights(1), weights(1))
     assert not np.array_equal(weights(1), weights(2))
+
+
+def test_the_final_stage_computes_nothing_twice_and_everything_that_changed(tmp_path, index, ray_cluster):
+    folder = StudyFolder(tmp_path)
+    task = Task(model="slot_attention", image_size=32, steps=6, reports=2, seed=3, metric="mIoU_fg")
+    few = [
+        evaluation.Entry("baseline_background", None, "background"),
+        evaluation.Entry("baseline_grid_4x4", None, "grid_4x4"),
+    ]
+
+    def score(entries, split):
+        splits = {"test": (index, split)}
+        console = Console(quiet=True)
+        return evaluation.evaluate_study(folder, task, entries, splits, 5, cpus=1, gpus=0, console=console)
+
+    written = folder.path / "evaluation.parquet"
+    assert score(few[:1], "test").num_rows == 400
+    first = written.stat().st_mtime_ns
+    assert score(few[:1], "test").num_rows == 400
+    assert written.stat().st_mtime_ns == first
+    both = score(few, "test")
+    assert set(both["entry"].to_pylist()) == {"baseline_background", "baseline_grid_4x4"} and both.num_rows == 800
+    other = score(few, "outd")  # other images under the same name: the old scores are worth nothing
+    assert other.num_rows == 800 and set(other["source"].to_pylist()).isdisjoint(both["source"].to_pylist())

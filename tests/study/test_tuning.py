@@ -1,7 +1,7 @@
 """Searcher and proposal against a real Optuna storage; Tune's part is in test_study_on_ray.py."""
 
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 from ray.tune.search import Searcher
 
 from study import tuning
@@ -30,7 +30,7 @@ def make_searcher(tmp_path):
         folder = StudyFolder(tmp_path)
         asked = StudyConfig(model="slot_attention", reports=10, **config)
         proposal = Proposal(space, {**BASE, **(fixed or {})}, fixed or {}, ("lr", "optimizer", "momentum"))
-        return StudySearcher(tuning.open_study(asked, folder), folder, trials, proposal)
+        return StudySearcher(tuning.open_study(asked, folder, {}), folder, trials, proposal)
 
     return make
 
@@ -78,7 +78,7 @@ def test_outcomes_reach_the_storage_with_their_values(make_searcher):
     complete, diverged, died = searcher.study.get_trials()
     assert complete.state == TrialState.COMPLETE and complete.value == 0.7
     assert complete.intermediate_values == {1: 0.1, 10: 0.7}
-    assert complete.user_attrs["seconds"] == 3.0 and complete.user_attrs["validation"] == {"mIoU_fg": 0.7}
+    assert complete.user_attrs["progress"] == {"seconds": 3.0, "step": 100, "validation": {"mIoU_fg": 0.7}}
     assert diverged.state == TrialState.FAIL and diverged.user_attrs["reason"] == "training loss is nan"
     assert died.state == TrialState.FAIL and "worker died" in died.user_attrs["reason"]
     assert searcher.busy_seconds == 3.0
@@ -92,7 +92,9 @@ def test_successive_halving_prunes_at_a_fifth_and_keeps_the_intermediate_values(
         assert searcher.record(name, result(2, objective)) is (name == "b")
     pruned = searcher.study.get_trials()[1]
     assert pruned.state == TrialState.PRUNED and pruned.intermediate_values == {1: 0.1, 2: 0.1}
+    assert searcher.record("b", result(3, 0.8)) is True  # its worker was lost before Tune had stopped it
     searcher.on_trial_complete("b", result(2, 0.1, done=True))  # Tune says so once more
+    assert searcher.study.get_trials()[1].intermediate_values == pruned.intermediate_values
     assert searcher.study.get_trials()[1].state == TrialState.PRUNED
 
 
@@ -186,6 +188,26 @@ def test_minimised_objectives_are_ranked_from_below(make_searcher):
         searcher.suggest(name)
         searcher.on_trial_complete(name, result(10, objective, done=True))
     assert tuning.best_trials(searcher.study, 2) == [1, 2]
+
+
+def test_a_large_study_and_a_large_seed_can_be_continued(make_searcher):
+    searcher = make_searcher(trials=1, seed=2**40)
+    searcher.study.add_trials([create_trial(value=0.5)] * 5000)
+    again = make_searcher(trials=9000, seed=2**40, sampler="tpe")
+    assert again.study.sampler is not None and again.pending()
+
+
+def test_a_shared_storage_keeps_studies_of_one_name_apart(tmp_path):
+    url = f"sqlite:///{tmp_path / 'studies.db'}"
+    asked = StudyConfig(model="slot_attention", storage=url)
+    here, there = StudyFolder(tmp_path / "a" / "study"), StudyFolder(tmp_path / "b" / "study")
+    tuning.open_study(asked, here, {"seed": 0}).ask()
+    assert len(tuning.open_study(asked, here, {"seed": 0}).get_trials()) == 1
+    for folder, identity in ((there, {"seed": 0}), (here, {"seed": 1})):
+        with pytest.raises(ValueError, match="has a study study already"):
+            tuning.open_study(asked, folder, identity)
+    fresh = StudyConfig(model="slot_attention", storage=url, fresh=True)
+    assert tuning.open_study(fresh, there, {"seed": 0}).get_trials() == []
 
 
 def test_an_unreachable_storage_is_one_clear_line(tmp_path):

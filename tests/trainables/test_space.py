@@ -7,8 +7,6 @@ import pytest
 import torch
 
 from trainables import build, noise, settings
-from trainables.distributions import bernoulli_kl, normal_kl, sample_relaxed_bernoulli
-from trainables.schedules import linear
 from trainables.space import Config, Model
 from trainables.space.background import Background, Mixture, resize, stick_breaking
 from trainables.space.foreground import compose, place
@@ -71,6 +69,11 @@ def test_parameter_counts_at_other_sizes(size, background):
 def test_parameter_count_at_half_width():
     model = Model(Config(grid=4, glimpse=16, fg_width=0.5, z_what_dim=16), 32)
     assert count(model.foreground) == 440_159
+
+
+def test_narrow_norms_keep_four_channels_per_group():
+    norms = [module for module in small().modules() if isinstance(module, torch.nn.GroupNorm)]
+    assert norms and all(norm.num_channels // norm.num_groups >= 4 or norm.num_groups == 1 for norm in norms)
 
 
 @pytest.mark.parametrize("scale", [1, 50])
@@ -159,20 +162,6 @@ def test_cells_are_numbered_row_by_row():
     assert moved[0, 9, 2:].tolist() == pytest.approx([-0.375, -0.375])
 
 
-def test_divergences():
-    torch.manual_seed(0)
-    mean, std = torch.randn(50), torch.rand(50) + 0.1
-    assert normal_kl(mean, std, mean, std).abs().max() < 1e-6
-    assert float(normal_kl(torch.tensor(-1.0), torch.tensor(0.1), -1.0, 0.1)) == pytest.approx(0, abs=1e-6)
-    logits = 3 * torch.randn(50)
-    assert bernoulli_kl(logits, logits.sigmoid()).abs().max() < 1e-6
-    assert normal_kl(mean, std, 0.3, 0.7).min() >= 0 and bernoulli_kl(logits, 0.01).min() >= 0
-    p, q = torch.distributions.Normal(mean, std), torch.distributions.Normal(0.3, 0.7)
-    torch.testing.assert_close(normal_kl(mean, std, 0.3, 0.7), torch.distributions.kl_divergence(p, q))
-    p, q = torch.distributions.Bernoulli(logits=logits), torch.distributions.Bernoulli(0.01)
-    torch.testing.assert_close(bernoulli_kl(logits, 0.01), torch.distributions.kl_divergence(p, q))
-
-
 def test_schedules_follow_the_benchmark():
     model = Model(Config(grid=4), 32)
     assert model.schedules(0) == model.schedules(4_000) == {"pi": 0.1, "mu_s": -1.0, "tau": 2.5}
@@ -180,7 +169,6 @@ def test_schedules_follow_the_benchmark():
     assert model.schedules(10_000)["pi"] == 0.01
     assert model.schedules(15_000)["mu_s"] == pytest.approx(-1.5)
     assert model.schedules(20_000) == model.schedules(159_999) == {"pi": 0.01, "mu_s": -2.0, "tau": 2.5}
-    assert linear(0, 1.0, 2.0, 0, 0) == 2.0
 
 
 def test_only_the_foreground_warms_up():
@@ -190,19 +178,6 @@ def test_only_the_foreground_warms_up():
     fg, bg = model.optimizers()
     assert sum(len(group["params"]) for o in (fg, bg) for group in o.param_groups) == len(list(model.parameters()))
     assert fg.param_groups[0]["lr"] == model.config.fg_lr and bg.param_groups[0]["lr"] == model.config.bg_lr
-
-
-def test_presence_is_relaxed(monkeypatch):
-    monkeypatch.setattr(noise, "uniform", lambda shape, like: torch.full(tuple(shape), 0.5))
-    logits = torch.linspace(-8.8, 8.8, 9, requires_grad=True)
-    z = sample_relaxed_bernoulli(logits, 2.5)
-    assert z[[0, -1]].tolist() == pytest.approx([0.02875, 0.97125], abs=1e-5)
-    assert (z.diff() > 0).all()
-    z.sum().backward()
-    assert (logits.grad > 0).all()
-    for u in (0.0, 1.0):
-        monkeypatch.setattr(noise, "uniform", lambda shape, like, u=u: torch.full(tuple(shape), u))
-        assert sample_relaxed_bernoulli(logits, 0.3).isfinite().all()
 
 
 @pytest.mark.parametrize("components", [1, 3])
@@ -351,7 +326,7 @@ def test_training_explains_a_batch():
 @pytest.mark.parametrize(
     "extremes",
     [
-        dict(sigma=0.01, pi_start=1e-6, pi_end=1 - 1e-6, tau_start=0.05, tau_end=0.05),
+        dict(sigma=0.01, pi_start=1e-30, pi_end=1 - 1e-6, tau_start=0.05, tau_end=0.05),
         dict(sigma=5.0, kl_weight=100.0, mu_s_start=-9.0, mu_s_end=9.0, tau_start=50.0, boundary_weight=100.0),
         dict(fg_lr=0.3, bg_lr=0.3, grad_clip=None),
     ],

@@ -8,7 +8,7 @@ import torch
 
 from data.loader import Split
 from trainables import checkpoint
-from trainables.training import Diverged, Task, Training
+from trainables.training import Diverged, Task, Training, panel
 
 TASK = Task(model="slot_attention", image_size=32, steps=8, reports=4, seed=0, metric="mIoU_fg", validation_images=20)
 SMALL = {"batch_size": 8, "num_slots": 6, "steps": 8}
@@ -54,7 +54,7 @@ def test_validation_does_not_shift_the_noise_of_training(split):
     for _ in range(4):
         often.advance(1)
         often.validate(split)
-        often.panel(split)
+        panel(often.model, split, step=often.step)
     assert np.array_equal(flat(once), flat(often))
 
 
@@ -99,6 +99,25 @@ def test_a_checkpoint_of_another_model_is_refused(split):
     for change, says in (({"model": "space"}, "model is 'space'"), ({"image_size": 64}, "image_size is 64")):
         with pytest.raises(ValueError, match=says):
             training(split).load_state({**state, **change})
+
+
+def test_a_checkpoint_of_other_hyperparameters_is_refused(split):
+    state = training(split, lr=0.5).state()
+    with pytest.raises(ValueError, match=r"other hyperparameters \(lr\)"):
+        training(split, lr=0.25).load_state(state)
+
+
+def test_a_gpu_checkpoint_goes_on_without_one(split, tmp_path):
+    first = training(split)
+    first.report(split)
+    checkpoint.save(tmp_path, first.state() | {"device": "cuda", "noise": torch.zeros(16, dtype=torch.uint8)})
+    runs = []
+    for _ in range(2):
+        runs.append(training(split))
+        runs[-1].load_state(checkpoint.newest(tmp_path))
+        runs[-1].report(split)
+    assert runs[0].step == 4
+    assert np.array_equal(flat(runs[0]), flat(runs[1])), "fresh random numbers, but repeatable ones"
 
 
 def test_the_newest_checkpoint_is_the_highest_step_inside_and_a_cut_one_is_passed_over(split, tmp_path):

@@ -6,16 +6,24 @@ from math import gcd
 from torch import Tensor, nn
 
 
+def group_norm(channels: int, groups: int) -> nn.GroupNorm:
+    """GroupNorm with at most ``groups`` groups, the published number, of 4 channels at least, as published.
+
+    Narrow networks would otherwise end at one channel per group, which takes the level of every channel away: a
+    glimpse's colour could neither be seen nor be drawn.
+    """
+    return nn.GroupNorm(gcd(groups, max(1, channels // 4), channels), channels)
+
+
 def conv_gn(inputs: int, outputs: int, kernel: int, stride: int, padding: int, groups: int) -> nn.Sequential:
     """Convolution, CELU, GroupNorm, in this order: the activation comes before the norm.
 
-    (B, inputs, H, W) -> (B, outputs, H', W'). Narrower channels than published take the largest fitting divisor of
-    ``groups``.
+    (B, inputs, H, W) -> (B, outputs, H', W').
     """
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, padding),
         nn.CELU(inplace=True),
-        nn.GroupNorm(gcd(groups, outputs), outputs),
+        group_norm(outputs, groups),
     )
 
 
@@ -30,7 +38,7 @@ def upsample(inputs: int, outputs: int, factor: int, groups: int) -> nn.Sequenti
         nn.Conv2d(inputs, outputs * factor**2, 1),
         nn.PixelShuffle(factor),
         nn.CELU(inplace=True),
-        nn.GroupNorm(gcd(groups, outputs), outputs),
+        group_norm(outputs, groups),
         conv_gn(outputs, outputs, 3, 1, 1, groups),
     )
 

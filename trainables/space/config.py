@@ -100,8 +100,8 @@ class Config:
             if getattr(self, key) < 0:
                 raise ValueError(f"{key} is {getattr(self, key)}; it must not be negative")
         for key in ("pi_start", "pi_end"):
-            if not 0 < getattr(self, key) < 1:
-                raise ValueError(f"{key} is {getattr(self, key)}; a probability strictly between 0 and 1 is needed")
+            if not 1e-30 <= getattr(self, key) <= 1 - 1e-6:
+                raise ValueError(f"{key} is {getattr(self, key)}; a probability from 1e-30 to 0.999999 is needed")
         for key in (key for key in vars(self) if key.endswith("_frac")):
             if not 0 <= getattr(self, key) <= 1:
                 raise ValueError(f"{key} is {getattr(self, key)}; a share of the steps lies in 0..1")
