@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from data.spec import MAX_OBJECTS
+from data import spec
 
 OFFICIAL_COUNTS = {
     "full": 50_000,
@@ -26,6 +26,7 @@ OFFICIAL_COUNTS = {
 }
 """Images per published variant."""
 
+MAX_OBJECTS = spec.MAX_OBJECTS["clevrtex"]
 CROP = 0.8
 """Side of the central square, as a share of the image's shorter side."""
 FILTERS = {"image": "Pillow BILINEAR, antialiased", "label": "Pillow NEAREST"}

@@ -191,7 +191,7 @@ def name_too_long(root):
 @pytest.mark.parametrize("break_it", [break_a_link, name_too_long])
 def test_a_root_that_cannot_be_read(root, tmp_path, break_it):
     """PermissionError goes the same way; tests may run as root, whom nothing is forbidden."""
-    with pytest.raises(ValueError, match="cannot be read .*check that --data-root .* can be used") as error:
+    with pytest.raises(ValueError, match=r"cannot be read .*check that --data-root .* can be used") as error:
         prepare(SPEC, root=str(break_it(root)), cache=str(tmp_path / "cache"))
     assert "\n" not in str(error.value)
 

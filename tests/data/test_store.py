@@ -179,7 +179,7 @@ def halved(number):
 
 def test_result_of_a_task(ray_cluster):
     assert store.result_of(halved.remote(4)) == 2
-    with pytest.raises(ValueError, match="^3 is odd$") as error:
+    with pytest.raises(ValueError, match=r"^3 is odd$") as error:
         store.result_of(halved.remote(3))
     assert type(error.value) is ValueError
 
