@@ -7,11 +7,14 @@ from optuna import Trial
 TINY: dict[str, Any] = {
     "lr": 2e-3,
     "batch_size": 16,
-    "grad_clip": 0.03,
+    "grad_clip": 0.05,
     "steps": 1500,
-    "schedule": "cosine",
+    "half_life_frac": 0.5,
     "warmup_frac": 0.05,
     "num_slots": 6,
+    "num_iters": 2,
+    # both bring the moment forward at which slots part: closer starts, livelier attention
+    "log_sigma_init": -1.0,
     "qk_gain": 3**0.5,
     "slot_dim": 32,
     "slot_mlp_hidden": 64,
