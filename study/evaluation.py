@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 import torch
@@ -83,8 +82,6 @@ def evaluate_study(
     table = _known_rows(path, wanted)
     done = set(zip(*(table[key].to_pylist() for key in ("entry", "split")), strict=True)) if table else set()
     todo = [(entry, name) for name in splits for entry in chosen if (entry.name, name) not in done]
-    if table is not None:
-        _write_parquet(table, path)  # without the rows of entries that are no longer asked for
     if not todo:
         assert table is not None
         return table
@@ -184,8 +181,10 @@ def _known_rows(path: Path, wanted: Mapping[tuple[str, str], str]) -> pa.Table |
         wanted.get((entry, split)) == source
         for entry, split, source in zip(*(table[key].to_pylist() for key in ("entry", "split", "source")), strict=True)
     ]
-    table = table.filter(pc.equal(pa.array(keep, pa.bool_()), True))
-    return table if table.num_rows else None
+    kept = table.filter(pa.array(keep, pa.bool_()))
+    if 0 < kept.num_rows < table.num_rows:
+        _write_parquet(kept, path)  # a smaller --top, or checkpoints that went on
+    return kept if kept.num_rows else None
 
 
 def _rows(entry: Entry, split: str, source: str, scores: Mapping[str, np.ndarray]) -> pa.Table:

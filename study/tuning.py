@@ -333,12 +333,15 @@ def tune_study(
     same command continues the study after either.
     """
     stopper = StudyStopper(lambda: searcher.stop_reason is not None, config.hours)
-    trainable = tune.with_parameters(StudyTrainable, task=task, shards=shards, cpus=config.cpus, gpus=gpus)
+    parameters = {"task": task, "shards": shards, "cpus": config.cpus, "gpus": gpus}
+    trainable = tune.with_resources(
+        tune.with_parameters(StudyTrainable, **parameters), {"cpu": config.cpus, "gpu": gpus}
+    )
     # Tune's registry is shared by all that runs on a cluster: each study needs a name of its own in it.
     identity = hashlib.sha256(f"{folder.path.resolve()} {task}".encode()).hexdigest()[:8]
     trainable.__name__ = f"study-{config.model}-{identity}"
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": config.cpus, "gpu": gpus}),
+        trainable,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=PruningScheduler(searcher),
