@@ -65,7 +65,7 @@ def space(trial: Trial, base: dict[str, Any]) -> dict[str, Any]:
     if base["image_size"] >= 128:
         chosen |= {
             "slot_dim": portion("slot_dim", 0.5, 1, 2),
-            "slot_mlp_hidden": portion("slot_mlp_hidden", 0.5, 1, 2),
+            "slot_mlp_hidden": portion("slot_mlp_hidden", 1, 2),
             "enc_channels": portion("enc_channels", 0.5, 1),
             "dec_channels": portion("dec_channels", 0.5, 1),
             "encoder_strides": among("encoder_strides", "1,1,1,1", "1,2,1,1", "1,2,2,1"),

@@ -1,6 +1,11 @@
-"""What is swept away when trials end."""
+"""How studies end, and what is swept away when trials do."""
 
-from study.endings import sweep_checkpoints, sweep_tune_files
+import os
+import signal
+
+import pytest
+
+from study.endings import StudyStopper, sweep_checkpoints, sweep_tune_files
 
 
 def folder_with(tmp_path, **steps):
@@ -33,3 +38,21 @@ def test_tunes_files_go_and_trials_stay(tmp_path):
     (tmp_path / "trial_0001").mkdir()
     sweep_tune_files(tmp_path)
     assert names(tmp_path) == ["trial_0001"]
+
+
+def test_the_first_ctrl_c_ends_the_study_in_good_order_and_the_second_at_once():
+    stopper = StudyStopper(lambda: False, hours=None)
+    before = signal.getsignal(signal.SIGINT)
+    with stopper.catching_signals():
+        assert not stopper.stop_all()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stopper.interrupted and stopper.stop_all()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_hours_and_giving_up_end_the_study():
+    assert StudyStopper(lambda: False, hours=1e-9).stop_all()
+    assert StudyStopper(lambda: True, hours=None).stop_all()
+    assert not StudyStopper(lambda: False, hours=1.0).stop_all()
