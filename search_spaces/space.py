@@ -5,7 +5,7 @@ from typing import Any
 from optuna import Trial
 
 TINY: dict[str, Any] = {
-    "steps": 600,
+    "steps": 500,
     "fg_lr": 2e-3,
     "bg_lr": 5e-3,
     "fg_optimizer": "adam",
