@@ -8,7 +8,7 @@ TINY: dict[str, Any] = {
     "lr": 2e-3,
     "batch_size": 16,
     "grad_clip": 0.05,
-    "steps": 1500,
+    "steps": 1400,
     "half_life_frac": 0.5,
     "warmup_frac": 0.05,
     "num_slots": 6,
