@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import pytest
 
@@ -53,6 +54,8 @@ def test_the_first_ctrl_c_ends_the_study_in_good_order_and_the_second_at_once():
 
 
 def test_hours_and_giving_up_end_the_study():
-    assert StudyStopper(lambda: False, hours=1e-9).stop_all()
+    short = StudyStopper(lambda: False, hours=1e-9)
+    time.sleep(0.001)
+    assert short.stop_all()
     assert StudyStopper(lambda: True, hours=None).stop_all()
     assert not StudyStopper(lambda: False, hours=1.0).stop_all()
