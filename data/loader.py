@@ -62,9 +62,13 @@ def as_tensors(
 
     They travel to ``device`` as bytes and are converted there.
     """
+    return image_tensor(images, device), torch.from_numpy(labels).to(device).long()
+
+
+def image_tensor(images: NDArray[np.uint8], device: torch.device | str) -> Tensor:
+    """The images alone: training looks at no label, and moves none."""
     pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)  # (B, 3, H, W)
-    pixels = pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
-    return pixels, torch.from_numpy(labels).to(device).long()
+    return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 
 class Shuffle:

@@ -27,10 +27,7 @@ from study.baselines import BASELINES
 from study.results_folder import StudyFolder, write_json
 from trainables import checkpoint, metrics, pictures
 from trainables.model import SegmentationModel
-from trainables.training import Task, evaluate, images_per_pass, panel, restore_model
-
-PICTURE_IMAGES = 4
-"""Images in a picture of the final stage."""
+from trainables.training import PANEL_IMAGES, Task, evaluate, images_per_pass, panel, restore_model
 
 Refs = list[ray.ObjectRef]
 
@@ -137,7 +134,7 @@ def _score_baseline(name: str, refs: Refs, max_objects: int, seed: int) -> tuple
         truth = images.transpose(0, 3, 1, 2).astype(np.float32) / 255  # (B, 3, H, W)
         parts.append(metrics.score_labels(labels, true_labels, num_slots, reconstruction, truth))
         if not picture:
-            few = slice(0, PICTURE_IMAGES)
+            few = slice(0, PANEL_IMAGES)
             picture = pictures.encode_png(
                 pictures.panel(truth[few], reconstruction[few], true_labels[few], labels[few])
             )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import trainables
-from data.loader import Shuffle, Split, as_tensors, sequential
+from data.loader import Shuffle, Split, as_tensors, image_tensor, sequential
 from trainables import checkpoint, metrics, noise, pictures
 from trainables.model import SegmentationModel
 from trainables.output import SegmentationOutput
@@ -253,4 +253,4 @@ class Training:
         self.step = state["step"]
 
     def _images(self, rows: np.ndarray) -> Tensor:
-        return as_tensors(*self.train.gather(rows), self.device)[0]
+        return image_tensor(self.train.gather(rows)[0], self.device)

@@ -150,7 +150,7 @@ def test_a_results_folder_that_is_a_file_is_one_clear_line(place):
 
 def test_a_dry_run_says_what_would_happen_and_leaves_nothing(place):
     said = run(place, "--name", "dry", "--dry-run", "--set", "lr=0.001")
-    assert said.returncode == 0, said.stderr
+    assert said.returncode == 0 and said.stderr == "", said.stderr
     for words in ("parameters:", "one full trial:", "num_slots", "fixed"):
         assert words in said.stdout
     assert not (place / "results" / "dry").exists()
