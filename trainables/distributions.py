@@ -30,6 +30,16 @@ def normal_kl(mean: Tensor, std: Tensor, prior_mean: Tensor | float, prior_std: 
     return 0.5 * (ratio**2 + ((mean - prior_mean) / prior_std) ** 2 - 1) - ratio.log()
 
 
+def mixture_log_density(x: Tensor, log_masks: Tensor, means: Tensor, std: Tensor | float) -> Tensor:
+    """(B, 3, H, W): log sum_k m_k N(x; mean_k, std), of pixels ``x`` (B, 3, H, W) in a mixture of K slots.
+
+    The slots share their masks among the colour channels, ``log_masks`` (B, K, 1, H, W), but each channel is a mixture
+    of its own, as in the published MONet, IODINE and Genesis-V2. ``means`` is (B, K, 3, H, W); a tensor ``std``
+    broadcasts against it.
+    """
+    return (log_masks + normal_log_density(x[:, None], means, std)).logsumexp(1)
+
+
 def bernoulli_kl(logits: Tensor, prior: Tensor | float) -> Tensor:
     """KL(Bernoulli(sigmoid(logits)) || Bernoulli(prior)) in nats, elementwise; ``prior`` is strictly inside (0, 1)."""
     prior = torch.as_tensor(prior, dtype=logits.dtype, device=logits.device)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from trainables.distributions import normal_kl, sample_normal
 from trainables.space.blocks import PixelDecoder, conv_bn
 from trainables.space.config import Config
+from trainables.spatial_broadcast import broadcast_conv, coordinates
 
 MASK_FLOOR = 1e-5
 """Added to masks before their logarithm."""
@@ -57,19 +58,15 @@ class BroadcastDecoder(nn.Module):
         self.first = conv_bn(latent + 2, channels, 1, 0)
         self.rest = nn.Sequential(*(conv_bn(channels, channels, 1, 0) for _ in range(3)))
         self.head = nn.Conv2d(channels, 3, 1)
-        line = torch.linspace(-1, 1, size + 8)
-        y, x = torch.meshgrid(line, line, indexing="ij")
-        self.register_buffer("coordinates", torch.stack([x, y])[None], persistent=False)  # (1, 2, H + 8, H + 8)
+        # (1, 2, H + 8, H + 8): the column first, then the row
+        self.register_buffer("coordinates", coordinates(size + 8).flip(0)[None], persistent=False)
         self.coordinates: Tensor
 
     def forward(self, z: Tensor) -> Tensor:
         """Decode ``z`` (M, D)."""
         conv, norm, activation = self.first
         assert isinstance(conv, nn.Conv2d)
-        # A latent that is the same everywhere meets the kernel as its sum over both axes, so that only the two
-        # coordinate channels, shared by the batch, need a convolution.
-        constant = F.linear(z, conv.weight[:, :-2].sum((2, 3)), conv.bias)[..., None, None]
-        features = constant + F.conv2d(self.coordinates, conv.weight[:, -2:])
+        features = broadcast_conv(conv, z, self.coordinates)
         features = self.rest(activation(norm(features)))  # (M, channels, H, H)
         return self.head(features).float().sigmoid()
 

@@ -1,0 +1,26 @@
+"""Spatial broadcast: a latent, the same at every pixel, decoded beside maps that tell the pixels apart.
+
+Watters et al. 2019, *Spatial Broadcast Decoder*.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def coordinates(size: int) -> Tensor:
+    """(2, size, size): the row and the column of each pixel, from -1 to 1 with both end points."""
+    line = torch.linspace(-1, 1, size)
+    return torch.stack(torch.meshgrid(line, line, indexing="ij"))
+
+
+def broadcast_conv(conv: nn.Conv2d, z: Tensor, planes: Tensor) -> Tensor:
+    """``conv``, stride 1 and unpadded, of ``z`` (M, D) tiled over ``planes`` (1, P, H, W): (M, C, H - k + 1, W - k + 1).
+
+    The first D input channels of ``conv`` see the latent and the last P the planes: P more channels for planes that
+    are appended, the same D for planes that are added. Nothing is tiled: a map that is the same everywhere meets
+    the kernel as its sum over both axes, so only the planes, shared by the batch, need a convolution.
+    """
+    assert conv.padding == (0, 0) and conv.stride == (1, 1) and conv.in_channels <= z.shape[1] + planes.shape[1]
+    constant = F.linear(z, conv.weight[:, : z.shape[1]].sum((2, 3)), conv.bias)  # (M, C)
+    return constant[..., None, None] + F.conv2d(planes, conv.weight[:, -planes.shape[1] :])
