@@ -15,7 +15,7 @@ def coordinates(size: int) -> Tensor:
 
 
 def broadcast_conv(conv: nn.Conv2d, z: Tensor, planes: Tensor) -> Tensor:
-    """``conv``, stride 1 and unpadded, of ``z`` (M, D) tiled over ``planes`` (1, P, H, W): (M, C, H - k + 1, W - k + 1).
+    """``conv``, stride 1 and unpadded, of ``z`` (M, D), tiled over ``planes`` (1, P, H, W): (M, C, H-k+1, W-k+1).
 
     The first D input channels of ``conv`` see the latent and the last P the planes: P more channels for planes that
     are appended, the same D for planes that are added. Nothing is tiled: a map that is the same everywhere meets
