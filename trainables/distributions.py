@@ -5,6 +5,7 @@ probability has long rounded to 0 or 1.
 """
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -30,14 +31,23 @@ def normal_kl(mean: Tensor, std: Tensor, prior_mean: Tensor | float, prior_std: 
     return 0.5 * (ratio**2 + ((mean - prior_mean) / prior_std) ** 2 - 1) - ratio.log()
 
 
-def mixture_log_density(x: Tensor, log_masks: Tensor, means: Tensor, std: Tensor | float) -> Tensor:
-    """(B, 3, H, W): log sum_k m_k N(x; mean_k, std), of pixels ``x`` (B, 3, H, W) in a mixture of K slots.
+def mixture_log_density(
+    x: Tensor,
+    log_masks: Tensor,
+    means: Tensor,
+    std: Tensor | float,
+    mixture: Literal["channel", "pixel"] = "channel",
+) -> Tensor:
+    """log sum_k m_k N(x; mean_k, std), of pixels ``x`` (B, 3, H, W) in a mixture of K slots.
 
-    The slots share their masks among the colour channels, ``log_masks`` (B, K, 1, H, W), but each channel is a mixture
-    of its own, as in the published MONet, IODINE and Genesis-V2. ``means`` is (B, K, 3, H, W); a tensor ``std``
-    broadcasts against it.
+    ``log_masks`` is (B, K, 1, H, W), ``means`` (B, K, 3, H, W), and a tensor ``std`` broadcasts against it. The
+    published MONet, IODINE and Genesis-V2 make each colour channel a mixture of its own, by the same masks: then the
+    result is (B, 3, H, W). With ``pixel`` a slot explains all three channels or none, and it is (B, 1, H, W).
     """
-    return (log_masks + normal_log_density(x[:, None], means, std)).logsumexp(1)
+    density = normal_log_density(x[:, None], means, std)  # (B, K, 3, H, W)
+    if mixture == "pixel":
+        density = density.sum(2, keepdim=True)
+    return (log_masks + density).logsumexp(1)
 
 
 def bernoulli_kl(logits: Tensor, prior: Tensor | float) -> Tensor:

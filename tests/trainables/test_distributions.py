@@ -58,9 +58,11 @@ def test_presence_is_relaxed(monkeypatch):
         assert sample_relaxed_bernoulli(logits, 0.3).isfinite().all()
 
 
-def test_mixture_is_one_of_each_channel():
+def test_mixture_of_each_channel_or_of_the_pixel():
     torch.manual_seed(0)
     x, means = torch.rand(2, 3, 4, 4), torch.rand(2, 5, 3, 4, 4)
     log_masks, std = torch.randn(2, 5, 1, 4, 4).log_softmax(1), torch.rand(5, 1, 1, 1) + 0.1
     density = torch.distributions.Normal(means, std).log_prob(x[:, None].expand_as(means)).exp()
     torch.testing.assert_close(mixture_log_density(x, log_masks, means, std), (log_masks.exp() * density).sum(1).log())
+    whole = (log_masks.exp() * density.prod(2, keepdim=True)).sum(1).log()
+    torch.testing.assert_close(mixture_log_density(x, log_masks, means, std, "pixel"), whole)
