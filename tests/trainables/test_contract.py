@@ -20,7 +20,11 @@ pytestmark = pytest.mark.parametrize("name", MODELS)
 
 SIZE = 32
 NO_GRADIENT: dict[str, dict[str, str]] = {
-    "efficient_morl": {"refiner.gru.weight_hh": "the preset refines once, from a state of zeros"},
+    "efficient_morl": {
+        "refiner.gru.weight_hh": "the preset refines once, from a state of zeros",
+        "posterior.norm_q.bias": "adds the same to all slots before the softmax over slots; what is left is rounding",
+    },
+    "genesis_v2": {"embedding.colour.bias": "moves all embeddings alike, and only their distances count; rounding"},
 }
 """Model -> parameter -> why it may end without a gradient."""
 
@@ -70,7 +74,9 @@ def test_every_parameter_learns(name: str) -> None:
                 assert torch.isfinite(parameter.grad).all(), f"gradient of {lazy[parameter]}"
                 if parameter.grad.any():
                     del lazy[parameter]
-    assert set(lazy.values()) == set(NO_GRADIENT.get(name, {})), "parameters without a gradient"
+    excused = NO_GRADIENT.get(name, {})
+    assert set(excused) <= {path for path, _ in trial.model.named_parameters()}, "an excuse for nobody"
+    assert set(lazy.values()) <= set(excused), "parameters without a gradient"
 
 
 def test_the_reconstruction_improves(name: str) -> None:
