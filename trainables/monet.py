@@ -19,6 +19,9 @@ from trainables.model import SegmentationModel
 from trainables.output import SegmentationOutput
 from trainables.spatial_broadcast import broadcast_conv, coordinates
 
+MAX_LOG_STD = 5.0
+"""Bound of a latent's log standard deviation: a first step that is too long must not overflow its exponential."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -77,7 +80,8 @@ class Config:
     log_mask_floor: float | None = None
     """Lower bound of the log masks that the encoder sees, in nats; None = unbounded (benchmark)."""
     replicate: bool = False
-    """Sample the latents in evaluation too, as the published model does, instead of taking their means.
+    """Sample the latents in evaluation too, as the published model does, instead of taking their means, and leave
+    their standard deviations unbounded.
 
     With every other key at its default the model is the published one in either case, tensor by tensor.
     """
@@ -274,6 +278,8 @@ class Model(SegmentationModel):
         seen = log_masks if c.log_mask_floor is None else log_masks.clamp(min=c.log_mask_floor)
         x = torch.cat([image[:, None].expand(-1, K, -1, -1, -1), seen], 2)  # (B, K, 4, H, W)
         mean, log_std = self.encoder(x.flatten(0, 1)).float().view(B, K, -1).chunk(2, -1)  # (B, K, D)
+        if not c.replicate:
+            log_std = log_std.clamp(max=MAX_LOG_STD)
         std = log_std.exp()
         z = sample_normal(mean, std) if self.training or c.replicate else mean
         colour, logits = self.decoder(z)

@@ -340,6 +340,7 @@ def test_schedule():
         {"kl_weight": 0.0, "mask_kl_weight": 0.0},
         {"kl_weight": 100.0, "mask_kl_weight": 100.0},
         {"comp_gain": 6**0.5, "log_mask_floor": -1.0},
+        {"lr": 1.0},
         {"num_slots": 30},
         {"unet_width": 1, "comp_width": 1, "z_dim": 1, "unet_hidden": 1, "enc_hidden": 1, "dec_convs": 1},
     ],
