@@ -28,7 +28,7 @@ class StudyConfig:
     """A study: one model tuned on one data set."""
 
     model: str
-    """which model to tune, e.g. space or slot_attention"""
+    """which model to tune, e.g. space; several, space,gnm, or all: one study each, then a leaderboard of them"""
     trials: int = 50
     """trials that the study shall have; the same command with a larger number goes on"""
     data: str = "synthetic"
@@ -186,13 +186,18 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def from_command_line(arguments: Sequence[str] | None = None) -> StudyConfig:
-    """The study that ``arguments`` (default: those of the process) ask for. Exits with status 2 on bad syntax.
+def from_command_line(arguments: Sequence[str] | None = None) -> list[StudyConfig]:
+    """The studies that ``arguments`` (default: those of the process) ask for, one per model.
 
-    Raises ValueError for values that no study can have.
+    Of several models each study is named ``--name``, if that is given, and its model. Exits with status 2 on bad
+    syntax. Raises ValueError for values that no study can have.
     """
     given = {key: value for key, value in vars(parser().parse_args(arguments)).items() if value is not None}
-    return StudyConfig(**given)
+    named = trainables.names() if given["model"] == "all" else given["model"].split(",")
+    models = list(dict.fromkeys(trainables.resolve(name) for name in named))
+    if len(models) > 1 and "name" in given:
+        return [StudyConfig(**given | {"model": model, "name": f"{given['name']}-{model}"}) for model in models]
+    return [StudyConfig(**given | {"model": model}) for model in models]
 
 
 def _plain_type(hint: Any) -> type:

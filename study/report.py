@@ -72,7 +72,7 @@ def load_study(folder: Path) -> optuna.Study:
 
     Raises ValueError if there is none, or if the storage cannot be opened.
     """
-    url = _record(folder).get("storage")
+    url = read_record(folder).get("storage")
     journal = folder / "optuna.journal"
     if url is None and not journal.exists():
         raise ValueError(f"{journal} is missing; run the study first, or restore the file")
@@ -131,7 +131,7 @@ def write(folder: Path, console: Console | None = None) -> Path:
     With ``console``, print the leaderboard there. What a study that was stopped early lacks (scores, pictures, even
     completed trials) is left out and named. Raises ValueError if ``folder`` holds no study.
     """
-    record, study = _record(folder), load_study(folder)
+    record, study = read_record(folder), load_study(folder)
     config, data = record["config"], record.get("data") or {}
     trials = write_trials(study, folder).to_pylist()
     rows, failures, missing = read_leaderboard(folder), _failures(trials), _missing(folder, trials)
@@ -208,6 +208,14 @@ def command(folder: Path, record: Mapping[str, Any], trials: int) -> str:
     return "\n".join([*lines, shlex.join(words)])
 
 
+def read_record(folder: Path) -> dict[str, Any]:
+    """The contents of ``folder``/study.json. Raises ValueError if it is missing or damaged."""
+    record = StudyFolder(folder).read() if folder.is_dir() else None
+    if record is None:
+        raise ValueError(f"{folder} holds no study.json; give the folder of a study below results/")
+    return record
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Rebuild the report and print the leaderboard; returns the exit status, 2 if there is no study."""
     parser = argparse.ArgumentParser(
@@ -221,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         path = write(folder, None if options.markdown else Console())
         if options.markdown:
-            record = _record(folder)
+            record = read_record(folder)
             incomplete = bool((record.get("data") or {}).get("incomplete"))
             print(markdown(read_leaderboard(folder), record["config"]["size"], incomplete), end="")
     except ValueError as error:
@@ -229,13 +237,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     errors.print(f"report: {path}")
     return 0
-
-
-def _record(folder: Path) -> dict[str, Any]:
-    record = StudyFolder(folder).read() if folder.is_dir() else None
-    if record is None:
-        raise ValueError(f"{folder} holds no study.json; give the folder of a study below results/")
-    return record
 
 
 def _rank(trial: FrozenTrial, direction: optuna.study.StudyDirection) -> tuple:

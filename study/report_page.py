@@ -32,6 +32,7 @@ p { margin: 6px 0; }
 .numbers .card { padding: 12px 18px; }
 .numbers strong { display: block; font-size: 25px; font-weight: 600; letter-spacing: -.02em; }
 .notes { border-left: 3px solid var(--calm); padding: 2px 12px; margin: 14px 0; }
+a { color: var(--accent); }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th { color: var(--soft); font-weight: 500; font-size: 13px; text-align: left; vertical-align: bottom; }
 th, td { padding: 5px 10px; border-bottom: 1px solid var(--line); }
@@ -194,6 +195,17 @@ def key_values(values: Mapping[str, Any]) -> str:
         f"<tr><td class='key'>{escape(key)}</td><td>{escape(_text(value))}</td></tr>" for key, value in values.items()
     )
     return f'<div class="card"><table>{rows}</table></div>'
+
+
+def studies(rows: Sequence[tuple[str, str, str, str]]) -> str:
+    """A table of studies as (entry, name, address of its report, numbers of trials)."""
+    body = "".join(
+        f'<tr><td>{escape(entry)}</td><td><a href="{escape(address)}">{escape(name)}</a></td>'
+        f"<td>{escape(trials)}</td></tr>"
+        for entry, name, address, trials in rows
+    )
+    head = "<tr><th>row</th><th>report</th><th>trials</th></tr>"
+    return f'<div class="card"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
 
 
 def duration(seconds: float | None) -> str:

@@ -56,6 +56,12 @@ class StudyFolder:
         """Add ``entries`` to study.json, replacing the file in one step."""
         write_json(self.path / "study.json", {**(self.read() or {}), **entries})
 
+    def check_identity(self, identity: dict[str, Any]) -> None:
+        """Raise ValueError if there is a study here that is not of ``identity``."""
+        stored = self.read()
+        if stored is not None:
+            refuse_other_identity(self.name, stored["config"], identity)
+
     def check_data(self, fingerprint: str) -> None:
         """Raise ValueError if the study began with other images than those of ``fingerprint``."""
         stored = (self.read() or {}).get("data", {}).get("fingerprint", fingerprint)
@@ -96,9 +102,8 @@ class StudyFolder:
             ) from error
         except OSError:
             pass  # a network file system without locks: the check is a courtesy, not a need
-        stored = None if fresh else self.read()
-        if stored is not None:
-            refuse_other_identity(self.name, stored["config"], identity)
+        if not fresh:
+            self.check_identity(identity)
         self.trials.mkdir(exist_ok=True)
 
     def clear(self) -> None:

@@ -16,7 +16,7 @@ from rich.console import Console
 from data import convert, store
 from data.final_splits import final_splits
 from data.shards import ShardIndex
-from study import cluster, config, dry_run, evaluation, presets, report, results_folder, tuning
+from study import cluster, compare, config, dry_run, evaluation, presets, report, results_folder, tuning
 from study.endings import StudyStopped
 from study.event_files import TensorBoardCallback
 from study.presets import Resolved
@@ -25,8 +25,40 @@ from study.tuning import StudySearcher
 from trainables.metrics import OBJECTIVES
 
 
-def run(asked: config.StudyConfig, console: Console) -> None:
-    """Run the study ``asked`` for, from data to report; a study that exists is continued.
+def run_all(studies: Sequence[config.StudyConfig], console: Console) -> None:
+    """Run one study after the other, each with all that the machine has, then compare their best trials.
+
+    A study that has nothing to score does not keep the others from running. Raises what :func:`run` raises; what can
+    be known to be wrong with any of them is raised before the first begins.
+    """
+    for asked in studies:
+        study = presets.resolve(asked, has_gpu=cluster.has_gpu(asked.address))
+        study.proposal(study.data.max_objects)
+        if not asked.fresh:
+            study.folder.check_identity(study.identity)
+    finished: dict[str, Path] = {}
+    for i, asked in enumerate(studies, start=1):
+        _say(console, f"\nstudy {i} of {len(studies)}")
+        try:
+            finished[asked.model] = run(asked, console)
+        except StudyStopped as reason:
+            _say(console, f"stopped: {reason}")
+    if finished and not studies[0].dry_run:
+        comparison = compare.compare(list(finished.values()))
+        compare.print_comparison(console, comparison)
+        model, folder = next(iter(finished.items()))
+        shared = folder.name.replace(model, "").strip("-")
+        page = folder.with_name(f"comparison-{shared}.html")
+        compare.write(comparison, page)
+        _say(console, f"page:   {page}")
+        _say(console, f"again:  {shlex.join(['python', 'study/compare.py', *map(str, finished.values())])}")
+    missing = [asked.model for asked in studies if asked.model not in finished]
+    if missing:
+        raise StudyStopped(f"{', '.join(missing)} without a score; the lines above say why")
+
+
+def run(asked: config.StudyConfig, console: Console) -> Path:
+    """Run the study ``asked`` for, from data to report; a study that exists is continued. Returns its folder.
 
     Raises ValueError for what a person can mend, StudyStopped when there is nothing to go on with, KeyboardInterrupt
     on Ctrl-C; nothing that was computed is lost then.
@@ -39,7 +71,7 @@ def run(asked: config.StudyConfig, console: Console) -> None:
         _say(console, "note: losses are not comparable across sigma or KL weights; tune on mIoU_fg, ARI_FG or MSE")
     if asked.dry_run:
         dry_run.show(study, console)
-        return
+        return study.folder.path
 
     # Everything that can still go wrong with what was asked for comes before anything of an old study is touched.
     study.folder.claim(study.identity, fresh=asked.fresh)
@@ -85,6 +117,7 @@ def run(asked: config.StudyConfig, console: Console) -> None:
     _say(console, f"report: {study.folder.path / 'report.html'}")
     _say(console, f"curves: tensorboard --logdir {study.folder.path}")
     _say(console, f"more:   the same command with more than {asked.trials} --trials goes on from here")
+    return study.folder.path
 
 
 def _tune(
@@ -150,7 +183,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit status: 0 done, 1 stopped early, 2 bad input, 130 interrupted."""
     console, errors = Console(), Console(stderr=True)
     try:
-        run(config.from_command_line(arguments), console)
+        studies = config.from_command_line(arguments)
+        if len(studies) == 1:
+            run(studies[0], console)
+        else:
+            run_all(studies, console)
     except ValueError as error:
         _say(errors, f"error: {error}")
         return 2

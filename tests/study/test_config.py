@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+import trainables
 from study import config
 from study.config import StudyConfig, field_docs, from_command_line
 
@@ -17,13 +18,24 @@ def test_every_field_is_a_flag_with_help():
 
 
 def test_values_arrive_typed_and_canonical():
-    asked = from_command_line(
+    (asked,) = from_command_line(
         "--model slota --trials 7 --gpus 0.25 --data SYNTHETIC:plain --set lr=0.001 --set num_slots=5".split()
     )
     assert asked.model == "slot_attention"
     assert (asked.trials, asked.gpus) == (7, 0.25)
     assert asked.data == "synthetic:plain"
     assert asked.set == {"lr": 0.001, "num_slots": 5}
+
+
+def test_several_models_are_several_studies():
+    assert [asked.model for asked in from_command_line(["--model", "all"])] == trainables.names()
+    several = from_command_line("--model slota,space,slot_attention --name mine --trials 7".split())
+    assert [(asked.model, asked.name, asked.trials) for asked in several] == [
+        ("slot_attention", "mine-slot_attention", 7),
+        ("space", "mine-space", 7),
+    ]
+    with pytest.raises(ValueError, match="did you mean space"):
+        from_command_line(["--model", "slota,spcae"])
 
 
 @pytest.mark.parametrize(

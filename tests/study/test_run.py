@@ -102,6 +102,21 @@ def test_the_final_stage_scores_trials_and_baselines_image_by_image(finished):
     assert pq.read_table(folder / "trials.parquet").num_rows == 4
 
 
+def test_several_models_end_in_one_leaderboard(place):
+    more = ["--model", "slot_attention,space", "--trials", "1", "--top", "1", "--name", "both"]
+    done = run(place, *more)
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = place / "results"
+    assert (results / "both-slot_attention" / "best.json").exists() and (results / "both-space" / "best.json").exists()
+    (table,) = done.stdout.split("best trial of each study")[1:]
+    assert "slot_attention" in table and "space" in table and "grid 4x4" in table
+    assert (results / "comparison-both.html").exists()
+    # what is wrong with the second study is said before the first one starts
+    refused = run(place, *more, "--set", "sigma_bg=0.1", "--fresh")
+    assert refused.returncode == 2 and "slot_attention" in refused.stderr, refused.stderr
+    assert (results / "both-slot_attention" / "best.json").exists()
+
+
 def test_the_exported_model_is_the_best_trials(finished):
     folder, _ = finished
     number = json.loads((folder / "best.json").read_text())["trial"]
