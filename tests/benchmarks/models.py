@@ -42,6 +42,10 @@ PUBLISHED = {
     "iodine": Published(1, 49, 46, 33, 30, 3150),
     "genesis_v2": Published(4, 18.1, 14.8, 16.1, 13.8, 2450),
     "efficient_morl": Published(1, 41, 32, 25, 20, 2360),
+    "gnm": Published(4, 0.98, 0.85, 0.94, 0.83, 700),
+    "spair": Published(4, 1.8, 1.8, 1.8, 1.7, 660),
+    "dti_sprites": Published(4, 37, 25, 22.3, 19.6, 2080),
+    "marionette": Published(4, 49, 47, 23.7, 22.3, 5470),
 }
 
 

@@ -20,6 +20,11 @@ pytestmark = pytest.mark.parametrize("name", MODELS)
 
 SIZE = 32
 NO_GRADIENT: dict[str, dict[str, str]] = {
+    "dti_sprites": {
+        f"occlusion_head.{layer}.{kind}": "nearly all layers of an untrained model stay empty, and none overlap"
+        for layer in ("first", "second", "last")
+        for kind in ("weight", "bias")
+    },
     "efficient_morl": {
         "refiner.gru.weight_hh": "the preset refines once, from a state of zeros",
         "posterior.norm_q.bias": "adds the same to all slots before the softmax over slots; what is left is rounding",
