@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from trainables import noise
 from trainables.model import SegmentationModel
 from trainables.output import SegmentationOutput
+from trainables.schedules import half_cosine
 
 
 @dataclass(frozen=True)
@@ -234,7 +235,7 @@ class Model(SegmentationModel):
         warmup = c.warmup_frac * c.steps
         rise = min(1.0, step / warmup) if warmup else 1.0
         if c.schedule == "cosine":
-            return [rise * 0.5 * (1 + math.cos(math.pi * min(1.0, step / c.steps)))]
+            return [rise * half_cosine(step, c.steps)]
         return [rise * 0.5 ** (step / (c.half_life_frac * c.steps))]
 
     def clip_norm(self) -> float | None:

@@ -1,6 +1,8 @@
 """Schedules at, between and beyond their ends."""
 
-from trainables.schedules import linear
+import pytest
+
+from trainables.schedules import half_cosine, linear
 
 
 def test_linear_holds_its_ends():
@@ -10,3 +12,7 @@ def test_linear_holds_its_ends():
 def test_linear_without_duration_has_arrived():
     assert linear(0, 1.0, 3.0, 0, 0) == 3.0
     assert [linear(step, 1.0, 3.0, 5, 5) for step in (4, 5)] == [1.0, 3.0]
+
+
+def test_half_a_cosine_ends_at_zero_and_stays_there():
+    assert [half_cosine(step, 100) for step in (0, 25, 50, 100, 150)] == pytest.approx([1, 0.8535534, 0.5, 0, 0])

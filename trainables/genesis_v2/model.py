@@ -17,7 +17,7 @@ from trainables.genesis_v2.config import Config
 from trainables.genesis_v2.encoder import ConvGNReLU, UNet
 from trainables.model import SegmentationModel
 from trainables.output import SegmentationOutput
-from trainables.schedules import linear
+from trainables.schedules import half_cosine, linear
 from trainables.spatial_broadcast import coordinates
 
 COLOURS = 8
@@ -196,7 +196,7 @@ class Model(SegmentationModel):
         """Linear warm-up times decay."""
         c = self.config
         rise = linear(step + 1, 0.0, 1.0, 0, c.warmup_frac * c.steps)
-        decay = 0.5 * (1 + math.cos(math.pi * min(1.0, step / c.steps))) if c.schedule == "cosine" else 1.0
+        decay = half_cosine(step, c.steps) if c.schedule == "cosine" else 1.0
         return [rise * decay]
 
     def after_step(self, step: int, output: SegmentationOutput) -> None:

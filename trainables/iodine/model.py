@@ -1,7 +1,5 @@
 """IODINE as a whole: iterative amortised inference in a spatial mixture model (Greff et al. 2019, algorithm 1)."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,7 +10,7 @@ from trainables.iodine.likelihood import log_likelihoods, mixture_log_likelihood
 from trainables.iodine.networks import Decoder, Gradients, Refinement, Scene, State
 from trainables.model import SegmentationModel
 from trainables.output import SegmentationOutput
-from trainables.schedules import linear
+from trainables.schedules import half_cosine, linear
 
 VARIANCE_FLOOR = 1e-6
 """Keeps the KL finite where softplus underflows; 6.4 nats at most per latent."""
@@ -104,5 +102,5 @@ class Model(SegmentationModel):
         warmup = c.warmup_frac * c.steps
         rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
         done = min(1.0, step / c.steps)
-        decay = {"constant": 1.0, "exp": 0.1**done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}
+        decay = {"constant": 1.0, "exp": 0.1**done, "cosine": half_cosine(step, c.steps)}
         return [rise * decay[c.schedule]]
