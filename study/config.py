@@ -117,8 +117,8 @@ class StudyConfig:
             key: settings.parse(config_class, key, value) if isinstance(value, str) else value
             for key, value in self.set.items()
         }
-        settings.make(config_class, parsed)
-        object.__setattr__(self, "set", parsed)
+        # whether the values go together depends on the preset, see Resolved.proposal
+        object.__setattr__(self, "set", settings.typed(config_class, parsed))
 
     def identity(self, preset: str, steps: int, size: int) -> dict[str, Any]:
         """The values of :data:`IDENTITY`, with what ``auto`` and the defaults came to, ready for JSON."""

@@ -16,6 +16,27 @@ def make(config_class: type, values: Mapping[str, Any]) -> Any:
 
     Raises ValueError naming the key, the value and what would be accepted.
     """
+    return config_class(**typed(config_class, values))
+
+
+def parse(config_class: type, key: str, text: str) -> Any:
+    """The value that ``--set key=text`` means, see :func:`typed`. Raises ValueError."""
+    value: Any = {"none": None, "true": True, "false": False}.get(text.lower(), text)
+    if isinstance(value, str):
+        for number in (int, float):
+            try:
+                value = number(text)
+                break
+            except ValueError:
+                pass
+    return typed(config_class, {key: value})[key]
+
+
+def typed(config_class: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` with the types that ``config_class`` declares, each looked at by itself.
+
+    Whether they go together is for :func:`make` to say. Raises ValueError.
+    """
     hints = typing.get_type_hints(config_class)
     known = [field.name for field in dataclasses.fields(config_class)]
     for key in values:
@@ -27,20 +48,7 @@ def make(config_class: type, values: Mapping[str, Any]) -> Any:
     for key in POSITIVE & converted.keys():
         if converted[key] is not None and not converted[key] > 0:
             raise ValueError(f"hyperparameter {key} is {converted[key]}; it must be above zero")
-    return config_class(**converted)
-
-
-def parse(config_class: type, key: str, text: str) -> Any:
-    """The value that ``--set key=text`` means, typed as ``config_class`` declares ``key``. Raises ValueError."""
-    value: Any = {"none": None, "true": True, "false": False}.get(text.lower(), text)
-    if isinstance(value, str):
-        for number in (int, float):
-            try:
-                value = number(text)
-                break
-            except ValueError:
-                pass
-    return getattr(make(config_class, {key: value}), key)
+    return converted
 
 
 def _convert(key: str, value: Any, hint: Any) -> Any:

@@ -7,6 +7,7 @@ import pytest
 import trainables
 from study import config
 from study.config import StudyConfig, field_docs, from_command_line
+from study.presets import resolve
 
 
 def test_every_field_is_a_flag_with_help():
@@ -86,6 +87,14 @@ def test_a_malformed_command_line_ends_with_one_line_and_status_2(line, capsys):
     assert caught.value.code == 2
     printed = capsys.readouterr().err
     assert printed.startswith("error: ") and printed.count("\n") == 1
+
+
+def test_values_set_by_hand_have_to_fit_the_preset_and_not_the_published_configuration():
+    # the published schedule ends before the share 0.1, at 1/75; the tiny one does not
+    fits = StudyConfig(model="gnm", set={"rho_first_frac": "0.1"}, preset="tiny")
+    assert resolve(fits, has_gpu=False).proposal(6).base["rho_first_frac"] == 0.1
+    with pytest.raises(ValueError, match=r"rho_first_frac is 0\.1"):
+        resolve(StudyConfig(model="gnm", set={"rho_first_frac": 0.1}, preset="paper"), has_gpu=False).proposal(6)
 
 
 def test_identity_holds_what_results_depend_on_and_nothing_else():
