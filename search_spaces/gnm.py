@@ -34,8 +34,8 @@ TINY: dict[str, Any] = {
     # an object is favoured until objects are learnt, then costs 46 nats, so that one cell draws all of it
     "rho_start": 0.999,
     "rho_end": 1e-20,
-    "rho_first_frac": 0.3,
-    "rho_last_frac": 0.4,
+    "rho_first_frac": 0.15,
+    "rho_last_frac": 0.25,
     "tau_end": 1.0,
     "curriculum_frac": 0.0,
 }
