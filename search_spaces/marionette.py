@@ -59,10 +59,12 @@ def space(trial: Trial, base: dict[str, Any]) -> dict[str, Any]:
         "logit_scale": near("logit_scale", 2),
     }
     if base["image_size"] >= 128:
+        spacing = base["anchor_spacing"]
+        spacings = (p for p in (spacing // 2, 2 * spacing) if p >= 4 and base["image_size"] % (2 * p) == 0)
         chosen |= {
             "batch_size": among("batch_size", base["batch_size"] * 2, base["batch_size"] * 4),
             "n_layers": trial.suggest_int("n_layers", 1, max(3, base["n_layers"])),
-            "anchor_spacing": among("anchor_spacing", base["image_size"] // 16, base["image_size"] // 4),
+            "anchor_spacing": among("anchor_spacing", *spacings),
             "code_dim": among("code_dim", 32, 64),
             "shift_width": among("shift_width", 32, 64),
             "background_dim": among("background_dim", 16, 32),
