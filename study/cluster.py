@@ -59,6 +59,13 @@ def start(address: str | None, root: Path) -> None:
         ) from error
 
 
+def leave() -> None:
+    """End this process's connection to Ray, and with it all that it keeps in the object store."""
+    import ray
+
+    ray.shutdown()
+
+
 def resources() -> dict[str, float]:
     """CPUs, GPUs and so on of the cluster that this process is connected to."""
     import ray

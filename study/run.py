@@ -43,6 +43,7 @@ def run_all(studies: Sequence[config.StudyConfig], console: Console) -> None:
             finished[asked.model] = run(asked, console)
         except StudyStopped as reason:
             _say(console, f"stopped: {reason}")
+        cluster.leave()  # Tune never lets go of a study's parameters, its shards among them
     if finished and not studies[0].dry_run:
         comparison = compare.compare(list(finished.values()))
         compare.print_comparison(console, comparison)
