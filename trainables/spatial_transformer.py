@@ -63,3 +63,12 @@ def pixel_boxes(z_where: Tensor, size: int) -> Tensor:
     scale, shift = z_where.split(2, dim=-1)
     centre = (shift + 1) / 2
     return torch.cat([centre - scale / 2, centre + scale / 2], dim=-1).clamp(0, 1) * size
+
+
+def segment(alphas: Tensor) -> Tensor:
+    """Masks (B, 1 + N, 1, H, W), background first, from the cells' alphas (B, N, 1, H, W).
+
+    They sum to 1 and have the argmax of the benchmark's own conversion, (1 - sum of alphas, alphas).
+    """
+    total = alphas.sum(1, keepdim=True)
+    return torch.cat([(1 - total).relu(), alphas / total.clamp(min=1)], dim=1)

@@ -9,9 +9,8 @@ from trainables.gnm.objects import (
     clamp_straight_through,
     place,
     render,
-    segment,
 )
-from trainables.spatial_transformer import paste
+from trainables.spatial_transformer import paste, segment
 
 SIZE = 32
 

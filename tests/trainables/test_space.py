@@ -10,7 +10,8 @@ from trainables import build, noise, settings
 from trainables.space import Config, Model
 from trainables.space.background import Background, Mixture, resize, stick_breaking
 from trainables.space.foreground import compose, place
-from trainables.space.model import boundary_loss, log_likelihood, segment
+from trainables.space.model import boundary_loss, log_likelihood
+from trainables.spatial_transformer import segment
 
 SMALL = Config(
     steps=100,

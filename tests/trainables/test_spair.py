@@ -11,9 +11,9 @@ from trainables.distributions import bernoulli_kl
 from trainables.spair import Config, Model
 from trainables.spair.cells import Cells
 from trainables.spair.count_prior import count_prior
-from trainables.spair.model import blend, segment
+from trainables.spair.model import blend
 from trainables.spair.networks import BroadcastDecoder, group_norm
-from trainables.spatial_transformer import paste
+from trainables.spatial_transformer import paste, segment
 
 
 def count(module):

@@ -6,12 +6,12 @@ from torch import Tensor
 from trainables.distributions import bernoulli_kl, normal_kl, normal_log_density
 from trainables.gnm.config import Config
 from trainables.gnm.networks import BackgroundDecoder, GlimpseDecoder, ImageEncoder, Normal, mlp
-from trainables.gnm.objects import SIDES, Latents, ObjectHead, Symbols, draw, place, render, segment
+from trainables.gnm.objects import SIDES, Latents, ObjectHead, Symbols, draw, place, render
 from trainables.gnm.struct_draw import StructDraw
 from trainables.model import SegmentationModel
 from trainables.output import SegmentationOutput
 from trainables.schedules import half_cosine, linear
-from trainables.spatial_transformer import paste, pixel_boxes
+from trainables.spatial_transformer import paste, pixel_boxes, segment
 
 HALVINGS = {32: 3, 64: 4, 96: 4, 128: 5}
 """How often the encoder halves an image, by image size: a grid of 4 x 4 cells, or 6 x 6 at 96."""

@@ -139,12 +139,3 @@ def render(
 def clamp_straight_through(alpha: Tensor) -> Tensor:
     """``alpha``, which overlaps may lift above 1, clamped to [0, 1] with the gradient of the identity."""
     return alpha + (alpha.clamp(EPSILON, 1 - EPSILON) - alpha).detach()
-
-
-def segment(alphas: Tensor) -> Tensor:
-    """Masks (B, 1 + N, 1, H, W), background first, from the cells' alphas (B, N, 1, H, W).
-
-    They sum to 1 and have the argmax of the benchmark's own conversion, (1 - sum of alphas, alphas).
-    """
-    total = alphas.sum(1, keepdim=True)
-    return torch.cat([(1 - total).relu(), alphas / total.clamp(min=1)], dim=1)

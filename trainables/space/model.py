@@ -12,7 +12,7 @@ from trainables.schedules import linear
 from trainables.space.background import MASK_FACTORS, MASK_FLOOR, Background, Mixture
 from trainables.space.config import Config
 from trainables.space.foreground import STRIDES, Canvas, Foreground, Objects
-from trainables.spatial_transformer import paste, pixel_boxes
+from trainables.spatial_transformer import paste, pixel_boxes, segment
 
 FIXED_ALPHA = 0.1
 """Foreground share of every pixel while alpha is fixed."""
@@ -125,12 +125,3 @@ def boundary_loss(canvas: Canvas) -> Tensor:
     """
     overlap = canvas.frame * canvas.alpha
     return -normal_log_density(overlap, 0.0, BOUNDARY_STD).flatten(1).sum(1).mean()
-
-
-def segment(alphas: Tensor) -> Tensor:
-    """Masks (B, 1 + N, 1, H, W), background first, from the cells' alphas (B, N, 1, H, W).
-
-    They sum to 1 and have the argmax of the benchmark's own conversion, (1 - sum of alphas, alphas).
-    """
-    total = alphas.sum(1, keepdim=True)
-    return torch.cat([(1 - total).relu(), alphas / total.clamp(min=1)], dim=1)

@@ -13,7 +13,7 @@ from trainables.spair.cells import CellInference, Cells, box, distance, draw
 from trainables.spair.config import Config
 from trainables.spair.count_prior import count_prior, sequential_prior
 from trainables.spair.networks import Backbone, Background, BroadcastDecoder
-from trainables.spatial_transformer import paste, pixel_boxes
+from trainables.spatial_transformer import paste, pixel_boxes, segment
 
 GLIMPSES = {32: 12, 64: 16, 96: 24, 128: 24}
 """Side of a glimpse by image size, in pixels; published at 128."""
@@ -178,13 +178,3 @@ def blend(alphas: Tensor, distances: Tensor) -> Tensor:
     """
     importance = (alphas / distances[..., None, None]).clamp(min=IMPORTANCE_FLOOR)
     return alphas * importance / importance.sum(1, keepdim=True)
-
-
-def segment(alphas: Tensor) -> Tensor:
-    """Masks (B, 1 + N, 1, H, W), background first, from the cells' alphas (B, N, 1, H, W).
-
-    They sum to 1 and have the argmax of the benchmark's own conversion, (1 - sum of alphas, alphas), which does not
-    look at depth.
-    """
-    total = alphas.sum(1, keepdim=True)
-    return torch.cat([(1 - total).relu(), alphas / total.clamp(min=1)], dim=1)
