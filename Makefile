@@ -9,7 +9,7 @@ PIP_FLAGS ?= -qq --disable-pip-version-check
 demo: $(VENV)/installed-report  ## tune SPACE on the embedded data: 8 trials on a laptop's CPU
 	$(VENV)/bin/python study/run.py --model space --trials 8
 
-# Tests that need Ray share one xdist group (tests/conftest.py), so that one worker starts one cluster.
+# Tests that share a Ray cluster are one xdist group (tests/conftest.py), so that one worker starts it.
 test: $(VENV)/installed-dev  ## the whole test suite on two cores
 	$(VENV)/bin/python -m pytest -q -n 2 --dist loadgroup
 
@@ -18,9 +18,8 @@ lint: $(VENV)/installed-dev  ## style, format, types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-BENCHMARKS = $(filter-out __init__ yardstick, $(basename $(notdir $(wildcard tests/benchmarks/*.py))))
 bench: $(VENV)/installed-dev  ## speed and memory beside the published code's, one after the other, one thread each
-	@set -e; for name in $(BENCHMARKS); do \
+	@set -e; for name in metrics models; do \
 		echo "== $$name"; OMP_NUM_THREADS=1 $(VENV)/bin/python -m tests.benchmarks.$$name; done
 
 # One stamp per extra of setup.cfg: `dev` for working on the project, `report` for running a study.

@@ -53,16 +53,19 @@ class StudyConfig:
     """seed of the sampler and of every trial"""
     concurrent: int | None = None
     """trials at a time [default: as many as the resources allow]"""
+    workers_per_trial: int = 1
+    """processes that train one trial together, each on its share of a batch; on GPUs, one each"""
     cpus: float = 1.0
-    """CPU cores per trial; fractions allowed"""
+    """CPU cores per worker of a trial; fractions allowed"""
     gpus: float | None = None
-    """GPUs per trial; fractions allowed [default: 1 with the paper preset where there is one, else 0]"""
+    """GPUs per worker of a trial; fractions allowed where it is the only one [default: 1 with the paper preset where
+    there is one, else 0]"""
     hours: float | None = None
     """stop after this many hours; the same command goes on where it stopped"""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 trains under autocast; sensitive parts stay in fp32"""
     micro_batch: int | None = None
-    """images per forward pass; gradients are accumulated to the full batch [default: the full batch]"""
+    """images per forward pass of a worker; gradients are accumulated to the full batch [default: the full batch]"""
     reports: int = 10
     """validations per full trial; each is a point where a trial may be stopped early"""
     validation_images: int = 1000
@@ -88,7 +91,8 @@ class StudyConfig:
         object.__setattr__(self, "data", str(spec.parse(self.data)))
         if self.metric not in OBJECTIVES:
             raise ValueError(f"metric {self.metric!r} is unknown; choose one of {', '.join(OBJECTIVES)}")
-        for key in ("trials", "steps", "concurrent", "cpus", "hours", "micro_batch", "reports", "top"):
+        counts = ("trials", "steps", "concurrent", "workers_per_trial", "micro_batch", "reports", "top")
+        for key in (*counts, "cpus", "hours"):
             value = getattr(self, key)
             if value is not None and not value > 0:
                 raise ValueError(f"--{key.replace('_', '-')} is {value}; it must be above zero")
@@ -96,6 +100,11 @@ class StudyConfig:
             raise ValueError(f"--validation-images is {self.validation_images}; it must be above zero")
         if self.gpus is not None and not self.gpus >= 0:
             raise ValueError(f"--gpus is {self.gpus}; it must be zero or more")
+        if self.workers_per_trial > 1 and self.gpus not in (None, 0, 1):
+            raise ValueError(
+                f"--gpus is {self.gpus:g} with --workers-per-trial {self.workers_per_trial}; "
+                "workers that train one trial need a GPU each: set it to 1, or to 0 for CPUs"
+            )
         if self.seed < 0:
             raise ValueError(f"--seed is {self.seed}; it must be zero or more")
         if self.steps is not None and self.steps < self.reports:

@@ -8,13 +8,11 @@ from rich.console import Console
 from rich.table import Table
 
 import trainables
+from study import halving
 from study.presets import Resolved
 from trainables import noise
 from trainables.model import SegmentationModel
 from trainables.training import autocast
-
-ASHA_SHARE = 0.5
-"""Steps that successive halving leaves of all trials at full length: 0.45 to 0.57 in the README's four studies."""
 
 
 def show(study: Resolved, console: Console) -> None:
@@ -33,19 +31,20 @@ def show(study: Resolved, console: Console) -> None:
     model = trainables.build(c.model, hyperparameters, study.image_size)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     batch = hyperparameters["batch_size"]
-    # A full batch of the published configuration takes minutes on a CPU: one image, scaled up.
-    images = 1 if study.preset == "paper" and not torch.cuda.is_available() else c.micro_batch or batch
-    seconds = _seconds_per_step(model, images, study.image_size, c.precision) * batch / images
-    at_a_time = c.concurrent or max(1, min(c.trials, int((os.cpu_count() or 1) / c.cpus)))
-    share = ASHA_SHARE if c.pruner == "asha" else 1.0
-    total = seconds * study.steps * c.trials * share / at_a_time
-    device = "GPU" if torch.cuda.is_available() else "CPU core"
+    on_gpu = torch.cuda.is_available() and (study.preset == "paper" if c.gpus is None else c.gpus > 0)
+    seconds, images = seconds_per_step(study, model, torch.device("cuda" if on_gpu else "cpu"))
+    workers = c.workers_per_trial
+    at_a_time = c.concurrent or max(1, min(c.trials, int((os.cpu_count() or 1) / (c.cpus * workers))))
+    share, length = halving.stopping(c.trials, at_a_time, c.reports, c.pruner)
+    trial = seconds * study.steps / workers
+    device = "GPU" if on_gpu else "CPU core"
     scaled = f", scaled up from {images}" if images != batch else ""
     lines = {
         "parameters": f"{parameters:,}",
         "one step": f"{seconds:.3g} s for a batch of {batch} on one {device}{scaled}",
-        "one full trial": f"{study.steps:,} steps, {_duration(seconds * study.steps)} without validation",
-        "the study": f"{c.trials} trials, about {_duration(total)} with {at_a_time} at a time, "
+        "one full trial": f"{study.steps:,} steps, {duration(trial)} without validation"
+        + (f", if {workers} workers are {workers} times as fast" if workers > 1 else ""),
+        "the study": f"{c.trials} trials, about {duration(trial * length)} with {at_a_time} at a time, "
         f"if --pruner {c.pruner} leaves {share:.0%} of the steps",
         "folder": str(study.folder.path),
     }
@@ -53,9 +52,16 @@ def show(study: Resolved, console: Console) -> None:
         console.print(f"{name + ':':16}{text}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _seconds_per_step(model: SegmentationModel, images: int, size: int, precision: str) -> float:
-    """Forward, backward and optimiser on random images; the second of two steps counts."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def seconds_per_step(study: Resolved, model: SegmentationModel, device: torch.device) -> tuple[float, int]:
+    """Seconds of a training step on one batch, and the images that were timed and scaled up to it.
+
+    Forward, backward and optimiser on random images in the middle of a trial, since some models begin with more work
+    than they go on with; the second of two steps counts.
+    """
+    batch, size, precision = model.config.batch_size, study.image_size, study.config.precision
+    # A full batch of the published configuration takes minutes on a CPU: one image, scaled up.
+    one = study.preset == "paper" and device.type == "cpu"
+    images = 1 if one else min(batch, study.config.micro_batch or batch)
     model = model.to(device)
     optimizers = model.optimizers()
     threads = torch.get_num_threads()
@@ -66,7 +72,7 @@ def _seconds_per_step(model: SegmentationModel, images: int, size: int, precisio
         for _ in range(2):
             started = time.perf_counter()
             with autocast(device, precision):
-                loss = model(image, 0).loss
+                loss = model(image, model.config.steps // 2).loss
             loss.backward()
             for optimizer in optimizers:
                 optimizer.step()
@@ -74,8 +80,9 @@ def _seconds_per_step(model: SegmentationModel, images: int, size: int, precisio
             float(loss.detach())  # waits for the device
             seconds = time.perf_counter() - started
     torch.set_num_threads(threads)
-    return seconds
+    return seconds * batch / images, images
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time for people, in minutes or hours."""
     return f"{seconds / 3600:,.1f} h" if seconds > 5400 else f"{seconds / 60:.1f} min"

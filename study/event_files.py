@@ -15,7 +15,7 @@ from ray import tune
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-SCALARS = ("train/", "val/", "time/")
+SCALARS = ("train/", "val/", "time/", "memory/")
 """Prefixes of the results that are curves; ``lr`` is one too, everything else belongs to Tune."""
 
 PANEL_FILE = "panel.png"

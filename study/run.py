@@ -67,7 +67,9 @@ def run(asked: config.StudyConfig, console: Console) -> Path:
     has_gpu = cluster.has_gpu(asked.address)
     study = presets.resolve(asked, has_gpu=has_gpu)
     gpus = asked.gpus if asked.gpus is not None else float(has_gpu and study.preset == "paper")
-    _say(console, f"{study.folder.name}: {asked.model} on {study.data}, {study.preset} preset, {gpus:g} GPUs per trial")
+    places = "trial" if asked.workers_per_trial == 1 else f"worker, {asked.workers_per_trial} per trial"
+    what = f"{asked.model} on {study.data}, {study.preset} preset"
+    _say(console, f"{study.folder.name}: {what}, {gpus:g} GPUs per {places}")
     if asked.metric == "loss":
         _say(console, "note: losses are not comparable across sigma or KL weights; tune on mIoU_fg, ARI_FG or MSE")
     if asked.dry_run:

@@ -269,9 +269,12 @@ class StudySearcher(Searcher):
             warnings.filterwarnings("ignore", message=".*is already reported.*")
             trial.report(result["objective"], result["report"])
         # One attribute, since each is a write to the storage.
-        before = trial.user_attrs.get("progress", {}).get("seconds", 0.0)
+        before = trial.user_attrs.get("progress", {})
         validation = {name[4:]: value for name, value in result.items() if name.startswith("val/")}
-        trial.set_user_attr("progress", {"seconds": before + seconds, "step": result["step"], "validation": validation})
+        progress = {"seconds": before.get("seconds", 0.0) + seconds, "step": result["step"], "validation": validation}
+        peak = result.get("memory/gpu_gib")
+        memory = {} if peak is None else {"gpu_gib": max(peak, before.get("gpu_gib", 0.0))}
+        trial.set_user_attr("progress", progress | memory)
 
     def _end(self, trial_id: str, state: TrialState, value: float | None = None, reason: str | None = None) -> None:
         trial = self.live.pop(trial_id)
@@ -307,7 +310,8 @@ class PruningScheduler(FIFOScheduler):
 def concurrency(config: StudyConfig, gpus: float, resources: dict[str, float]) -> int:
     """Trials at a time on a cluster with ``resources``. Raises ValueError if not even one trial fits."""
     fitting = [config.trials if config.concurrent is None else config.concurrent]
-    for flag, kind, asked in (("--cpus", "CPU", config.cpus), ("--gpus", "GPU", gpus)):
+    workers = config.workers_per_trial
+    for flag, kind, asked in (("--cpus", "CPU", config.cpus * workers), ("--gpus", "GPU", gpus * workers)):
         if asked > 0:
             available = resources.get(kind, 0.0)
             if asked > available:
@@ -333,10 +337,11 @@ def tune_study(
     same command continues the study after either.
     """
     stopper = StudyStopper(lambda: searcher.stop_reason is not None, config.hours)
-    parameters = {"task": task, "shards": shards, "cpus": config.cpus, "gpus": gpus}
-    trainable = tune.with_resources(
-        tune.with_parameters(StudyTrainable, **parameters), {"cpu": config.cpus, "gpu": gpus}
-    )
+    workers = config.workers_per_trial
+    parameters = {"task": task, "shards": shards, "cpus": config.cpus, "gpus": gpus, "workers": workers}
+    # A trial gets all of its workers' places at once or waits: trials that compete cannot hold half each.
+    places = tune.PlacementGroupFactory([{"CPU": config.cpus, "GPU": gpus}] * workers, strategy="PACK")
+    trainable = tune.with_resources(tune.with_parameters(StudyTrainable, **parameters), places)
     # Tune's registry is shared by all that runs on a cluster: each study needs a name of its own in it.
     identity = hashlib.sha256(f"{folder.path.resolve()} {task}".encode()).hexdigest()[:8]
     trainable.__name__ = f"study-{config.model}-{identity}"

@@ -46,7 +46,11 @@ class SegmentationModel(nn.Module, ABC):
         """Called once before step 0 with a batch of training images (B, 3, H, W)."""
 
     def after_step(self, step: int, output: SegmentationOutput) -> None:
-        """Called after the optimisers' step, in training only. ``loss`` and ``terms`` are means over the batch."""
+        """Called after the optimisers' step, in training only. ``loss`` and ``terms`` are means over the batch.
+
+        They are of all its images, whatever micro-batches and processes it was split into, while ``reconstruction``
+        and the rest are of the last part that this process had: state must depend on the former alone.
+        """
 
     def on_validation(self, metrics: dict[str, float]) -> None:
         """Called with the mean validation metrics each time a trial reports."""

@@ -4,38 +4,78 @@ Models call ``noise.normal(...)``, ``noise.uniform(...)`` and ``noise.permutatio
 ``torch.randn`` and friends, for two reasons: a check from outside can replace the three functions by fixed patterns
 and compare a model with a published implementation, and the training loop can give training and evaluation a
 generator each (:func:`drawn_from`), so that a validation never shifts the random stream of training.
+
+Noise belongs to the images of a batch: a process or a micro-batch that has only some of them draws for all and takes
+the rows of its own, so that how a batch is split changes nothing. Numbers that all images share are drawn within
+:func:`shared`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-_generator: ContextVar[torch.Generator | None] = ContextVar("noise_generator", default=None)
+
+class _Source(NamedTuple):
+    """Where numbers come from, and for which ``images`` of a ``batch`` they are; None: for all that are there."""
+
+    generator: torch.Generator | None = None
+    images: range | None = None
+    batch: int = 0
+
+
+_source: ContextVar[_Source] = ContextVar("noise_source", default=_Source())  # noqa: B039  # immutable
 
 
 @contextmanager
-def drawn_from(generator: torch.Generator) -> Iterator[None]:
-    """Within this context all noise comes from ``generator``, which must live on the models' device."""
-    token = _generator.set(generator)
+def drawn_from(generator: torch.Generator, images: range | None = None, batch: int = 0) -> Iterator[None]:
+    """Within this context all noise comes from ``generator``, which must live on the models' device.
+
+    With ``images`` the models see only these of a batch of ``batch`` images, and get the noise that they would have
+    got among the others; the generator moves on as far as for the whole batch.
+    """
+    token = _source.set(_Source(generator, images, batch))
     try:
         yield
     finally:
-        _generator.reset(token)
+        _source.reset(token)
+
+
+@contextmanager
+def shared() -> Iterator[None]:
+    """Within this context noise is not the images' but the batch's: its first dimension is never split."""
+    token = _source.set(_Source(_source.get().generator))
+    try:
+        yield
+    finally:
+        _source.reset(token)
 
 
 def normal(shape: Sequence[int], like: Tensor) -> Tensor:
     """Standard normal numbers of ``shape``, on the device and with the dtype of ``like``."""
-    return torch.randn(tuple(shape), generator=_generator.get(), device=like.device, dtype=like.dtype)
+    return _draw(torch.randn, shape, like)
 
 
 def uniform(shape: Sequence[int], like: Tensor) -> Tensor:
     """Numbers uniform in [0, 1) of ``shape``, on the device and with the dtype of ``like``."""
-    return torch.rand(tuple(shape), generator=_generator.get(), device=like.device, dtype=like.dtype)
+    return _draw(torch.rand, shape, like)
 
 
 def permutation(n: int, like: Tensor) -> Tensor:
-    """A random permutation of 0..n-1, shape (n,), int64, on the device of ``like``."""
-    return torch.randperm(n, generator=_generator.get(), device=like.device)
+    """A random permutation of 0..n-1, shape (n,), int64, on the device of ``like``; the same for all images."""
+    return torch.randperm(n, generator=_source.get().generator, device=like.device)
+
+
+def _draw(numbers: Callable[..., Tensor], shape: Sequence[int], like: Tensor) -> Tensor:
+    """``numbers`` of ``shape``, whose first dimension holds one entry per image, or as many for each."""
+    generator, images, batch = _source.get()
+    rows, *others = shape
+    if images is None or len(images) == batch:
+        return numbers((rows, *others), generator=generator, device=like.device, dtype=like.dtype)
+    each, rest = divmod(rows, len(images))
+    assert rest == 0, f"noise of shape {tuple(shape)} for {len(images)} images; is it noise.shared()?"
+    whole = numbers((each * batch, *others), generator=generator, device=like.device, dtype=like.dtype)
+    return whole[each * images.start : each * images.stop]

@@ -6,6 +6,7 @@ Axes: B batch, K slots, C channels, H W pixels.
 import dataclasses
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from data.loader import Shuffle, Split, as_tensors, image_tensor, sequential
 from trainables import checkpoint, metrics, noise, pictures
 from trainables.model import SegmentationModel
 from trainables.output import SegmentationOutput
+from trainables.parallel import ALONE, Replica, Team
 
 CHECK_EVERY = 20
 """Training steps between two looks at the loss; each look waits for the device."""
@@ -122,23 +124,43 @@ def restore_model(state: Mapping[str, Any], device: torch.device | str = "cpu") 
 
 
 class Training:
-    """One trial: a model, its optimisers and its place in the data, advanced slice by slice."""
+    """One trial: a model, its optimisers and its place in the data, advanced slice by slice.
 
-    def __init__(self, task: Task, hyperparameters: Mapping[str, Any], number: int, train: Split, device: torch.device):
+    Where a trial has several processes each has one, ``team`` tells them apart, and all call the same methods at the
+    same time. Raises ValueError for a batch that leaves one of them without an image.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        hyperparameters: Mapping[str, Any],
+        number: int,
+        train: Split,
+        device: torch.device,
+        team: Team = ALONE,
+    ):
         self.task = task
         self.device = device
         self.number = number
+        self.team = team
         self.step = 0
         """Training steps done."""
         seeds = np.random.SeedSequence([task.seed, number]).generate_state(3)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(int(seeds[0]))
             self.model = trainables.build(task.model, hyperparameters, task.image_size).to(device)
+        batch_size = self.model.config.batch_size
+        if batch_size < team.size:
+            raise ValueError(
+                f"batch_size is {batch_size}, less than an image for each of {team.size} workers; "
+                "use fewer --workers-per-trial, or fix a larger one with --set batch_size=..."
+            )
         self.noise = torch.Generator(device).manual_seed(int(seeds[1]))
         self.train = train
-        self.shuffle = Shuffle(len(train), self.model.config.batch_size, int(seeds[2]))
+        self.shuffle = Shuffle(len(train), batch_size, int(seeds[2]))
         self.optimizers = self.model.optimizers()
         self._peak_lr = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
+        self._replica: Replica | None = None
 
     def advance(self, steps: int) -> dict[str, float]:
         """Train ``steps`` steps; the means of the loss and its terms over them. Raises Diverged."""
@@ -146,10 +168,12 @@ class Training:
             rows = np.linspace(0, len(self.train) - 1, min(INITIAL_IMAGES, len(self.train))).astype(np.int64)
             with noise.drawn_from(self.noise), torch.no_grad():
                 self.model.initialise(self._images(rows))
+        if self._replica is None:
+            self._replica = Replica(self.model, self.team)
         self.model.train()
         sums: dict[str, Tensor] = {}
         for done in range(1, steps + 1):
-            output = self._train_step(self._images(self.shuffle.next()))
+            output = self._train_step(self.shuffle.next(), self._replica)
             for name, value in {"loss": output.loss, **output.terms}.items():
                 value = torch.as_tensor(value).detach().float()
                 sums[name] = sums[name] + value if name in sums else value
@@ -159,28 +183,34 @@ class Training:
                     raise Diverged(f"training loss is {loss}")
         return {name: float(value) / steps for name, value in sums.items()}
 
-    def _train_step(self, images: Tensor) -> SegmentationOutput:
-        """One optimiser step on ``images`` (B, 3, H, W); loss and terms come back as means over the batch."""
+    def _train_step(self, rows: np.ndarray, replica: Replica) -> SegmentationOutput:
+        """One optimiser step on the images ``rows`` (B,); loss and terms come back as means over the batch."""
         scales = self.model.lr_scale(self.step)
         for i, (optimizer, peaks) in enumerate(zip(self.optimizers, self._peak_lr, strict=True)):
             optimizer.zero_grad(set_to_none=True)
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * scales[i if len(scales) > 1 else 0]
-        loss, terms = torch.zeros((), device=self.device), dict[str, Tensor]()
-        for chunk in images.split(self.task.micro_batch or len(images)):
-            share = len(chunk) / len(images)
-            with autocast(self.device, self.task.precision), noise.drawn_from(self.noise):
-                output = self.model(chunk, self.step)
-            (output.loss * share).backward()
-            loss += output.loss.detach() * share
-            for name, value in output.terms.items():
-                terms[name] = terms.get(name, 0) + torch.as_tensor(value).detach() * share
+        sums: dict[str, Tensor] = {}
+        before = self.noise.get_state()
+        parts = self.team.parts(len(rows), self.task.micro_batch)
+        for part in parts:
+            self.noise.set_state(before)  # every part takes its rows of the same numbers
+            images = self._images(rows[part.start : part.stop])
+            share = len(part) / len(rows)
+            with nullcontext() if part is parts[-1] else replica.on_its_own():
+                with autocast(self.device, self.task.precision), noise.drawn_from(self.noise, part, len(rows)):
+                    output = replica(images, self.step)
+                replica.backward(output.loss * share)
+            for name, value in {"loss": output.loss, **output.terms}.items():
+                value = torch.as_tensor(value).detach().float() * share
+                sums[name] = sums[name] + value if name in sums else value
+        sums = self.team.total(sums, self.device)
         limit = self.model.clip_norm()
         if limit is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         for optimizer in self.optimizers:
             optimizer.step()
-        output.loss, output.terms = loss, terms
+        output.loss, output.terms = sums.pop("loss"), sums
         with torch.no_grad(), noise.drawn_from(self.noise):
             self.model.after_step(self.step, output)
         self.step += 1
@@ -189,7 +219,12 @@ class Training:
     def validate(self, split: Split) -> dict[str, float]:
         """Mean scores on at most ``task.validation_images`` images, evenly spread over ``split``. Raises Diverged."""
         rows = np.linspace(0, len(split) - 1, min(self.task.validation_images, len(split))).astype(np.int64)
-        means = metrics.summarise(evaluate(self.model, split, rows, step=self.step, precision=self.task.precision))
+
+        def score() -> dict[str, float]:
+            scores = evaluate(self.model, split, rows, step=self.step, precision=self.task.precision)
+            return metrics.summarise(scores)
+
+        means = self.team.from_first(score)
         if not np.isfinite(means[self.task.metric]):
             raise Diverged(f"validation {self.task.metric} is {means[self.task.metric]}")
         self.model.on_validation(means)
@@ -199,9 +234,13 @@ class Training:
         """Train up to the next of ``task.reports`` evenly spaced reports, validate, and say how it went.
 
         Keys: ``report`` (1-based), ``step``, ``objective``, ``done``, ``lr``, ``train/*``, ``val/*``, ``time/*`` in
-        seconds. A trial that was killed after its last step only validates again. Raises Diverged.
+        seconds, and on a GPU ``memory/gpu_gib``, the most that tensors took at a time. A trial that was killed after
+        its last step only validates again. Raises Diverged.
         """
         started = time.perf_counter()
+        on_gpu = self.device.type == "cuda"
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats(self.device)
         ends = [round(i * self.task.steps / self.task.reports) for i in range(1, self.task.reports + 1)]
         number = next((i for i, end in enumerate(ends, 1) if end > self.step), len(ends))
         terms = self.advance(ends[number - 1] - self.step)
@@ -217,6 +256,7 @@ class Training:
             **{f"val/{name}": value for name, value in scores.items()},
             "time/train_s": trained - started,
             "time/validation_s": time.perf_counter() - trained,
+            **({"memory/gpu_gib": torch.cuda.max_memory_allocated(self.device) / 2**30} if on_gpu else {}),
         }
 
     def state(self) -> dict[str, Any]:

@@ -50,6 +50,8 @@ def test_several_models_are_several_studies():
         ({"steps": 5}, "below --reports"),
         ({"cpus": 0.0}, "--cpus is 0"),
         ({"gpus": -1.0}, "--gpus is -1"),
+        ({"workers_per_trial": 0}, "--workers-per-trial is 0"),
+        ({"workers_per_trial": 2, "gpus": 0.25}, "need a GPU each"),
         ({"hours": 0.0}, "--hours is 0"),
         ({"micro_batch": 0}, "--micro-batch is 0"),
         ({"validation_images": 0}, "--validation-images is 0"),
@@ -100,6 +102,7 @@ def test_values_set_by_hand_have_to_fit_the_preset_and_not_the_published_configu
 def test_identity_holds_what_results_depend_on_and_nothing_else():
     base = StudyConfig(model="slot_attention")
     same = dataclasses.replace(base, trials=99, hours=2.0, concurrent=1, cpus=2.0, gpus=0.5, top=9)
+    same = dataclasses.replace(same, gpus=1, workers_per_trial=4)
     other = dataclasses.replace(base, seed=1)
     assert base.identity("tiny", 10, 32) == same.identity("tiny", 10, 32)
     assert base.identity("tiny", 10, 32) != other.identity("tiny", 10, 32)

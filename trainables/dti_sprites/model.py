@@ -148,7 +148,8 @@ class Model(SegmentationModel):
         if not self.training or not c.inject_noise:
             return torch.cat([colour, soft_clamp(self.masks)], dim=1), None
         shape = (c.n_sprites + 1, 1, self.image_size, self.image_size)
-        drawn = noise.uniform(shape, self.masks)[:-1]  # the last is the empty sprite's
+        with noise.shared():
+            drawn = noise.uniform(shape, self.masks)[:-1]  # the last is the empty sprite's
         mask_noise = c.inject_noise * (2 * drawn - 1)
         return torch.cat([colour, self.masks, torch.ones_like(self.masks)], dim=1), mask_noise
 
