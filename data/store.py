@@ -5,15 +5,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from data.loader import Split
 from data.shards import Shard, ShardIndex
 
-_AT_ONCE = 4  # loading tasks; they ask for no CPU, as a lost shard is rebuilt while trials hold all of them
-_USABLE = 0.8  # of a store; above it Ray moves objects to disk (its object_spilling_threshold)
+USABLE = 0.8
+"""Share of a node's object store above which Ray moves objects to disk (its object_spilling_threshold)."""
+
+_AT_ONCE = 4  # loading tasks per node; they ask for no CPU, as a lost shard is rebuilt while trials hold all of them
 _REPORTED = 0.2  # seconds; raylets say every 0.1 s what they hold
 
 
@@ -25,18 +26,18 @@ def _read(index: ShardIndex, shard: Shard) -> tuple[Any, None]:
 def load(index: ShardIndex, splits: Sequence[str], *, console: Console | None = None) -> dict[str, list[ray.ObjectRef]]:
     """One reference per shard of each of ``splits``, to tables that the caller owns; ``console`` shows a bar.
 
-    Tasks make them, so that Ray can make them again after a node is lost. Pass the references on in a list or
-    dict, not bare: a task then gets them as they are. Raises ValueError for a missing or damaged shard, and
-    where the shards and what Ray holds already would exceed a node's object store.
+    Tasks on all nodes make them, each node its share, and a trial's node pulls what it lacks from its peers; Ray can
+    make them again after a node is lost. Pass the references on in a list or dict, not bare: a task then gets them
+    as they are. Raises ValueError for a missing or damaged shard, and where the shards and what Ray holds already
+    would exceed a node's object store.
     """
     shards = {shard.name: shard for split in splits for shard in index.shards(split)}
     needed = sum(shard.bytes for shard in shards.values())
     _check_room(index.spec, needed)
     index.verify(deep=False)
-    read: Any = ray.remote(num_cpus=0, num_returns=2)(_read)
-    if "://" not in index.folder:  # other nodes may lack this disk
-        here = ray.get_runtime_context().get_node_id()
-        read = read.options(scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=True))
+    # Without a limit of retries, which would also be how many lost nodes a shard outlives.
+    read: Any = ray.remote(num_cpus=0, num_returns=2, max_retries=-1, scheduling_strategy="SPREAD")(_read)
+    at_once = _AT_ONCE * sum(node["Alive"] for node in ray.nodes())
     tables: dict[str, ray.ObjectRef] = {}
     loading: list[tuple[ray.ObjectRef, int]] = []
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
@@ -49,7 +50,7 @@ def load(index: ShardIndex, splits: Sequence[str], *, console: Console | None = 
             progress.advance(bar, size)
 
         for name, shard in shards.items():
-            if len(loading) == _AT_ONCE:
+            if len(loading) == at_once:
                 wait()
             tables[name], finished = read.remote(index, shard)
             loading.append((finished, shard.bytes))
@@ -68,10 +69,11 @@ def _check_room(spec: str, needed: int) -> None:
         each.get("object_store_memory", 0.0) for each in (ray.cluster_resources(), ray.available_resources())
     )
     held = total - free
-    stores = [node["Resources"].get("object_store_memory", 0.0) for node in ray.nodes() if node["Alive"]]
-    usable = _USABLE * min(stores)
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    readers = [resources for resources in alive if resources.get("CPU")] or alive  # a head may hold the driver only
+    usable = USABLE * min(resources.get("object_store_memory", 0.0) for resources in readers)
     if held + needed > usable:
-        large = int((held + needed) / _USABLE * 1.05)
+        large = int((held + needed) / USABLE * 1.05)
         raise ValueError(
             f"{spec} takes {needed / 2**20:.0f} MiB of each node's Ray object store, where {held / 2**20:.0f} of "
             f"{usable / 2**20:.0f} usable MiB are taken; use smaller images, or start Ray with "

@@ -129,6 +129,11 @@ class StudyConfig:
         # whether the values go together depends on the preset, see Resolved.proposal
         object.__setattr__(self, "set", settings.typed(config_class, parsed))
 
+    @property
+    def again(self) -> str:
+        """What to type to go on with a study, for people."""
+        return "the same command without --fresh" if self.fresh else "the same command"
+
     def identity(self, preset: str, steps: int, size: int) -> dict[str, Any]:
         """The values of :data:`IDENTITY`, with what ``auto`` and the defaults came to, ready for JSON."""
         resolved = dataclasses.asdict(self) | {"preset": preset, "steps": steps, "size": size}

@@ -110,7 +110,7 @@ def evaluate_study(
     return table
 
 
-@ray.remote(max_retries=3)
+@ray.remote(max_retries=3, scheduling_strategy="SPREAD")
 def _score_trial(task: Task, folder: str, refs: Refs, use_gpu: bool) -> tuple[dict[str, np.ndarray], bytes]:
     """Per-image scores of a trial's newest checkpoint on a split, and a picture as PNG."""
     device = torch.device("cuda" if use_gpu and torch.cuda.is_available() else "cpu")
@@ -123,7 +123,7 @@ def _score_trial(task: Task, folder: str, refs: Refs, use_gpu: bool) -> tuple[di
     return {"image": split.index, **scores}, pictures.encode_png(picture)
 
 
-@ray.remote(max_retries=3)
+@ray.remote(max_retries=3, scheduling_strategy="SPREAD")
 def _score_baseline(name: str, refs: Refs, max_objects: int, seed: int) -> tuple[dict[str, np.ndarray], bytes]:
     """Per-image scores of an untrained baseline on a split, and a picture as PNG."""
     split = store.open_split(refs)

@@ -90,6 +90,7 @@ class ProgressCallback(tune.Callback):
         ended = sum(counts[state] for state in ENDED)
         new = ended - sum(self._already[state] for state in ENDED)
         elapsed = time.monotonic() - self._started
+        counts["RUNNING"] = len(self._running)  # without those that wait for a place
         parts = [f"{counts[state]} {word}" for state, word in STATES.items()]
         text = f"{ended}/{self._searcher.trials} trials: {', '.join(parts)}"
         complete = [t for t in self._searcher.study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]

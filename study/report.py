@@ -46,6 +46,8 @@ TRIAL_SCHEMA = pa.schema(
         ("value", pa.float64()),
         ("step", pa.int64()),
         ("seconds", pa.float64()),
+        ("hosts", pa.list_(pa.string())),
+        ("gpu_gib", pa.float64()),
         ("start", pa.timestamp("us")),
         ("complete", pa.timestamp("us")),
         ("reason", pa.string()),
@@ -53,7 +55,8 @@ TRIAL_SCHEMA = pa.schema(
         ("intermediate_values", pa.list_(pa.float64())),
     ]
 )
-"""Columns of trials.parquet before the hyperparameters; ``seconds`` are those of training and validation."""
+"""Columns of trials.parquet before the hyperparameters; ``seconds`` are those of training and validation,
+``hosts`` those that the trial ran on, one after the other, ``gpu_gib`` the most GPU memory that tensors took."""
 
 STATE_ORDER = [
     TrialState.COMPLETE,
@@ -97,6 +100,8 @@ def trial_table(study: optuna.Study) -> pa.Table:
             "value": trial.value,
             "step": trial.user_attrs.get("progress", {}).get("step"),
             "seconds": trial.user_attrs.get("progress", {}).get("seconds"),
+            "hosts": trial.user_attrs.get("progress", {}).get("hosts"),
+            "gpu_gib": trial.user_attrs.get("progress", {}).get("gpu_gib"),
             "start": trial.datetime_start,
             "complete": trial.datetime_complete,
             "reason": trial.user_attrs.get("reason"),

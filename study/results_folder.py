@@ -71,7 +71,7 @@ class StudyFolder:
                 "bring them back, choose another --name, or start over with --fresh"
             )
 
-    def add_session(self, wall_seconds: float, busy_seconds: float, at_a_time: int) -> None:
+    def add_session(self, wall_seconds: float, busy_seconds: float, at_a_time: float) -> None:
         """Note how long a tuning session took and how much of it its trials spent training and validating."""
         session = {"wall_s": wall_seconds, "busy_s": busy_seconds, "at_a_time": at_a_time}
         sessions = [*(self.read() or {}).get("timing", {}).get("sessions", []), session]

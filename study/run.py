@@ -16,9 +16,11 @@ from rich.console import Console
 from data import convert, store
 from data.final_splits import final_splits
 from data.shards import ShardIndex
-from study import cluster, compare, config, dry_run, evaluation, presets, report, results_folder, tuning
+from study import compare, config, dry_run, evaluation, presets, ray_runtime, report, results_folder, tuning
 from study.endings import StudyStopped
 from study.event_files import TensorBoardCallback
+from study.places import Places
+from study.preflight import Newcomers, Preflight
 from study.presets import Resolved
 from study.progress import ProgressCallback
 from study.tuning import StudySearcher
@@ -32,7 +34,7 @@ def run_all(studies: Sequence[config.StudyConfig], console: Console) -> None:
     be known to be wrong with any of them is raised before the first begins.
     """
     for asked in studies:
-        study = presets.resolve(asked, has_gpu=cluster.has_gpu(asked.address))
+        study = presets.resolve(asked, has_gpu=ray_runtime.has_gpu(asked.address))
         study.proposal(study.data.max_objects)
         if not asked.fresh:
             study.folder.check_identity(study.identity)
@@ -43,7 +45,7 @@ def run_all(studies: Sequence[config.StudyConfig], console: Console) -> None:
             finished[asked.model] = run(asked, console)
         except StudyStopped as reason:
             _say(console, f"stopped: {reason}")
-        cluster.leave()  # Tune never lets go of a study's parameters, its shards among them
+        ray_runtime.leave()  # Tune never lets go of a study's parameters, its shards among them
     if finished and not studies[0].dry_run:
         comparison = compare.compare(list(finished.values()))
         compare.print_comparison(console, comparison)
@@ -64,7 +66,7 @@ def run(asked: config.StudyConfig, console: Console) -> Path:
     Raises ValueError for what a person can mend, StudyStopped when there is nothing to go on with, KeyboardInterrupt
     on Ctrl-C; nothing that was computed is lost then.
     """
-    has_gpu = cluster.has_gpu(asked.address)
+    has_gpu = ray_runtime.has_gpu(asked.address)
     study = presets.resolve(asked, has_gpu=has_gpu)
     gpus = asked.gpus if asked.gpus is not None else float(has_gpu and study.preset == "paper")
     places = "trial" if asked.workers_per_trial == 1 else f"worker, {asked.workers_per_trial} per trial"
@@ -86,8 +88,17 @@ def run(asked: config.StudyConfig, console: Console) -> Path:
     if study.data.name != "synthetic" and not asked.fresh:  # drawn anew on each machine, equal up to its last bit
         study.folder.check_data(index.fingerprint)
     proposal = study.proposal(index.max_objects)
-    cluster.start(asked.address, ROOT)
-    at_a_time = tuning.concurrency(asked, gpus, cluster.resources())
+    ray_runtime.start(asked.address, ROOT)
+    shared = ray_runtime.is_shared(asked.address)
+    if shared and study.preset == "paper" and asked.gpus is None and not has_gpu:
+        raise ValueError(
+            "the paper preset is meant for GPUs, and no node that is up has one; wait for one (`ray status`), "
+            "or say --gpus 0 to train on CPUs"
+        )
+    at_a_time = Places(asked, gpus, shared=shared)
+    read = [(index, ["train", "val"]), *((part, [split]) for part, split in splits.values())]
+    preflight = Preflight(study.folder, read, gpus)
+    preflight.check(console)
     shards = store.load(index, ["train", "val"], console=console)
 
     if asked.fresh:
@@ -113,13 +124,13 @@ def run(asked: config.StudyConfig, console: Console) -> Path:
     searcher = StudySearcher(optuna_study, study.folder, asked.trials, proposal)
     try:
         if searcher.pending():
-            _tune(study, searcher, shards, gpus, at_a_time, console)
+            _tune(study, searcher, shards, gpus, at_a_time, preflight, console)
         _score(study, searcher, index.max_objects, splits, gpus, console)
     finally:
         report.write(study.folder.path, console)
     _say(console, f"report: {study.folder.path / 'report.html'}")
     _say(console, f"curves: tensorboard --logdir {study.folder.path}")
-    _say(console, f"more:   the same command with more than {asked.trials} --trials goes on from here")
+    _say(console, f"more:   {asked.again} with more than {asked.trials} --trials goes on from here")
     return study.folder.path
 
 
@@ -128,12 +139,13 @@ def _tune(
     searcher: StudySearcher,
     shards: dict[str, list],
     gpus: float,
-    at_a_time: int,
+    at_a_time: Places,
+    preflight: Preflight,
     console: Console,
 ) -> None:
     """Run the trials that are missing, and note the time they took."""
     asked = study.config
-    _say(console, f"watch: tensorboard --logdir {study.folder.path}  ({at_a_time} trials at a time)")
+    _say(console, f"watch: tensorboard --logdir {study.folder.path}  ({at_a_time.number} trials at a time)")
     progress = ProgressCallback(searcher, console, metric=asked.metric, reports=asked.reports)
     started = time.monotonic()
     try:
@@ -145,11 +157,11 @@ def _tune(
             shards,
             gpus=gpus,
             at_a_time=at_a_time,
-            callbacks=[TensorBoardCallback(asked.metric), progress],
+            callbacks=[TensorBoardCallback(asked.metric), progress, Newcomers(preflight, searcher.stop)],
         )
     finally:
         progress.close()
-        study.folder.add_session(time.monotonic() - started, searcher.busy_seconds, at_a_time)
+        study.folder.add_session(time.monotonic() - started, searcher.busy_seconds, at_a_time.mean())
 
 
 def _score(
@@ -185,8 +197,10 @@ def _say(console: Console, line: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit status: 0 done, 1 stopped early, 2 bad input, 130 interrupted."""
     console, errors = Console(), Console(stderr=True)
+    again = "the same command"
     try:
         studies = config.from_command_line(arguments)
+        again = studies[0].again
         if len(studies) == 1:
             run(studies[0], console)
         else:
@@ -201,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(errors, f"stopped: {error}")
         return 1
     except KeyboardInterrupt:
-        _say(errors, "interrupted: nothing is lost; the same command goes on from here")
+        _say(errors, f"interrupted: nothing is lost; {again} goes on from here")
         return 130
     return 0
 

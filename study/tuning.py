@@ -26,6 +26,7 @@ from ray.tune.search import Searcher
 
 from study.config import StudyConfig
 from study.endings import CheckpointSweeper, StudyStopped, StudyStopper, sweep_tune_files
+from study.places import ElasticLimiter
 from study.results_folder import StudyFolder
 from trainables.base import Shards, StudyTrainable
 from trainables.metrics import OBJECTIVES
@@ -212,6 +213,10 @@ class StudySearcher(Searcher):
         """Optuna's state of the trial ``number``: COMPLETE, PRUNED, FAIL, RUNNING or WAITING."""
         return self.study.get_trials(deepcopy=False)[number].state.name
 
+    def stop(self, reason: str) -> None:
+        """End the study in good order; the first reason counts."""
+        self.stop_reason = self.stop_reason or reason
+
     def pending(self) -> bool:
         """Whether there is anything to run: trials to continue, or fewer trials than asked for."""
         return bool(self._left_over) or self._started() < self.trials
@@ -230,7 +235,7 @@ class StudySearcher(Searcher):
         return {
             "hyperparameters": self.proposal.hyperparameters(trial),
             "number": trial.number,
-            "folder": str(self.folder.trial(trial.number)),
+            "folder": str(self.folder.trial(trial.number).resolve()),  # other nodes' workers start elsewhere
         }
 
     def record(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -272,9 +277,10 @@ class StudySearcher(Searcher):
         before = trial.user_attrs.get("progress", {})
         validation = {name[4:]: value for name, value in result.items() if name.startswith("val/")}
         progress = {"seconds": before.get("seconds", 0.0) + seconds, "step": result["step"], "validation": validation}
+        hosts = dict.fromkeys([*before.get("hosts", []), result["hostname"]])
         peak = result.get("memory/gpu_gib")
         memory = {} if peak is None else {"gpu_gib": max(peak, before.get("gpu_gib", 0.0))}
-        trial.set_user_attr("progress", progress | memory)
+        trial.set_user_attr("progress", progress | memory | {"hosts": list(hosts)})
 
     def _end(self, trial_id: str, state: TrialState, value: float | None = None, reason: str | None = None) -> None:
         trial = self.live.pop(trial_id)
@@ -284,7 +290,7 @@ class StudySearcher(Searcher):
             trial.set_user_attr("reason", reason)
             self._failures = [*(r for r in self._failures if r == reason), reason]
             if len(self._failures) >= GIVE_UP_AFTER:
-                self.stop_reason = f"{GIVE_UP_AFTER} trials in a row failed: {reason}"
+                self.stop(f"{GIVE_UP_AFTER} trials in a row failed: {reason}")
         self.study.tell(trial, value, state=state)
 
     def _started(self) -> int:
@@ -292,7 +298,7 @@ class StudySearcher(Searcher):
 
 
 class PruningScheduler(FIFOScheduler):
-    """Runs trials first come, first served, and stops those that Optuna's pruner gives up."""
+    """Says which trial gets a worker that another one leaves, and stops those that Optuna's pruner gives up."""
 
     def __init__(self, searcher: StudySearcher):
         super().__init__()
@@ -301,23 +307,20 @@ class PruningScheduler(FIFOScheduler):
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """A trial that has run already and lost its worker, else the youngest of those that wait.
+
+        Whoever is chosen gets the next worker that falls free and gives up the one that Ray is starting for it. Were
+        it the oldest, as in Tune, a worker on a node that has just joined would be given up whenever any trial ends
+        before it is up, and where trials end often the node would never get any.
+        """
+        waiting = [trial for trial in tune_controller.get_live_trials() if trial.status == trial.PENDING]
+        return max(waiting, key=lambda trial: (bool(trial.metric_analysis), trial.config["number"]), default=None)
+
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """STOP or CONTINUE, after the result is in the storage."""
         pruned = self._searcher.record(trial.trial_id, result)
         return TrialScheduler.STOP if pruned else TrialScheduler.CONTINUE
-
-
-def concurrency(config: StudyConfig, gpus: float, resources: dict[str, float]) -> int:
-    """Trials at a time on a cluster with ``resources``. Raises ValueError if not even one trial fits."""
-    fitting = [config.trials if config.concurrent is None else config.concurrent]
-    workers = config.workers_per_trial
-    for flag, kind, asked in (("--cpus", "CPU", config.cpus * workers), ("--gpus", "GPU", gpus * workers)):
-        if asked > 0:
-            available = resources.get(kind, 0.0)
-            if asked > available:
-                raise ValueError(f"{flag} {asked:g} per trial, but the cluster has {available:g} {kind}s; ask for less")
-            fitting.append(int(available / asked + 1e-9))
-    return min(fitting)
 
 
 def tune_study(
@@ -328,10 +331,10 @@ def tune_study(
     shards: Shards,
     *,
     gpus: float,
-    at_a_time: int,
+    at_a_time: Callable[[], int],
     callbacks: list[tune.Callback],
 ) -> None:
-    """Run trials until the study has ``config.trials`` or its hours are up.
+    """Run trials until the study has ``config.trials`` or its hours are up; ``at_a_time`` may change meanwhile.
 
     Raises StudyStopped when five trials in a row failed for the same reason and KeyboardInterrupt after Ctrl-C; the
     same command continues the study after either.
@@ -348,10 +351,9 @@ def tune_study(
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=searcher,
+            search_alg=ElasticLimiter(searcher, at_a_time, most=config.trials),
             scheduler=PruningScheduler(searcher),
             num_samples=10**9,  # the searcher says when there are enough
-            max_concurrent_trials=at_a_time,
             reuse_actors=True,
             trial_name_creator=_trial_name,
             trial_dirname_creator=_trial_name,

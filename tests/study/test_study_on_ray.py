@@ -76,7 +76,7 @@ def study(tmp_path, index, watch, **config):
         resolved.task,
         store.load(index, ["train", "val"]),
         gpus=0,
-        at_a_time=2,
+        at_a_time=lambda: 2,
         callbacks=[watch],
     )
     return optuna_study

@@ -6,6 +6,7 @@ from ray.tune.search import Searcher
 
 from study import tuning
 from study.config import StudyConfig
+from study.report import trial_table
 from study.results_folder import StudyFolder
 from study.tuning import Proposal, StudySearcher
 
@@ -40,6 +41,7 @@ def result(report, objective, **more):
         "report": report,
         "objective": objective,
         "step": report * 10,
+        "hostname": "here",
         "time/train_s": 1.0,
         "time/validation_s": 0.5,
         "val/mIoU_fg": objective,
@@ -78,10 +80,24 @@ def test_outcomes_reach_the_storage_with_their_values(make_searcher):
     complete, diverged, died = searcher.study.get_trials()
     assert complete.state == TrialState.COMPLETE and complete.value == 0.7
     assert complete.intermediate_values == {1: 0.1, 10: 0.7}
-    assert complete.user_attrs["progress"] == {"seconds": 3.0, "step": 100, "validation": {"mIoU_fg": 0.7}}
+    assert complete.user_attrs["progress"] == {
+        "seconds": 3.0,
+        "step": 100,
+        "validation": {"mIoU_fg": 0.7},
+        "hosts": ["here"],
+    }
     assert diverged.state == TrialState.FAIL and diverged.user_attrs["reason"] == "training loss is nan"
     assert died.state == TrialState.FAIL and "worker died" in died.user_attrs["reason"]
     assert searcher.busy_seconds == 3.0
+
+
+def test_a_trial_on_several_hosts_and_its_largest_memory_are_on_record(make_searcher):
+    searcher = make_searcher(pruner="none")
+    searcher.suggest("a")
+    for number, (host, memory) in enumerate([("one", 1.0), ("two", 3.0), ("two", 2.0)], start=1):
+        searcher.record("a", result(number, 0.1, hostname=host, **{"memory/gpu_gib": memory}))
+    (row,) = trial_table(searcher.study).to_pylist()
+    assert (row["hosts"], row["gpu_gib"]) == (["one", "two"], 3.0)
 
 
 def test_successive_halving_prunes_at_a_fifth_and_keeps_the_intermediate_values(make_searcher):
@@ -170,16 +186,6 @@ def test_no_pruner_stops_before_a_fifth_and_each_can_stop(make_searcher, name):
         else:
             searcher.on_trial_complete(str(i), result(10, 1.0 - i / 12, done=True))
     assert stopped and min(stopped) >= 2
-
-
-def test_concurrency_is_what_fits():
-    asked = StudyConfig(model="slot_attention", trials=50, cpus=0.5)
-    assert tuning.concurrency(asked, 0, {"CPU": 2}) == 4
-    assert tuning.concurrency(asked, 0.25, {"CPU": 64, "GPU": 2}) == 8
-    capped = StudyConfig(model="slot_attention", trials=50, concurrent=3)
-    assert tuning.concurrency(capped, 0, {"CPU": 64}) == 3
-    with pytest.raises(ValueError, match="--gpus 1 per trial, but the cluster has 0 GPUs"):
-        tuning.concurrency(asked, 1, {"CPU": 2})
 
 
 def test_minimised_objectives_are_ranked_from_below(make_searcher):

@@ -5,6 +5,7 @@ import io
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -52,6 +53,11 @@ def start(address: str | None, root: Path) -> None:
                 logging_level=logging.ERROR,
                 log_to_driver=False,
             )
+    except ray.exceptions.AuthenticationError as error:
+        raise ValueError(
+            f"--address {address}: {str(error).splitlines()[0]}; set RAY_AUTH_TOKEN to the token of the cluster "
+            "(`ray get-auth-token` on its head prints it)"
+        ) from error
     except ConnectionError as error:
         raise ValueError(
             f"--address {address}: no Ray cluster answers there; start one with `ray start --head`, "
@@ -71,6 +77,18 @@ def resources() -> dict[str, float]:
     import ray
 
     return ray.cluster_resources()
+
+
+def alive() -> list[dict[str, Any]]:
+    """The rows of ``ray.nodes()`` for the nodes that are up."""
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def is_shared(address: str | None) -> bool:
+    """Whether a study with this ``--address`` runs on a cluster that others may grow and shrink."""
+    return address is not None or _inside_job()
 
 
 def _inside_job() -> bool:

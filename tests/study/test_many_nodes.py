@@ -1,0 +1,197 @@
+"""Several nodes: those that cannot take part are named, trials and scores are spread, nodes come and go."""
+
+import dataclasses
+import importlib.metadata
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from data import convert, spec
+from study import preflight, report
+from study.preflight import faults, look
+from study.results_folder import ROOT, StudyFolder
+from tests.study import virtual_nodes
+from tests.study.virtual_nodes import ENVIRONMENT, virtual_cluster
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.skipif(not virtual_nodes.available(), reason="needs unshare, as root or with user namespaces"),
+]
+
+DATA = "synthetic:plain-(32,32)"
+REPORTS, STEPS = 5, 150
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """The folder that all nodes share, with the shards in it."""
+    folder = tmp_path_factory.mktemp("shared")
+    convert.prepare(spec.parse(DATA), cache=str(folder / "cache"))
+    (folder / "results").mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with virtual_cluster() as made:
+        made.add()
+        yield made
+
+
+class Command:
+    """``study/run.py`` on the cluster, as a process."""
+
+    def __init__(self, cluster, shared, *more):
+        self.results = shared / "results" / "study"
+        self.log = shared / "log"
+        small = ["--data", DATA, "--validation-images", "40", "--steps", str(STEPS), "--reports", str(REPORTS)]
+        where = ["--results", str(shared / "results"), "--cache", str(shared / "cache"), "--name", "study"]
+        asked = ["--model", "slot_attention", "--pruner", "none", "--top", "1"]
+        address = ["--address", cluster.address, "--preset", "tiny"]
+        command = [sys.executable, str(ROOT / "study/run.py"), *address, *asked, *small, *where, *more]
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(command, env=ENVIRONMENT, cwd="/", stdout=log, stderr=subprocess.STDOUT)
+
+    def wait(self, status):
+        """Wait for the end, and return what was printed."""
+        try:
+            assert self.process.wait(300) == status, self.log.read_text()
+        finally:
+            self.process.kill()
+        return self.log.read_text()
+
+    def trials(self):
+        try:
+            return report.load_study(self.results).get_trials(deepcopy=False)
+        except (ValueError, KeyError):
+            return []  # not yet begun
+
+    def until(self, what):
+        """The first trial that ``what`` is true of, as soon as there is one."""
+        deadline = time.monotonic() + 300
+        while True:
+            for trial in self.trials():
+                if what(trial):
+                    return trial
+            assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.1)
+
+
+def hosts(trial):
+    return trial.user_attrs.get("progress", {}).get("hosts", [])
+
+
+def misfit(shared, folder):
+    """Shell lines that give a node disks of its own, other sources, another numpy and little shared memory."""
+    source = folder / "endings.py"
+    source.write_text((ROOT / "study" / "endings.py").read_text() + "# another state\n")
+    (metadata,) = [f for f in importlib.metadata.files("numpy") if f.match("*.dist-info/METADATA")]
+    original = Path(metadata.locate())
+    other = folder / "METADATA"
+    other.write_text(
+        original.read_text().replace(f"\nVersion: {importlib.metadata.version('numpy')}", "\nVersion: 1.0")
+    )
+    return " && ".join(
+        [
+            f"mount -t tmpfs none {shared}/results",
+            f"mount -t tmpfs none {shared}/cache",
+            "mount -t tmpfs -o size=1m none /dev/shm",
+            f"mount --bind {source} {ROOT}/study/endings.py",
+            f"mount --bind {other} {original}",
+        ]
+    )
+
+
+def test_a_node_that_cannot_take_part_is_named_with_all_that_is_wrong(cluster, shared, tmp_path):
+    name = cluster.add(gpus=2, before=misfit(shared, tmp_path))
+    said = Command(cluster, shared, "--gpus", "1").wait(status=2)
+    cluster.kill(name)
+    first, line = [line for line in said.splitlines() if "cannot" in line]
+    assert first == "error: 1 of 3 nodes cannot take part:"
+    address = f"127.0.0.{name.removeprefix('node-')}"
+    assert line.startswith(f"  {name} ({address}) does not see what the driver writes to {shared}/results/study")
+    numpy = importlib.metadata.version("numpy")
+    for part in (
+        "; it cannot read shards: ",
+        "; give --cache a folder that all nodes share",
+        f"; it has numpy 1.0 (driver: {numpy}); install",
+        f"; it has other files of this program in {ROOT}; ",
+        "; it offers 2 GPUs of which torch sees 0; ",
+        "; it has 1 MiB of shared memory for ",
+    ):
+        assert part in line
+    assert not list((shared / "results" / "study").glob(".preflight*"))
+
+
+def test_a_study_takes_in_nodes_and_outlives_their_loss(cluster, shared):
+    """Begun on two nodes; a third joins, one that does not fit ends it, and the same command goes on without two."""
+    shutil.rmtree(shared / "results" / "study", ignore_errors=True)
+    study = Command(cluster, shared, "--trials", "100")  # far more than there will be time for
+    study.until(hosts)
+    joined = cluster.add()
+    study.until(lambda trial: joined in hosts(trial))
+    unfit = cluster.add(before=f"mount -t tmpfs none {shared}/results")
+    said = study.wait(status=1)
+    address = f"127.0.0.{unfit.removeprefix('node-')}"
+    assert f"stopped: a node that joined cannot take part: {unfit} ({address}) does not see" in said
+    cluster.kill(unfit)
+
+    wanted = len(study.trials()) + 3
+    study = Command(cluster, shared, "--trials", str(wanted))
+    victim = study.until(lambda t: t.state.name == "RUNNING" and hosts(t)[-1:] == [joined] and 2 <= t.last_step < 4)
+    cluster.kill(joined)
+    study.wait(status=0)
+    trials = study.trials()
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * wanted
+    assert all(list(trial.intermediate_values) == list(range(1, REPORTS + 1)) for trial in trials)
+    assert {host for trial in trials for host in hosts(trial)} == {"node-1", "node-2", joined}
+    assert len(hosts(trials[victim.number])) > 1
+    events = EventAccumulator(str(study.results / "trials" / f"trial_{victim.number:04d}")).Reload()
+    steps = [point.step for point in events.Scalars("val/mIoU_fg")]
+    assert steps.count(STEPS // REPORTS) == 1, "the trial began again from the start"
+
+
+def test_findings_of_a_node_are_compared(shared, tmp_path):
+    """Findings of this machine as it is, and altered."""
+    folder = StudyFolder(tmp_path)
+    index = convert.prepare(spec.parse(DATA), cache=str(shared / "cache"))
+    (tmp_path / "driver").write_text("token")
+    ours = look(str(tmp_path), "token", "here", [index])
+    assert ours.folder is None and ours.data == [] and (tmp_path / "here").read_text() == "token"
+    assert ours.versions["python"] == ".".join(map(str, sys.version_info[:3])) and ours.gpus == 0
+    row = {"Resources": {"CPU": 1.0, "GPU": 0.0, "object_store_memory": 100.0 * 2**20}}
+    assert faults(ours, ours, row, needed=80 * 2**20, gpus=1) == []
+
+    def only(theirs=ours, row=row, needed=0, gpus=1.0):
+        (found,) = faults(theirs, ours, row, needed, gpus)
+        return found
+
+    (tmp_path / "blocked").mkdir()
+    blocked = look(str(tmp_path), "token", "blocked", [])
+    assert only(blocked).startswith(
+        f"cannot write to {folder.path.parent} (Is a directory); let the user that runs Ray"
+    )
+    assert only(look(str(tmp_path), "another", "here", [])).startswith("does not see what the driver writes")
+    other = look(str(tmp_path), "token", "here", [dataclasses.replace(index, fingerprint="other")])
+    assert only(other).startswith(f"has other images in {index.folder} than the driver")
+    older = dataclasses.replace(ours, versions={**ours.versions, "torch": "1.0", "ray": "2.0"})
+    assert only(older).startswith("has ray 2.0 (driver: ") and "torch 1.0 (driver: " in only(older)
+    tight = only(needed=81 * 2**20)
+    assert tight == (
+        "has an object store of 100 MiB for 81 MiB of shards, and at most 80% may be used; "
+        f"start its Ray with --object-store-memory {int(81 * 2**20 / 0.8 * 1.05)}"
+    )
+    head = {"Resources": {**row["Resources"], "CPU": 0.0}}
+    assert faults(ours, ours, head, needed=81 * 2**20, gpus=0) == []
+    broken = {"Resources": {**row["Resources"], "GPU": 4.0}}
+    assert only(row=broken).startswith("offers 4 GPUs of which torch sees 0; ")
+    assert faults(ours, ours, broken, needed=0, gpus=0) == []  # none are asked for
+
+
+def test_builds_for_other_devices_are_the_same_version():
+    assert preflight._public({"torch": "2.13.0+cpu", "ray": "2.60.0"}) == {"torch": "2.13.0", "ray": "2.60.0"}

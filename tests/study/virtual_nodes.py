@@ -1,0 +1,124 @@
+"""Ray nodes on this machine that are as good as hosts: each with a name, an address and, where asked, disks of its own.
+
+A node is a raylet in namespaces of its own (processes, mounts, host name), on an address of the loopback network. When
+its first process is killed, the kernel ends all others at once, as when a machine loses its power.
+"""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+START_ATTEMPTS = 3
+"""Ray gives a node 30 s to start, which is not enough where other work keeps all cores busy."""
+
+NAMESPACES = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--uts"]
+if os.getuid():
+    NAMESPACES.append("--map-root-user")
+ENVIRONMENT = {
+    **{key: value for key, value in os.environ.items() if not key.startswith("RAY_")},
+    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    "PYTHONPATH": str(ROOT),
+    "RAY_AUTH_MODE": "disabled",
+    "OMP_NUM_THREADS": "1",
+    # A lost node is given up after seconds.
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_failure_threshold": "5",
+    "RAY_PROFILING": "1",  # for ray.timeline()
+}
+
+
+def available() -> bool:
+    """Whether this user may make namespaces here."""
+    found = shutil.which("unshare")
+    return found is not None and subprocess.run([*NAMESPACES, "true"], capture_output=True).returncode == 0
+
+
+class VirtualCluster:
+    """A head and nodes; ``node-1`` is the head."""
+
+    def __init__(self, *, cpus: float = 1, store: int = 150 * 2**20):
+        self.folder = Path(tempfile.mkdtemp(prefix="vn", dir="/tmp"))  # short, for the sockets in it
+        self.nodes: dict[str, subprocess.Popen] = {}
+        self._started = 0
+        self._ports: set[int] = set()
+        port, client, dashboard = (self._port() for _ in range(3))
+        self.address = f"127.0.0.1:{port}"
+        self._start(
+            cpus,
+            store,
+            *("--head", f"--port={port}", f"--ray-client-server-port={client}", f"--dashboard-port={dashboard}"),
+            *("--include-dashboard=false", f"--temp-dir={self.folder}"),
+        )
+
+    def add(self, *, cpus: float = 1, store: int = 150 * 2**20, gpus: int = 0, before: str = "true") -> str:
+        """Start another node and return its name; ``before`` is run in its shell first, as root of its namespaces."""
+        return self._start(cpus, store, f"--address={self.address}", f"--num-gpus={gpus}", before=before)
+
+    def kill(self, name: str) -> None:
+        """End a node as a power cut does."""
+        process = self.nodes.pop(name)
+        process.kill()
+        process.wait()
+
+    def close(self) -> None:
+        """End all nodes."""
+        for name in reversed(list(self.nodes)):
+            self.kill(name)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _port(self) -> int:
+        """A port that nobody listens on and that was not given out before."""
+        while True:
+            with socket.socket() as each:
+                each.bind(("127.0.0.1", 0))
+                port = each.getsockname()[1]
+            if port not in self._ports:
+                self._ports.add(port)
+                return port
+
+    def _start(self, cpus: float, store: int, *flags: str, before: str = "true") -> str:
+        self._started += 1
+        name = f"node-{self._started}"
+        shell = f'hostname {name} && {before} && exec "$@"'
+        log = self.folder / f"{name}.log"
+        for _ in range(START_ATTEMPTS):
+            agent, grpc, metrics = (self._port() for _ in range(3))
+            command = [
+                *("ray", "start", "--block", "--disable-usage-stats", f"--num-cpus={cpus:g}"),
+                *(f"--object-store-memory={store}", f"--node-ip-address=127.0.0.{self._started}"),
+                *("--min-worker-port=0", "--max-worker-port=0"),
+                *(f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={grpc}"),
+                *(f"--metrics-export-port={metrics}", *flags),
+            ]
+            with log.open("w") as out:
+                self.nodes[name] = subprocess.Popen(
+                    [*NAMESPACES, "sh", "-c", shell, "sh", *command],
+                    env=ENVIRONMENT,
+                    cwd="/",
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            while self.nodes[name].poll() is None:
+                if "Ray runtime started" in log.read_text():
+                    return name
+                time.sleep(0.1)
+        raise RuntimeError(f"{name} did not start:\n{log.read_text()}")
+
+
+@contextlib.contextmanager
+def virtual_cluster(**head: int) -> Iterator[VirtualCluster]:
+    """A VirtualCluster that is gone afterwards."""
+    cluster = VirtualCluster(**head)
+    try:
+        yield cluster
+    finally:
+        cluster.close()
