@@ -59,6 +59,8 @@ def parse(text: str) -> DataSpec:
 
     Raises ValueError that names the part in question and lists the valid ones.
     """
+    if "://" in text:
+        raise ValueError(f"data set {text!r} is a place; --data names a data set, and --cache is where its shards lie")
     data, *flags = (part.strip() for part in text.lower().split("-"))
     name, colon, variant = (part.strip() for part in data.partition(":"))
     if name not in VARIANTS:

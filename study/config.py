@@ -109,14 +109,18 @@ class StudyConfig:
             raise ValueError(f"--seed is {self.seed}; it must be zero or more")
         if self.steps is not None and self.steps < self.reports:
             raise ValueError(f"--steps {self.steps} is below --reports {self.reports}; a report needs a step")
-        if self.address is not None and self.address.startswith("ray://"):
+        if self.address is not None and self.address.startswith(("ray://", "http://", "https://")):
             raise ValueError(
-                f"--address {self.address}: Ray Client is not supported; use --address auto on a node of the cluster, "
-                "or send the study as a job: ray job submit --address http://HEAD:8265 --working-dir . -- "
-                "python study/run.py ..."
+                f"--address {self.address} is not where a study can run; use --address auto on a node of the cluster, "
+                "or send the study there: python study/submit.py --address http://HEAD:8265 -- --model ..."
             )
         if "://" in self.results:
             raise ValueError(f"--results {self.results}: give a folder on a disk that all nodes share")
+        if "://" in (self.data_root or ""):
+            raise ValueError(
+                f"--data-root {self.data_root}: published files are read from a disk; convert them there once "
+                "(data/convert.py --cache s3://...), then give that --cache alone"
+            )
         if self.name is not None and (not self.name or "/" in self.name or self.name.startswith(".")):
             raise ValueError(f"--name {self.name!r} must be a plain folder name")
         config_class = trainables.load(self.model).Config

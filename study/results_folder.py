@@ -147,7 +147,12 @@ def versions() -> dict[str, str]:
 
 
 def git_revision() -> str | None:
-    """The checkout's commit, with ``+`` where there are uncommitted changes, or None outside git."""
+    """The checkout's commit, with ``+`` where there are uncommitted changes, or None outside git.
+
+    A Ray job runs from a copy without ``.git``; study/submit.py tells it where the copy is from.
+    """
+    if revision := os.environ.get("CLEVRTUNE_GIT_REVISION"):
+        return revision
     try:
         run = subprocess.run(
             ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],

@@ -1,0 +1,366 @@
+"""Send a study to a Ray cluster as a job: ``python study/submit.py --address http://HEAD:8265 -- --model space``."""
+
+import argparse
+import asyncio
+import configparser
+import json
+import logging
+import os
+import re
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zipfile import ZIP_DEFLATED, ZipFile
+
+# Run as a script, Python puts study/ first on the path; the packages live one level up.
+ROOT = Path(__file__).resolve().parents[1]
+if sys.path[0] == str(ROOT / "study"):
+    sys.path[0] = str(ROOT)
+
+from study import config, ray_runtime, results_folder
+from study.config import StudyConfig
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobDetails, JobSubmissionClient
+
+PACKAGES = ("data", "search_spaces", "study", "trainables")
+"""The folders of the checkout that a job needs."""
+
+LARGEST_PACKAGE = 100 * 2**20
+"""Bytes that Ray's job server accepts in one request (ray_constants.DASHBOARD_CLIENT_MAX_SIZE)."""
+
+STOP_SECONDS = 120
+"""Time that a stopped study gets to save its trials and write its report; Ray's own is 3 s."""
+
+SILENCE_SECONDS, RETRY_SECONDS, PATIENCE_SECONDS = 60.0, 5.0, 900.0
+"""When --follow connects anew for lack of news, how often it tries when nobody answers, and for how long."""
+
+NEEDS_JOBS = "submitting jobs needs packages that are missing here: pip install 'clevrtune[cluster]'"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of this command; those of the study come after ``--``."""
+    made = config.OneLineParser(
+        prog="study/submit.py",
+        usage="%(prog)s [-h] [--address ADDRESS] [--follow] [--pip] -- FLAGS OF study/run.py",
+        description="Run a study as a job on a Ray cluster. The same command again continues a study that ended early.",
+        epilog="RAY_AUTH_TOKEN holds the cluster's token, if it wants one, and RAY_JOB_HEADERS further HTTP headers "
+        "as JSON, as for `ray job submit`.",
+        allow_abbrev=False,
+    )
+    address = os.environ.get("RAY_API_SERVER_ADDRESS", "auto")
+    made.add_argument(
+        "--address",
+        default=address,
+        help="the cluster's job server, http://HEAD:8265, or auto on a node of the cluster [default: %(default)s]",
+    )
+    made.add_argument(
+        "--follow", action="store_true", help="print the job's output until it ends, and end with its status"
+    )
+    made.add_argument(
+        "--pip",
+        action="store_true",
+        help="let each node install the packages of setup.cfg [default: the cluster's image has them]",
+    )
+    return made
+
+
+def from_command_line(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[StudyConfig], list[str]]:
+    """This command's flags, the studies that are asked for, and their flags as they were given.
+
+    Exits with status 2 on bad syntax. Raises ValueError for a study that cannot be, or cannot be as a job.
+    """
+    own = list(arguments)
+    split = own.index("--") if "--" in own else len(own)
+    asked, unknown = parser().parse_known_args(own[:split])
+    if split == len(own):
+        raise ValueError("the study's flags are missing; give them after --, e.g. -- --model space --trials 50")
+    if unknown:
+        raise ValueError(f"{unknown[0]} before -- is unknown; the study's flags go after --")
+    if asked.address.startswith("ray://"):
+        raise ValueError(
+            f"--address {asked.address}: that is Ray Client; give the cluster's job server, e.g. http://HEAD:8265"
+        )
+    if "://" not in asked.address and asked.address != "auto":
+        raise ValueError(f"--address {asked.address}: give the job server's URL, http://{asked.address}, or auto")
+    flags = own[split + 1 :]
+    studies = config.from_command_line(flags)
+    refuse_what_a_job_would_lose(studies[0])  # they differ in their models and names only
+    return asked, studies, flags
+
+
+def refuse_what_a_job_would_lose(study: StudyConfig) -> None:
+    """Raise ValueError for paths that would end in the job's temporary folder on the head, and for an address."""
+    if study.address is not None:
+        raise ValueError(f"--address {study.address} after --: the study runs where the job does; give it before --")
+    for flag, path in (("results", study.results), ("cache", study.cache), ("data-root", study.data_root)):
+        if path is not None and "://" not in path and not Path(path).is_absolute():
+            raise ValueError(
+                f"--{flag} {path} is relative, and a job runs in a temporary folder on the cluster; "
+                f"give a path that its nodes share after --, e.g. --{flag} /shared/clevrtune/{flag}"
+            )
+    if re.match(r"sqlite:///[^/]", study.storage or ""):
+        raise ValueError(f"--storage {study.storage} is relative; write an absolute path after four slashes")
+
+
+def files(root: Path = ROOT) -> Iterator[Path]:
+    """What travels with a job: the files that lie beside Python code in our packages, and what pip reads.
+
+    Data sets, shards and results have no code beside them, so they stay here, wherever in the checkout they are.
+    """
+    yield from (root / "setup.cfg", root / "constraints.txt")
+    for package in PACKAGES:
+        for folder, _, names in os.walk(root / package):
+            if any(name.endswith(".py") for name in names):
+                found = (Path(folder, name) for name in sorted(names))
+                yield from (path for path in found if path.is_file())  # an editor's lock is a link to nowhere
+
+
+def write_package(target: Path, root: Path = ROOT) -> None:
+    """Write the zip that becomes the job's working directory. Raises ValueError if Ray would not take it."""
+    sizes: dict[Path, int] = {}
+    found = list(files(root))
+    for path in found:
+        folder = path.parent.relative_to(root)
+        sizes[folder] = sizes.get(folder, 0) + path.stat().st_size
+    if sum(sizes.values()) > LARGEST_PACKAGE:
+        largest = sorted(sizes, key=lambda folder: -sizes[folder])[:3]
+        named = ", ".join(f"{folder}/ {sizes[folder] / 2**20:.1f} MiB" for folder in largest)
+        raise ValueError(
+            f"the code that would travel takes {sum(sizes.values()) / 2**20:.1f} MiB, and Ray takes "
+            f"{LARGEST_PACKAGE >> 20} MiB; move what is not code out of the largest folders: {named}"
+        )
+    with ZipFile(target, "w", ZIP_DEFLATED, strict_timestamps=False) as archive:  # Nix dates files to 1970
+        for path in found:
+            archive.write(path, path.relative_to(root))
+
+
+def requirements(root: Path = ROOT) -> list[str]:
+    """The direct dependencies of setup.cfg at the versions of constraints.txt; not Ray, which the cluster has."""
+    setup = configparser.ConfigParser(interpolation=None)
+    setup.read(root / "setup.cfg")
+    extras = setup["options.extras_require"]
+    wanted = "\n".join([setup["options"]["install_requires"], extras["report"], extras["cmaes"]]).split()
+    pinned = (root / "constraints.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in pinned if "==" in line)
+    names = [re.split(r"[\[<>=!~]", line)[0] for line in wanted]
+    return [f"{name}=={pins[name]}" for name in names if name != "ray"]
+
+
+def runtime_env(package: Path, *, pip: bool) -> dict[str, Any]:
+    """What the job's processes get besides the image of their node."""
+    environment = {
+        **ray_runtime.QUIET,
+        "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS),
+        "COLUMNS": "120",  # tables in the log; there is no terminal to ask
+    }
+    if revision := results_folder.git_revision():
+        environment["CLEVRTUNE_GIT_REVISION"] = revision
+    return {
+        "working_dir": str(package),
+        "env_vars": environment,
+        **({"pip": {"packages": requirements(), "pip_check": False}} if pip else {}),
+    }
+
+
+def connect(address: str) -> "JobSubmissionClient":
+    """A client of the job server at ``address``. Raises ValueError if nobody answers there, or not to us."""
+    # Explicit flags win here; Ray's own order of precedence is the other way round.
+    os.environ["RAY_API_SERVER_ADDRESS"] = address
+    try:
+        from ray.exceptions import AuthenticationError, RayError
+        from ray.job_submission import JobSubmissionClient
+    except ImportError as error:
+        raise ValueError(NEEDS_JOBS) from error
+    try:
+        headers = json.loads(os.environ.get("RAY_JOB_HEADERS", "{}"))
+        if not isinstance(headers, dict):
+            raise ValueError
+    except ValueError as error:
+        raise ValueError('RAY_JOB_HEADERS is no JSON object; write it as {"Name": "value"}') from error
+    try:
+        return JobSubmissionClient(headers=headers)
+    except AuthenticationError as error:
+        raise ValueError(
+            f"--address {address}: {str(error).splitlines()[0]}; set RAY_AUTH_TOKEN to the token of the cluster "
+            "(`ray get-auth-token` on its head prints it)"
+        ) from error
+    except (OSError, RuntimeError, ValueError, RayError) as error:
+        if "ray[default]" in str(error):
+            raise ValueError(NEEDS_JOBS) from error
+        raise ValueError(
+            f"--address {address}: no job server of Ray answers there; it is http://HEAD:8265 once "
+            "`ray start --head --dashboard-host 0.0.0.0` runs on the head, with ray[default] installed"
+        ) from error
+
+
+def use_token() -> bool:
+    """Send a token where there is one, as ``ray.init`` does; True if Ray's own commands have to be told to."""
+    given = os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
+    if "RAY_AUTH_MODE" in os.environ or not (given or Path("~/.ray/auth_token").expanduser().is_file()):
+        return False
+    os.environ["RAY_AUTH_MODE"] = "token"  # before Ray is imported, which reads it then
+    return True
+
+
+def submit(client: "JobSubmissionClient", studies: Sequence[StudyConfig], flags: Sequence[str], *, pip: bool) -> str:
+    """Start the job and return its id: the study's name and a running number. Raises ValueError if it runs already.
+
+    The server gives an id to one job only, so of two submissions at the same moment one is refused.
+    """
+    names = [study.name or f"{study.model}-{study.data}-{study.preset}" for study in studies]
+    ours = {f"{study.results.rstrip('/')}/{name}" for study, name in zip(studies, names, strict=True)}
+    short = names[0].removesuffix("-auto")
+    slug = re.sub(r"[^A-Za-z0-9.]+", "-", short).strip("-") or studies[0].model
+    slug += f"-and-{len(names) - 1}-more" if names[1:] else ""
+    taken = [0]
+    for job in client.list_jobs():
+        if numbered := re.fullmatch(rf"{re.escape(slug)}-(\d+)", job.submission_id or ""):
+            taken.append(int(numbered[1]))
+        theirs = set(json.loads((job.metadata or {}).get("clevrtune", "[]")))
+        if ours & theirs and not job.status.is_terminal():
+            raise ValueError(
+                f"this study is being run by job {job.submission_id}; follow that one, stop it first, "
+                "or choose another --name"
+            )
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder, "package.zip")
+        write_package(package)
+        return client.submit_job(
+            entrypoint=shlex.join(["python", "study/run.py", "--address", "auto", *flags]),
+            submission_id=f"{slug}-{max(taken) + 1}",
+            runtime_env=runtime_env(package, pip=pip),
+            metadata={"clevrtune": json.dumps(sorted(ours))},
+            entrypoint_num_cpus=0,  # the driver waits for others; with nothing asked for, Ray puts it on the head
+        )
+
+
+class JobLog:
+    """What a job prints, each character once, over as many connections as it takes."""
+
+    def __init__(self, client: "JobSubmissionClient", job: str):
+        self._client = client
+        self._job = job
+        self._printed = 0
+
+    async def print_rest(self) -> None:
+        """Print what is new until the job ends. Raises OSError, RuntimeError or ClientError if the line breaks."""
+        seen = 0  # each connection starts at the beginning of the log
+        texts = self._client.tail_job_logs(self._job)
+        while True:
+            try:
+                text = await asyncio.wait_for(anext(texts), SILENCE_SECONDS)
+            except StopAsyncIteration:
+                return
+            print(text[max(0, self._printed - seen) :], end="", flush=True)
+            seen += len(text)
+            self._printed = max(self._printed, seen)
+
+
+def follow(client: "JobSubmissionClient", job: str) -> "JobDetails":
+    """Print the job's output until it ends; its last state. Raises ConnectionError if nobody answers."""
+    from aiohttp import ClientError
+    from ray.exceptions import RayError
+
+    log = JobLog(client, job)
+    answered = time.monotonic()
+    lost = ended = complete = False
+    while True:
+        try:
+            details = client.get_job_info(job)
+        except (OSError, RuntimeError, RayError) as error:
+            if "does not exist" in str(error):
+                raise ConnectionError(f"the cluster no longer knows job {job}") from error
+            if time.monotonic() - answered > PATIENCE_SECONDS:
+                minutes = f"{PATIENCE_SECONDS / 60:.0f} min"
+                raise ConnectionError(f"{client.get_address()} has not answered for {minutes}") from error
+            if not lost:
+                _say(f"no answer from {client.get_address()}; the job goes on without us, trying again")
+            lost = True
+            time.sleep(RETRY_SECONDS)
+            continue
+        if lost:
+            _say("connected again")
+        answered, lost = time.monotonic(), False
+        if details.status.is_terminal() and (complete or ended):
+            return details
+        ended = details.status.is_terminal()  # then once more, for its last words
+        try:
+            asyncio.run(log.print_rest())
+            complete = True
+        except BrokenPipeError:
+            raise  # nobody reads what we print
+        except (OSError, RuntimeError, ClientError):
+            complete = False  # a line that broke, or a long silence that may hide one
+        time.sleep(1)
+
+
+def exit_status(details: "JobDetails") -> int:
+    """The driver's own exit status where it has one; 130 for a job that was stopped, like Ctrl-C."""
+    if details.status == "SUCCEEDED":
+        return 0
+    return 130 if details.status == "STOPPED" else details.driver_exit_code or 1
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Submit what ``arguments`` ask for and perhaps follow it; the exit status. Raises ValueError, ConnectionError."""
+    asked, studies, flags = from_command_line(arguments)
+    mode = "RAY_AUTH_MODE=token " if use_token() else ""
+    client = connect(asked.address)
+    from ray.exceptions import RayError
+
+    try:
+        job = submit(client, studies, flags, pip=asked.pip)
+    except (OSError, RuntimeError, RayError) as error:
+        raise ValueError(f"{client.get_address()} did not take the job: {_last_line(error)}") from error
+    ray = "ray" if shutil.which("ray") else str(Path(sys.executable).with_name("ray"))
+    commands = {
+        word: f"{mode}{ray} job {verb} --address {client.get_address()} {job}"
+        for word, verb in (("status", "status"), ("logs", "logs --follow"), ("stop", "stop"))
+    }
+    _say(f"job {job} is on {client.get_address()}; results go to {studies[0].results} there")
+    for word, command in commands.items():
+        _say(f"{word + ':':8}{command}")
+    if not asked.follow:
+        return 0
+    try:
+        details = follow(client, job)
+    except KeyboardInterrupt:
+        _say(f"\nno longer following; job {job} goes on. To see more: {commands['logs']}")
+        return 130
+    if details.status == "FAILED" and details.driver_exit_code is None and details.message:
+        _say(details.message.strip())
+    status = exit_status(details)
+    _say(f"job {job}: {details.status}" + ("" if status in (0, 2) else f"; {studies[0].again} goes on"))
+    return status
+
+
+def _last_line(error: Exception) -> str:
+    """What a server's traceback says in its last line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns the exit status: 0 sent (with --follow: done), 2 bad input, or the job's own."""
+    try:
+        return run(sys.argv[1:] if arguments is None else arguments)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ConnectionError as error:
+        print(f"stopped: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    logging.disable(logging.INFO)  # Ray's, of uploads and closed connections: no news
+    sys.exit(main())
