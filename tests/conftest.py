@@ -16,9 +16,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Tests marked ``ray`` go to one xdist worker, so that one cluster is started and not one per worker."""
+    """Tests that share a cluster go to one xdist worker, so that it is started once and not once per worker.
+
+    Most of those marked ``ray`` share the one below; the files of the others have one each.
+    """
     if item.get_closest_marker("ray"):
-        item.add_marker(pytest.mark.xdist_group("ray"))
+        shared = "ray_cluster" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("ray" if shared else item.path.stem))
 
 
 @pytest.fixture(scope="session")
