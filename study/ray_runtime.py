@@ -19,6 +19,8 @@ QUIET = {
 }
 """Environment that must be set before Ray is imported by its workers; what the user has set stays."""
 
+NEEDS_TOKEN = "set RAY_AUTH_TOKEN to the token of the cluster (`ray get-auth-token` on its head prints it)"
+
 
 def has_gpu(address: str | None) -> bool:
     """Whether a GPU is visible: on this machine, or on the cluster at ``address``. Raises ValueError."""
@@ -54,10 +56,7 @@ def start(address: str | None, root: Path) -> None:
                 log_to_driver=False,
             )
     except ray.exceptions.AuthenticationError as error:
-        raise ValueError(
-            f"--address {address}: {str(error).splitlines()[0]}; set RAY_AUTH_TOKEN to the token of the cluster "
-            "(`ray get-auth-token` on its head prints it)"
-        ) from error
+        raise ValueError(f"--address {address}: {str(error).splitlines()[0]}; {NEEDS_TOKEN}") from error
     except ConnectionError as error:
         raise ValueError(
             f"--address {address}: no Ray cluster answers there; start one with `ray start --head`, "

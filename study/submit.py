@@ -186,10 +186,7 @@ def connect(address: str) -> "JobSubmissionClient":
     try:
         return JobSubmissionClient(headers=headers)
     except AuthenticationError as error:
-        raise ValueError(
-            f"--address {address}: {str(error).splitlines()[0]}; set RAY_AUTH_TOKEN to the token of the cluster "
-            "(`ray get-auth-token` on its head prints it)"
-        ) from error
+        raise ValueError(f"--address {address}: {str(error).splitlines()[0]}; {ray_runtime.NEEDS_TOKEN}") from error
     except (OSError, RuntimeError, ValueError, RayError) as error:
         if "ray[default]" in str(error):
             raise ValueError(NEEDS_JOBS) from error

@@ -18,10 +18,7 @@ from study.results_folder import ROOT, StudyFolder
 from tests.study import virtual_nodes
 from tests.study.virtual_nodes import ENVIRONMENT, virtual_cluster
 
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.skipif(not virtual_nodes.available(), reason="needs unshare, as root or with user namespaces"),
-]
+pytestmark = pytest.mark.ray
 
 DATA = "synthetic:plain-(32,32)"
 REPORTS, STEPS = 5, 150
@@ -38,6 +35,8 @@ def shared(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cluster():
+    if not virtual_nodes.available():
+        pytest.skip("needs unshare, as root or with user namespaces")
     with virtual_cluster() as made:
         made.add()
         yield made
