@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 import trainables
-from study import halving
+from study import halving, places
 from study.presets import Resolved
 from trainables import noise
 from trainables.model import SegmentationModel
@@ -34,7 +34,12 @@ def show(study: Resolved, console: Console) -> None:
     on_gpu = torch.cuda.is_available() and (study.preset == "paper" if c.gpus is None else c.gpus > 0)
     seconds, images = seconds_per_step(study, model, torch.device("cuda" if on_gpu else "cpu"))
     workers = c.workers_per_trial
-    at_a_time = c.concurrent or max(1, min(c.trials, int((os.cpu_count() or 1) / (c.cpus * workers))))
+    gpus = float(on_gpu) if c.gpus is None else c.gpus
+    try:
+        room = places.fitting(c, gpus, [{"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}])
+    except ValueError:
+        room = 1  # it is meant for a larger machine than this one
+    at_a_time = min(c.trials, c.concurrent or room, room)
     share, length = halving.stopping(c.trials, at_a_time, c.reports, c.pruner)
     trial = seconds * study.steps / workers
     device = "GPU" if on_gpu else "CPU core"
