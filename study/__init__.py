@@ -1,1 +1,1 @@
-"""The verbs a user runs: tune, evaluate, report, submit."""
+"""What a user types (run, submit, plan, report, compare), what a study is, and the four rooms that do the work."""

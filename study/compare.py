@@ -22,8 +22,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from study import report, report_page
-from study.leaderboard import FRACTIONS, METRICS, Row, Section, footnotes, sections
+from study import report
+from study.display import pages
+from study.scoring.leaderboard import FRACTIONS, METRICS, Row, Section, footnotes, sections
 
 TITLES = {"test": "test", "outd": "OOD", "camo": "CAMO"}
 """The splits as the papers call them."""
@@ -157,20 +158,20 @@ def write(comparison: Comparison, path: Path) -> None:
         for entry, folder in comparison.folders.items()
     ]
     fragments = [
-        report_page.headline(
+        pages.headline(
             f"{len(comparison.folders)} studies on {comparison.data}",
             {"size": f"{comparison.size}x{comparison.size}", "each row": "the best trial of a study by validation"},
         ),
-        report_page.section(
+        pages.section(
             "Leaderboard",
-            report_page.leaderboard(sections(comparison.rows, comparison.size)),
-            report_page.notes(comparison.notes),
+            pages.leaderboard(sections(comparison.rows, comparison.size)),
+            pages.notes(comparison.notes),
         ),
-        report_page.section("Pictures", report_page.pictures(pictures)),
-        report_page.section("Studies", report_page.studies(studies), report_page.notes([_caption(comparison.size)])),
+        pages.section("Pictures", pages.pictures(pictures)),
+        pages.section("Studies", pages.studies(studies), pages.notes([_caption(comparison.size)])),
     ]
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(report_page.page(f"{comparison.data} - clevrtune", fragments))
+    partial.write_text(pages.page(f"{comparison.data} - clevrtune", fragments))
     os.replace(partial, path)
 
 

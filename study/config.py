@@ -13,7 +13,7 @@ from typing import Any, Literal, NoReturn
 
 import trainables
 from data import spec
-from trainables import settings
+from trainables import typed_config
 from trainables.metrics import OBJECTIVES
 
 IDENTITY = (
@@ -127,11 +127,11 @@ class StudyConfig:
         if "steps" in self.set:
             raise ValueError("--set steps=...: the length of a trial is set with --steps")
         parsed = {
-            key: settings.parse(config_class, key, value) if isinstance(value, str) else value
+            key: typed_config.parse(config_class, key, value) if isinstance(value, str) else value
             for key, value in self.set.items()
         }
         # whether the values go together depends on the preset, see Resolved.proposal
-        object.__setattr__(self, "set", settings.typed(config_class, parsed))
+        object.__setattr__(self, "set", typed_config.typed(config_class, parsed))
 
     @property
     def again(self) -> str:

@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 import trainables
-from study import halving, places
+from study.cluster import places
 from study.presets import Resolved
+from study.search import forecast
 from trainables import noise
 from trainables.model import SegmentationModel
 from trainables.training import autocast
@@ -40,7 +41,7 @@ def show(study: Resolved, console: Console) -> None:
     except ValueError:
         room = 1  # it is meant for a larger machine than this one
     at_a_time = min(c.trials, c.concurrent or room, room)
-    share, length = halving.stopping(c.trials, at_a_time, c.reports, c.pruner)
+    share, length = forecast.stopping(c.trials, at_a_time, c.reports, c.pruner)
     trial = seconds * study.steps / workers
     device = "GPU" if on_gpu else "CPU core"
     scaled = f", scaled up from {images}" if images != batch else ""

@@ -24,7 +24,9 @@ from torch.utils.flop_counter import FlopCounterMode
 import trainables
 from data import clevrtex, synthetic
 from data.spec import DataSpec
-from study import config, dry_run, halving, places, presets
+from study import config, dry_run, presets
+from study.cluster import places
+from study.search import forecast
 from trainables import noise
 from trainables.model import SegmentationModel
 
@@ -140,7 +142,7 @@ def estimate(
     seconds = step.seconds / min(1.0, each)
     validation = validation_images / step.batch * seconds * VALIDATION_SHARE
     trial_seconds = steps * seconds / task.workers_per_trial + task.reports * validation
-    share, length = halving.stopping(task.trials, at_a_time, task.reports, task.pruner)
+    share, length = forecast.stopping(task.trials, at_a_time, task.reports, task.pruner)
     study_seconds = length * trial_seconds
     store = images * image_bytes
     loads = {

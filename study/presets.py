@@ -13,8 +13,8 @@ from data import spec
 from data.spec import DataSpec
 from study.config import StudyConfig
 from study.results_folder import StudyFolder
-from study.tuning import Proposal
-from trainables import settings
+from study.search.proposal import Proposal
+from trainables import typed_config
 from trainables.training import Task
 
 IMAGE_SIZE = {"paper": 128, "tiny": 32}
@@ -32,6 +32,8 @@ class Resolved:
     """with its size"""
     steps: int
     """training steps of a full trial"""
+    gpus: float
+    """GPUs per worker of a trial"""
     folder: StudyFolder
 
     @property
@@ -65,7 +67,7 @@ class Resolved:
         """The search around this preset for scenes of at most ``max_objects`` objects. Raises ValueError."""
         module = trainables.load(self.config.model)
         values = preset_values(self.config.model, self.preset) | self.config.set | {"steps": self.steps}
-        complete = dataclasses.asdict(settings.make(module.Config, values))
+        complete = dataclasses.asdict(typed_config.make(module.Config, values))
         if "num_slots" in complete and "num_slots" not in self.config.set:
             # Fewer slots than objects and background cannot be right, whatever the preset was made for.
             complete["num_slots"] = max(complete["num_slots"], max_objects + 1)
@@ -85,7 +87,7 @@ def preset_values(model: str, preset: str) -> dict[str, Any]:
 
 
 def resolve(config: StudyConfig, *, has_gpu: bool) -> Resolved:
-    """Settle preset, size, steps and folder. Raises ValueError for a size that no model takes.
+    """Settle preset, size, steps, GPUs and folder. Raises ValueError for a size that no model takes.
 
     A study that exists keeps its preset under ``auto``, so that it can be continued on a machine with other devices.
     """
@@ -99,9 +101,10 @@ def resolve(config: StudyConfig, *, has_gpu: bool) -> Resolved:
     data = data.sized((height, width))
     if height != width:
         raise ValueError(f"--data {data}: the models take square images; write the size as (n,n)")
-    values = settings.make(trainables.load(config.model).Config, preset_values(config.model, preset))
+    values = typed_config.make(trainables.load(config.model).Config, preset_values(config.model, preset))
     steps = config.steps or values.steps
-    return Resolved(config, preset, data, steps, _folder(config, preset))
+    gpus = config.gpus if config.gpus is not None else float(has_gpu and preset == "paper")
+    return Resolved(config, preset, data, steps, gpus, _folder(config, preset))
 
 
 def _folder(config: StudyConfig, preset: str) -> StudyFolder:

@@ -26,8 +26,9 @@ import pyarrow.parquet as pq
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
-from study import report_page, tuning
-from study.leaderboard import (
+from study.display import pages
+from study.results_folder import StudyFolder
+from study.scoring.leaderboard import (
     FRACTIONS,
     Row,
     entry_name,
@@ -37,7 +38,7 @@ from study.leaderboard import (
     print_table,
     sections,
 )
-from study.results_folder import StudyFolder
+from study.search import storage
 
 TRIAL_SCHEMA = pa.schema(
     [
@@ -79,9 +80,9 @@ def load_study(folder: Path) -> optuna.Study:
     journal = folder / "optuna.journal"
     if url is None and not journal.exists():
         raise ValueError(f"{journal} is missing; run the study first, or restore the file")
-    storage = tuning.storage(StudyFolder(folder), url)
+    opened = storage.storage(StudyFolder(folder), url)
     try:
-        return optuna.load_study(study_name=folder.name, storage=storage)
+        return optuna.load_study(study_name=folder.name, storage=opened)
     except KeyError as error:
         raise ValueError(f"{url or journal} holds no study {folder.name!r}; was the folder renamed?") from error
 
@@ -141,7 +142,7 @@ def write(folder: Path, console: Console | None = None) -> Path:
     trials = write_trials(study, folder).to_pylist()
     rows, failures, missing = read_leaderboard(folder), _failures(trials), _missing(folder, trials)
     fragments = [
-        report_page.headline(
+        pages.headline(
             f"{config['model']} on {config['data']}",
             {
                 "study": folder.name,
@@ -156,23 +157,23 @@ def write(folder: Path, console: Console | None = None) -> Path:
                 **(record.get("versions") or {}),
             },
         ),
-        report_page.numbers(_numbers(study, trials, config["metric"], record.get("timing") or {})),
+        pages.numbers(_numbers(study, trials, config["metric"], record.get("timing") or {})),
     ]
     if failures:
-        fragments.append(report_page.section("Failed trials", report_page.failures(failures)))
+        fragments.append(pages.section("Failed trials", pages.failures(failures)))
     remarks = [*footnotes(rows, bool(data.get("incomplete"))), *data.get("notices", [])]
-    tables = [report_page.leaderboard(sections(rows, config["size"]))] if rows else []
-    fragments.append(report_page.section("Leaderboard", *tables, report_page.notes([*missing, *remarks])))
+    tables = [pages.leaderboard(sections(rows, config["size"]))] if rows else []
+    fragments.append(pages.section("Leaderboard", *tables, pages.notes([*missing, *remarks])))
     if pictures := read_pictures(folder, rows):
-        fragments.append(report_page.section("Pictures", report_page.pictures(pictures)))
-    fragments.append(report_page.section("Trials", report_page.trials(trials, config["metric"])))
+        fragments.append(pages.section("Pictures", pages.pictures(pictures)))
+    fragments.append(pages.section("Trials", pages.trials(trials, config["metric"])))
     drawn, left_out, script = _plots(study, config["metric"])
-    fragments.append(report_page.section("Search", report_page.plots(drawn), report_page.notes(left_out)))
-    fragments.append(report_page.section("Configuration", report_page.key_values(config)))
-    fragments.append(report_page.section("How to reproduce", report_page.code(command(folder, record, len(trials)))))
+    fragments.append(pages.section("Search", pages.plots(drawn), pages.notes(left_out)))
+    fragments.append(pages.section("Configuration", pages.key_values(config)))
+    fragments.append(pages.section("How to reproduce", pages.code(command(folder, record, len(trials)))))
     path = folder / "report.html"
     partial = folder / "report.html.partial"
-    partial.write_text(report_page.page(f"{folder.name} - clevrtune", fragments, script))
+    partial.write_text(pages.page(f"{folder.name} - clevrtune", fragments, script))
     os.replace(partial, path)
     if console is not None:
         print_table(console, rows, config["size"], bool(data.get("incomplete")))
@@ -282,7 +283,7 @@ def _numbers(
         shown = f"{best.value:.1%}" if metric in FRACTIONS else f"{best.value:.4g}"
         figures = {f"best {metric} on validation, trial {best.number}": shown} | figures
     if sessions := timing.get("sessions"):
-        figures["wall time of tuning"] = report_page.duration(sum(session["wall_s"] for session in sessions))
+        figures["wall time of tuning"] = pages.duration(sum(session["wall_s"] for session in sessions))
     if timing.get("busy_share") is not None:
         figures["of the time in training and validation"] = f"{timing['busy_share']:.0%}"
     return figures

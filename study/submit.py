@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 if sys.path[0] == str(ROOT / "study"):
     sys.path[0] = str(ROOT)
 
-from study import config, ray_runtime, results_folder
+from study import config, results_folder
+from study.cluster import ray_runtime
 from study.config import StudyConfig
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What is trained: the models, found by name, and the one Tune trainable they share (``trainables.base``).
+"""What is trained: the models, found by name, and the one Tune trainable they share (``trainables.trainable``).
 
 A model is a module (or package) of the same name here and in ``search_spaces``; nothing is registered.
 """
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from trainables import settings
+from trainables import typed_config
 from trainables.model import SegmentationModel
 
 PUBLISHED_NAMES = {
@@ -56,4 +56,4 @@ def build(name: str, config: Mapping[str, Any], image_size: int) -> Segmentation
     if image_size < 1:
         raise ValueError(f"image size {image_size} must be above zero")
     module = load(name)
-    return module.Model(settings.make(module.Config, config), image_size)
+    return module.Model(typed_config.make(module.Config, config), image_size)

@@ -1,6 +1,6 @@
 """What the driver spends on a report as a study grows: ``python -m tests.benchmarks.driver [TRIALS [NODES [PLACES]]]``.
 
-The real searcher, pruner, storage, scheduler and callbacks of ``study/tuning.py`` on a Ray cluster of NODES virtual
+The real searcher, pruner, storage, scheduler and callbacks of ``study/search`` on a Ray cluster of NODES virtual
 nodes with PLACES / NODES cores each; trials sleep instead of training, so that two real cores serve them all. The
 figures go to standard output and, as a picture, to ``driver.png`` if matplotlib is there.
 """
@@ -82,9 +82,12 @@ def run(trials: int, nodes: int, places: int) -> Meter:
     import ray
     from ray.cluster_utils import Cluster
 
-    from study import presets, ray_runtime, tuning
+    from study import presets
+    from study.cluster import ray_runtime
     from study.config import StudyConfig
-    from study.event_files import TensorBoardCallback
+    from study.display.event_files import TensorBoardCallback
+    from study.search import storage, tune
+    from study.search.searcher import StudySearcher
 
     patience = {"RAY_worker_register_timeout_seconds": "900"}  # all workers start at once, on two cores
     for name, value in {**ray_runtime.QUIET, **patience, "RAY_AUTH_MODE": "disabled"}.items():
@@ -98,20 +101,11 @@ def run(trials: int, nodes: int, places: int) -> Meter:
         config = StudyConfig(model="slot_attention", trials=trials, preset="tiny", results=folder, reports=REPORTS)
         study = presets.resolve(config, has_gpu=False)
         study.folder.claim(study.identity, fresh=False)
-        searcher = tuning.StudySearcher(
-            tuning.open_study(config, study.folder, study.identity), study.folder, trials, study.proposal(10)
+        searcher = StudySearcher(
+            storage.open_study(config, study.folder, study.identity), study.folder, trials, study.proposal(10)
         )
-        tuning.StudyTrainable = Sleeper  # type: ignore[misc, assignment]
-        tuning.tune_study(
-            config,
-            study.folder,
-            searcher,
-            study.task,
-            {},
-            gpus=0.0,
-            at_a_time=lambda: places,
-            callbacks=[meter, TensorBoardCallback(config.metric)],
-        )
+        tune.StudyTrainable = Sleeper  # type: ignore[misc, assignment]
+        tune.tune_study(study, searcher, {}, lambda: places, [meter, TensorBoardCallback(config.metric)])
         journal = (study.folder.path / "optuna.journal").stat().st_size / 2**20
         states = [trial.state.name for trial in searcher.study.get_trials(deepcopy=False)]
         found = {state: states.count(state) for state in sorted(set(states))}

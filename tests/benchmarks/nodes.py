@@ -1,7 +1,7 @@
 """A study on three nodes of which one is killed before a fourth joins: ``python -m tests.benchmarks.nodes [FOLDER]``.
 
-The nodes are raylets with a host name, an address and processes of their own (``tests/study/virtual_nodes.py``), the
-study is the real command, and what happened is read from what it left: where each trial ran, and what Ray's timeline
+The nodes are raylets with a host name, an address and processes of their own (``tests.study.cluster.virtual_nodes``), and
+the study is the real command, and what happened is read from what it left: where each trial ran, and what Ray's timeline
 says of the loading and scoring tasks. A second node is killed in the midst of the final stage. Before all that, what
 shards of 64 MB cost a node that did not load them.
 """
@@ -24,8 +24,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from data import store
 from data.shards import Scenes, write
-from study import ray_runtime, report
-from tests.study.virtual_nodes import ENVIRONMENT, ROOT, VirtualCluster, virtual_cluster
+from study import report
+from study.cluster import ray_runtime
+from tests.study.cluster.virtual_nodes import ENVIRONMENT, ROOT, VirtualCluster, virtual_cluster
 
 TRIALS, REPORTS = 24, 5
 ROWS, SIDE = 3900, 128

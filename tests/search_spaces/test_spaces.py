@@ -13,7 +13,7 @@ import torch
 import trainables
 from data import synthetic
 from tests.trainables import scenes
-from trainables import settings
+from trainables import typed_config
 from trainables.training import Task, Training
 
 DRAWS = 20
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.parametrize("name", trainables.names())
 def hyperparameters(name: str, preset: str) -> dict[str, Any]:
     """The model's full configuration in a preset."""
     changes = importlib.import_module(f"search_spaces.{name}").TINY if preset == "tiny" else {}
-    return dataclasses.asdict(settings.make(trainables.load(name).Config, changes))
+    return dataclasses.asdict(typed_config.make(trainables.load(name).Config, changes))
 
 
 def base(name: str, preset: str) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def test_everything_drawn_is_used_and_known(name: str, preset: str) -> None:
     for suggested, returned in draws(name, base(name, preset), DRAWS):
         assert set(suggested) <= set(returned) <= fields
         assert {key: returned[key] for key in suggested} == suggested
-        settings.make(trainables.load(name).Config, {**hyperparameters(name, preset), **returned})
+        typed_config.make(trainables.load(name).Config, {**hyperparameters(name, preset), **returned})
 
 
 @both_presets

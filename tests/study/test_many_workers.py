@@ -14,9 +14,9 @@ import ray
 from optuna.trial import TrialState
 from ray.air._internal.util import skip_exceptions
 
-from study import tuning
+from study.search import strategies
 from tests.study.test_study_on_ray import Watch, index, study
-from trainables import base
+from trainables.crew import Crew
 
 __all__ = ["index"]  # a fixture
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
@@ -99,7 +99,7 @@ def test_a_trial_goes_on_when_either_of_its_workers_is_killed(tmp_path, index, r
 
 
 def test_trials_that_are_stopped_early_free_everything(tmp_path, index, ray_cluster, monkeypatch):
-    monkeypatch.setattr(tuning, "pruner", lambda name, reports: optuna.pruners.ThresholdPruner(lower=2.0))
+    monkeypatch.setattr(strategies, "pruner", lambda name, reports: optuna.pruners.ThresholdPruner(lower=2.0))
     watch = KillEachOnce()
     trials = study(tmp_path, index, watch, trials=3, workers_per_trial=2).get_trials()
     assert [trial.state for trial in trials] == [TrialState.PRUNED] * 3
@@ -132,7 +132,7 @@ def crew(*others):
     def report(validation):
         raise RuntimeError("connection closed")
 
-    made = base.Crew.__new__(base.Crew)
+    made = Crew.__new__(Crew)
     made.first = SimpleNamespace(training=SimpleNamespace(report=report), validation=None)
     made._others = list(others)
     return made

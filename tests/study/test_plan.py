@@ -7,10 +7,11 @@ import torch
 from rich.console import Console
 
 import trainables
-from study import dry_run, halving, plan, presets
+from study import dry_run, plan, presets
 from study.config import StudyConfig
-from study.halving import stopping
 from study.plan import Machines, Step, estimate
+from study.search import forecast
+from study.search.forecast import stopping
 from tests.trainables.test_contract import tiny
 
 STEP = Step(seconds=0.5, batch=32, origin="given")
@@ -32,7 +33,7 @@ def test_successive_halving_keeps_as_many_steps_as_in_the_readmes_studies():
 
 
 def test_of_trials_proposed_alike_about_a_third_goes_on_at_each_rung(monkeypatch):
-    monkeypatch.setattr(halving, "LEARNT", 0.0)
+    monkeypatch.setattr(forecast, "LEARNT", 0.0)
     share, length = stopping(3000, 1, 10, "asha")
     # a fifth of the steps for all, two fifths more for a third, the rest for a ninth; more while ranks are unknown
     assert 0.2 + 0.4 / 3 + 0.4 / 9 <= share < 0.4

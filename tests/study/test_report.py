@@ -18,7 +18,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from rich.console import Console
 
-from study import leaderboard, report
+from study import report
+from study.scoring import leaderboard
 from trainables import pictures
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,8 +16,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from study.evaluation import load_best
 from study.results_folder import ROOT
+from study.scoring.evaluation import load_best
 from trainables import checkpoint, noise
 
 pytestmark = pytest.mark.ray

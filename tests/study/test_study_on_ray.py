@@ -12,10 +12,13 @@ from rich.console import Console
 
 from data import convert, spec, store
 from data.loader import Split
-from study import evaluation, presets, tuning
+from study import presets
 from study.config import StudyConfig
-from study.results_folder import StudyFolder
-from study.tuning import StudySearcher, StudyStopped
+from study.scoring import evaluation
+from study.search import storage
+from study.search.searcher import StudySearcher
+from study.search.stopping import StudyStopped
+from study.search.tune import tune_study
 from trainables.training import Task, Training
 
 pytestmark = pytest.mark.ray
@@ -67,18 +70,9 @@ def study(tmp_path, index, watch, **config):
     )
     resolved = presets.resolve(asked, has_gpu=False)
     resolved.folder.claim(resolved.identity, fresh=False)
-    optuna_study = tuning.open_study(asked, resolved.folder, resolved.identity)
+    optuna_study = storage.open_study(asked, resolved.folder, resolved.identity)
     searcher = StudySearcher(optuna_study, resolved.folder, asked.trials, resolved.proposal(index.max_objects))
-    tuning.tune_study(
-        asked,
-        resolved.folder,
-        searcher,
-        resolved.task,
-        store.load(index, ["train", "val"]),
-        gpus=0,
-        at_a_time=lambda: 2,
-        callbacks=[watch],
-    )
+    tune_study(resolved, searcher, store.load(index, ["train", "val"]), lambda: 2, [watch])
     return optuna_study
 
 
@@ -104,7 +98,7 @@ def test_diverging_trials_are_failures_with_a_reason_and_five_stop_the_study(tmp
     with pytest.raises(StudyStopped, match="5 trials in a row failed: training loss is"):
         study(tmp_path, index, watch, trials=30, set={"lr": 1e18, "grad_clip": None})
     asked = StudyConfig(model="slot_attention", name="study", results=str(tmp_path))
-    trials = tuning.open_study(asked, presets.resolve(asked, has_gpu=False).folder, {}).get_trials()
+    trials = storage.open_study(asked, presets.resolve(asked, has_gpu=False).folder, {}).get_trials()
     failed = [trial for trial in trials if trial.state == TrialState.FAIL]
     assert 5 <= len(failed) < 30
     assert all("loss is" in trial.user_attrs["reason"] for trial in failed)
@@ -126,8 +120,9 @@ def test_two_trials_with_the_same_seed_agree(index):
 
 
 def test_the_final_stage_computes_nothing_twice_and_everything_that_changed(tmp_path, index, ray_cluster):
-    folder = StudyFolder(tmp_path)
-    task = Task(model="slot_attention", image_size=32, steps=6, reports=2, seed=3, metric="mIoU_fg")
+    asked = StudyConfig(model="slot_attention", data=index.spec, name="study", results=str(tmp_path), seed=3)
+    resolved = presets.resolve(asked, has_gpu=False)
+    resolved.folder.path.mkdir()
     few = [
         evaluation.Entry("baseline_background", None, "background"),
         evaluation.Entry("baseline_grid_4x4", None, "grid_4x4"),
@@ -135,10 +130,9 @@ def test_the_final_stage_computes_nothing_twice_and_everything_that_changed(tmp_
 
     def score(entries, split):
         splits = {"test": (index, split)}
-        console = Console(quiet=True)
-        return evaluation.evaluate_study(folder, task, entries, splits, 5, cpus=1, gpus=0, console=console)
+        return evaluation.evaluate_study(resolved, entries, splits, 5, Console(quiet=True))
 
-    written = folder.path / "evaluation.parquet"
+    written = resolved.folder.path / "evaluation.parquet"
     assert score(few[:1], "test").num_rows == 400
     first = written.stat().st_mtime_ns
     assert score(few[:1], "test").num_rows == 400

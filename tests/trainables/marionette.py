@@ -2,7 +2,7 @@
 
 import torch
 
-from trainables import settings
+from trainables import typed_config
 from trainables.marionette import Config, Model
 
 SMALL = Config(
@@ -23,11 +23,11 @@ WIDE = dict(code_dim=32, shift_width=32, background_dim=32)
 def small(size=32, **changes):
     """A fresh model with ``changes`` to SMALL, always with the same weights."""
     torch.manual_seed(0)
-    return Model(settings.make(Config, {**vars(SMALL), **changes}), size)
+    return Model(typed_config.make(Config, {**vars(SMALL), **changes}), size)
 
 
 def like(model, **changes):
     """A copy of ``model`` with other hyperparameters."""
-    copy = Model(settings.make(Config, {**vars(model.config), **changes}), model.image_size)
+    copy = Model(typed_config.make(Config, {**vars(model.config), **changes}), model.image_size)
     copy.load_state_dict(model.state_dict())
     return copy.train(model.training)

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from trainables import settings
+from trainables import typed_config
 from trainables.spair import Config, Model
 
 SMALL: dict[str, Any] = {
@@ -22,4 +22,4 @@ SMALL: dict[str, Any] = {
 def small(size: int = 32, **changes: Any) -> Model:
     """A freshly initialised SPAIR whose few weights are always the same."""
     torch.manual_seed(0)
-    return Model(settings.make(Config, {**SMALL, **changes}), size)
+    return Model(typed_config.make(Config, {**SMALL, **changes}), size)

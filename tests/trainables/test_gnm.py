@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from trainables import build, noise, settings
+from trainables import build, noise, typed_config
 from trainables.gnm import Config, Model
 from trainables.gnm.networks import Normal
 from trainables.gnm.objects import draw
@@ -24,7 +24,7 @@ SMALL = Config(
 
 def small(size=32, **changes):
     torch.manual_seed(0)
-    return Model(settings.make(Config, {**vars(SMALL), **changes}), size)
+    return Model(typed_config.make(Config, {**vars(SMALL), **changes}), size)
 
 
 def published(**changes):

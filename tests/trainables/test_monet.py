@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import trainables
-from trainables import noise, settings
+from trainables import noise, typed_config
 from trainables.monet import Config, Model, upsampled_conv
 
 SMALL = {"num_slots": 4, "unet_width": 8, "unet_hidden": 16, "comp_width": 8, "enc_hidden": 32, "z_dim": 6}
@@ -381,7 +381,7 @@ def test_bfloat16_keeps_the_sensitive_parts_in_float32(monkeypatch):
 def test_bad_values_are_named(bad):
     key, value = bad.split("=")
     with pytest.raises(ValueError, match=key):
-        trainables.build("monet", {key: settings.parse(Config, key, value)}, 32).optimizers()
+        trainables.build("monet", {key: typed_config.parse(Config, key, value)}, 32).optimizers()
 
 
 def test_sizes_that_cannot_be_halved_are_named():

@@ -6,7 +6,7 @@ from copy import deepcopy
 import pytest
 import torch
 
-from trainables import build, noise, settings
+from trainables import build, noise, typed_config
 from trainables.space import Config, Model
 from trainables.space.background import Background, Mixture, resize, stick_breaking
 from trainables.space.foreground import compose, place
@@ -32,7 +32,7 @@ SMALL = Config(
 
 def small(size=32, **changes):
     torch.manual_seed(0)
-    return Model(settings.make(Config, {**vars(SMALL), **changes}), size)
+    return Model(typed_config.make(Config, {**vars(SMALL), **changes}), size)
 
 
 def count(module):
@@ -90,7 +90,7 @@ def test_background_masks_sum_to_one(scale):
 
 def test_a_single_background_component_takes_every_pixel():
     torch.manual_seed(0)
-    background = Background(settings.make(Config, {**vars(SMALL), "bg_components": 1}), 32)
+    background = Background(typed_config.make(Config, {**vars(SMALL), "bg_components": 1}), 32)
     mixture = background(torch.rand(2, 3, 32, 32), sample=True)
     assert torch.equal(mixture.masks, torch.ones(2, 1, 1, 32, 32))
     assert torch.equal(mixture.image, mixture.components[:, 0])

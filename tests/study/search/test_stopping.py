@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from study.endings import StudyStopper, sweep_checkpoints, sweep_tune_files
+from study.search.stopping import StudyStopper, sweep_checkpoints, sweep_tune_files
 
 
 def folder_with(tmp_path, **steps):

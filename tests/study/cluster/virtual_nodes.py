@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 START_ATTEMPTS = 3
 """Ray gives a node 30 s to start, which is not enough where other work keeps all cores busy."""
 

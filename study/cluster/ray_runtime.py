@@ -7,12 +7,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+from study.results_folder import ROOT
+
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # study/event_files.py writes the events
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # study/display/event_files.py writes the events
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    "TUNE_GLOBAL_CHECKPOINT_S": "600",  # Tune's own snapshots are never read; see study/tuning.py
+    "TUNE_GLOBAL_CHECKPOINT_S": "600",  # Tune's own snapshots are never read; see study/search/searcher.py
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # StudyStopper has its own
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # trials without a GPU say so themselves
@@ -28,7 +30,7 @@ def has_gpu(address: str | None) -> bool:
         import torch
 
         return torch.cuda.is_available()
-    start(address, Path(__file__).resolve().parents[1])
+    start(address, ROOT)
     return resources().get("GPU", 0) > 0
 
 

@@ -1,11 +1,9 @@
 """How many trials a cluster has places for, while nodes come and go."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from ray.tune.search import ConcurrencyLimiter, Searcher
-
-from study import ray_runtime
+from study.cluster import ray_runtime
 from study.config import StudyConfig
 
 LOOK_EVERY = 2.0
@@ -94,17 +92,3 @@ class Places:
     def _usable(self) -> int:
         config = self._config
         return min(config.trials, self._fitting, config.concurrent or self._fitting)
-
-
-class ElasticLimiter(ConcurrencyLimiter):
-    """Lets as many trials live as ``places`` says at the moment; Tune's own limit is one number for a whole run."""
-
-    def __init__(self, searcher: Searcher, places: Callable[[], int], most: int):
-        # Tune reads this number once, for how many trials may be starting at the same time.
-        super().__init__(searcher, max_concurrent=most)
-        self._places = places
-
-    def suggest(self, trial_id: str) -> dict | None:
-        """The searcher's next trial, or None for not now."""
-        self.max_concurrent = self._places()
-        return super().suggest(trial_id)

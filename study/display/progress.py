@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from study.tuning import StudySearcher
+from study.search.searcher import StudySearcher
 
 LINE_EVERY = 30.0
 """Seconds between two summary lines where the output is not a terminal."""

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pytest
 
 import trainables
-from trainables import settings
+from trainables import typed_config
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Config:
     ],
 )
 def test_values_take_the_declared_type(key: str, value: Any, made: Any) -> None:
-    config = settings.make(Config, {key: value})
+    config = typed_config.make(Config, {key: value})
     assert getattr(config, key) == made
     assert type(getattr(config, key)) is type(made)
 
 
 def test_missing_keys_take_the_defaults() -> None:
-    assert settings.make(Config, {}) == Config()
+    assert typed_config.make(Config, {}) == Config()
 
 
 @pytest.mark.parametrize(
@@ -63,16 +63,16 @@ def test_missing_keys_take_the_defaults() -> None:
 )
 def test_a_wrong_value_is_named_with_the_remedy(key: str, value: Any, wanted: str) -> None:
     with pytest.raises(ValueError) as error:
-        settings.make(Config, {key: value})
+        typed_config.make(Config, {key: value})
     message = str(error.value)
     assert key in message and str(value) in message and wanted in message and "\n" not in message
 
 
 def test_an_unknown_key_gets_close_matches_or_the_whole_list() -> None:
     with pytest.raises(ValueError, match=r"'num_slot' is unknown .*did you mean num_slots"):
-        settings.make(Config, {"num_slot": 5})
+        typed_config.make(Config, {"num_slot": 5})
     with pytest.raises(ValueError, match="known are lr, num_slots, optimizer"):
-        settings.make(Config, {"zzz": 5})
+        typed_config.make(Config, {"zzz": 5})
 
 
 @pytest.mark.parametrize(
@@ -88,14 +88,14 @@ def test_an_unknown_key_gets_close_matches_or_the_whole_list() -> None:
     ],
 )
 def test_text_from_the_command_line_is_read_by_the_declared_type(key: str, text: str, value: Any) -> None:
-    parsed = settings.parse(Config, key, text)
+    parsed = typed_config.parse(Config, key, text)
     assert parsed == value and type(parsed) is type(value)
 
 
 @pytest.mark.parametrize(("key", "text"), [("lr", "fast"), ("num_slots", "7.5"), ("lr", "nan"), ("slots", "7")])
 def test_bad_text_from_the_command_line_is_refused(key: str, text: str) -> None:
     with pytest.raises(ValueError, match=key):
-        settings.parse(Config, key, text)
+        typed_config.parse(Config, key, text)
 
 
 @pytest.mark.parametrize(("published", "ours"), sorted(trainables.PUBLISHED_NAMES.items()))

@@ -12,11 +12,12 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data import convert, spec
-from study import preflight, report
-from study.preflight import faults, look
+from study import report
+from study.cluster import preflight
+from study.cluster.preflight import faults, look
 from study.results_folder import ROOT, StudyFolder
-from tests.study import virtual_nodes
-from tests.study.virtual_nodes import ENVIRONMENT, virtual_cluster
+from tests.study.cluster import virtual_nodes
+from tests.study.cluster.virtual_nodes import ENVIRONMENT, virtual_cluster
 
 pytestmark = pytest.mark.ray
 
@@ -100,7 +101,7 @@ def misfit(shared, folder):
             f"mount -t tmpfs none {shared}/results",
             f"mount -t tmpfs none {shared}/cache",
             "mount -t tmpfs -o size=1m none /dev/shm",
-            f"mount --bind {source} {ROOT}/study/endings.py",
+            f"mount --bind {source} {ROOT}/study/search/stopping.py",
             f"mount --bind {other} {original}",
         ]
     )

@@ -23,8 +23,9 @@ from safetensors.torch import load_file, save_file
 from data import store
 from data.loader import sequential
 from data.shards import ShardIndex
-from study.baselines import BASELINES
+from study.presets import Resolved
 from study.results_folder import StudyFolder, write_json
+from study.scoring.baselines import BASELINES
 from trainables import checkpoint, metrics, pictures
 from trainables.model import SegmentationModel
 from trainables.training import PANEL_IMAGES, Task, evaluate, images_per_pass, panel, restore_model
@@ -59,17 +60,14 @@ def entries(folder: StudyFolder, numbers: list[int]) -> list[Entry]:
 
 
 def evaluate_study(
-    folder: StudyFolder,
-    task: Task,
+    study: Resolved,
     chosen: list[Entry],
     splits: Mapping[str, tuple[ShardIndex, str]],
     max_objects: int,
-    *,
-    cpus: float,
-    gpus: float,
     console: Console,
 ) -> pa.Table:
     """Score ``chosen`` on ``splits`` (name -> index and its split) and return the rows of ``evaluation.parquet``."""
+    folder, task, cpus, gpus = study.folder, study.task, study.config.cpus, study.gpus
     path = folder.path / "evaluation.parquet"
     wanted = {
         (entry.name, name): f"{entry.fingerprint}, {index.fingerprint}/{split}"

@@ -1,4 +1,4 @@
-"""The recipes in study/cluster/, checked with the schemas and parsers of the tools that they are for."""
+"""The recipes in study/cluster/recipes/, checked with the schemas and parsers of the tools that they are for."""
 
 import copy
 import json
@@ -18,7 +18,7 @@ from ray.scripts.symmetric_run import symmetric_run
 from study import config, submit
 from study.results_folder import ROOT
 
-RECIPES = ROOT / "study" / "cluster"
+RECIPES = ROOT / "study" / "cluster" / "recipes"
 SCHEMA = json.loads((ROOT / "tests" / "data" / "rayjob_schema.json").read_text())
 
 

@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from study import places, ray_runtime
+from study.cluster import places, ray_runtime
+from study.cluster.places import Places, fitting
 from study.config import StudyConfig
-from study.places import Places, fitting
 
 
 def config(**more):

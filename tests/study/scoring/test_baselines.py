@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from data import synthetic
-from study.baselines import BASELINES
+from study.scoring.baselines import BASELINES
 from trainables import metrics
 
 GREY, RED, BLUE = (120, 120, 120), (230, 20, 30), (10, 40, 250)

@@ -11,7 +11,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 
-from study.event_files import TensorBoardCallback
+from study.display.event_files import TensorBoardCallback
 
 HYPERPARAMETERS = {"lr": 4e-4, "num_slots": 11, "optimizer": "adam", "grad_clip": None, "betas": (0.9, 0.95)}
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # A study on Slurm, all nodes of the allocation as one Ray cluster. Flags of study/run.py come after the script's name:
 #
-#   sbatch --nodes 4 study/cluster/slurm.sh --model space --trials 500 --preset paper --hours 23.5
+#   sbatch --nodes 4 study/cluster/recipes/slurm.sh --model space --trials 500 --preset paper --hours 23.5
 #
 # Submitted again with the same flags it continues the study.
 #SBATCH --job-name=clevrtune

@@ -24,7 +24,8 @@ from rich.console import Console
 
 from data import shards, store
 from data.shards import ShardIndex
-from study import ray_runtime, results_folder
+from study import results_folder
+from study.cluster import ray_runtime
 from study.results_folder import ROOT, StudyFolder
 
 SOURCES = ("data", "search_spaces", "study", "trainables")

@@ -4,11 +4,12 @@ import pytest
 from optuna.trial import TrialState, create_trial
 from ray.tune.search import Searcher
 
-from study import tuning
 from study.config import StudyConfig
 from study.report import trial_table
 from study.results_folder import StudyFolder
-from study.tuning import Proposal, StudySearcher
+from study.search import storage
+from study.search.proposal import Proposal
+from study.search.searcher import StudySearcher
 
 
 def space(trial, base):
@@ -31,7 +32,7 @@ def make_searcher(tmp_path):
         folder = StudyFolder(tmp_path)
         asked = StudyConfig(model="slot_attention", reports=10, **config)
         proposal = Proposal(space, {**BASE, **(fixed or {})}, fixed or {}, ("lr", "optimizer", "momentum"))
-        return StudySearcher(tuning.open_study(asked, folder, {}), folder, trials, proposal)
+        return StudySearcher(storage.open_study(asked, folder, {}), folder, trials, proposal)
 
     return make
 
@@ -193,7 +194,7 @@ def test_minimised_objectives_are_ranked_from_below(make_searcher):
     for name, objective in (("a", 5.0), ("b", 3.0), ("c", 4.0)):
         searcher.suggest(name)
         searcher.on_trial_complete(name, result(10, objective, done=True))
-    assert tuning.best_trials(searcher.study, 2) == [1, 2]
+    assert storage.best_trials(searcher.study, 2) == [1, 2]
 
 
 def test_a_large_study_and_a_large_seed_can_be_continued(make_searcher):
@@ -207,15 +208,15 @@ def test_a_shared_storage_keeps_studies_of_one_name_apart(tmp_path):
     url = f"sqlite:///{tmp_path / 'studies.db'}"
     asked = StudyConfig(model="slot_attention", storage=url)
     here, there = StudyFolder(tmp_path / "a" / "study"), StudyFolder(tmp_path / "b" / "study")
-    tuning.open_study(asked, here, {"seed": 0}).ask()
-    assert len(tuning.open_study(asked, here, {"seed": 0}).get_trials()) == 1
+    storage.open_study(asked, here, {"seed": 0}).ask()
+    assert len(storage.open_study(asked, here, {"seed": 0}).get_trials()) == 1
     for folder, identity in ((there, {"seed": 0}), (here, {"seed": 1})):
         with pytest.raises(ValueError, match="has a study study already"):
-            tuning.open_study(asked, folder, identity)
+            storage.open_study(asked, folder, identity)
     fresh = StudyConfig(model="slot_attention", storage=url, fresh=True)
-    assert tuning.open_study(fresh, there, {"seed": 0}).get_trials() == []
+    assert storage.open_study(fresh, there, {"seed": 0}).get_trials() == []
 
 
 def test_an_unreachable_storage_is_one_clear_line(tmp_path):
     with pytest.raises(ValueError, match="cannot be opened"):
-        tuning.storage(StudyFolder(tmp_path), "nosuch://database")
+        storage.storage(StudyFolder(tmp_path), "nosuch://database")

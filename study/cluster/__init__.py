@@ -1,0 +1,1 @@
+"""What nodes there are, and whether they can do their part."""

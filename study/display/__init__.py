@@ -1,0 +1,1 @@
+"""What people look at while a study runs and after it: progress, event files, pages."""

@@ -1,0 +1,1 @@
+"""Checkpoints x splits -> scores per image -> tables."""

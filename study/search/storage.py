@@ -1,0 +1,67 @@
+"""The Optuna storage, which is the truth about a study: opened, created, continued, and asked for its best trials."""
+
+import json
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from study.config import StudyConfig
+from study.results_folder import StudyFolder
+from study.search import strategies
+from trainables.metrics import OBJECTIVES
+
+
+def storage(folder: StudyFolder, url: str | None) -> BaseStorage:
+    """The Optuna storage at ``url``, or the journal file in ``folder``. Raises ValueError if it cannot be opened."""
+    try:
+        if url is None:
+            return JournalStorage(JournalFileBackend(str(folder.path / "optuna.journal")))
+        return optuna.storages.get_storage(url)
+    except Exception as error:  # SQLAlchemy, drivers and files each raise their own
+        where = str(folder.path) if url is None else url.rpartition("@")[2]  # without a password
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"Optuna storage {where} cannot be opened: {reason}") from error
+
+
+def open_study(config: StudyConfig, folder: StudyFolder, identity: dict[str, Any]) -> optuna.Study:
+    """Create or continue the Optuna study of ``config``. Raises ValueError if the storage has another one there.
+
+    A sampler's random stream is not in the storage. Seeded alike after a restart it would propose the first trials
+    again, so the number of trials so far goes into its seed.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    opened = storage(folder, config.storage)
+    if config.fresh and folder.name in optuna.get_all_study_names(opened):
+        optuna.delete_study(study_name=folder.name, storage=opened)
+    study = optuna.create_study(
+        storage=opened,
+        study_name=folder.name,
+        direction="maximize" if OBJECTIVES[config.metric] == "max" else "minimize",
+        pruner=strategies.pruner(config.pruner, config.reports),
+        load_if_exists=True,
+    )
+    if config.storage is not None:
+        # A storage shared by many folders may have this name already, with checkpoints that are not here.
+        mine = json.loads(json.dumps({"identity": identity, "folder": str(folder.path.resolve())}))
+        theirs = study.user_attrs.get("clevrtune", mine)
+        if theirs != mine:
+            raise ValueError(
+                f"storage {config.storage} has a study {folder.name} already, of {theirs['folder']}; "
+                "choose another --name, or start over with --fresh"
+            )
+        study.set_user_attr("clevrtune", mine)
+    seeds = np.random.SeedSequence([config.seed, len(study.get_trials(deepcopy=False))])
+    study.sampler = strategies.sampler(config.sampler, int(seeds.generate_state(1)[0]))
+    return study
+
+
+def best_trials(study: optuna.Study, top: int) -> list[int]:
+    """Numbers of the ``top`` completed trials, best first."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
+    values = {trial.number: sign * trial.value for trial in complete if trial.value is not None}
+    return sorted(values, key=lambda number: values[number])[:top]

@@ -1,0 +1,202 @@
+"""The stages of a study: prepare, tune, score, report. :func:`run` calls them; their order is the contract."""
+
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from data import convert, store
+from data.final_splits import final_splits
+from data.shards import ShardIndex
+from study import compare, dry_run, presets, report, results_folder
+from study.cluster import ray_runtime
+from study.cluster.places import Places
+from study.cluster.preflight import Newcomers, Preflight
+from study.config import StudyConfig
+from study.display.event_files import TensorBoardCallback
+from study.display.progress import ProgressCallback
+from study.presets import Resolved
+from study.scoring import evaluation
+from study.search import storage
+from study.search.searcher import StudySearcher
+from study.search.stopping import StudyStopped
+from study.search.tune import tune_study
+from trainables.crew import Shards
+from trainables.metrics import OBJECTIVES
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study with all that its stages need: checked, on Ray, its data loaded, its Optuna study open."""
+
+    study: Resolved
+    max_objects: int
+    """most objects in a scene of the data"""
+    splits: dict[str, tuple[ShardIndex, str]]
+    """name of a final split -> the index that has it, and its split there"""
+    shards: Shards
+    """train and val in the object store"""
+    places: Places
+    preflight: Preflight
+    searcher: StudySearcher
+    console: Console
+
+
+def run(asked: StudyConfig, console: Console) -> Path:
+    """Run the study ``asked`` for, from data to report; a study that exists is continued. Returns its folder.
+
+    Raises ValueError for what a person can mend, StudyStopped when there is nothing to go on with, KeyboardInterrupt
+    on Ctrl-C; nothing that was computed is lost then.
+    """
+    study = presets.resolve(asked, has_gpu=ray_runtime.has_gpu(asked.address))
+    _announce(study, console)
+    folder = study.folder.path
+    if asked.dry_run:
+        dry_run.show(study, console)
+        return folder
+    prepared = prepare(study, console)
+    try:
+        if prepared.searcher.pending():
+            tune(prepared)
+        score(prepared)
+    finally:
+        report.write(folder, console)
+    say(console, f"report: {folder / 'report.html'}")
+    say(console, f"curves: tensorboard --logdir {folder}")
+    say(console, f"more:   {asked.again} with more than {asked.trials} --trials goes on from here")
+    return folder
+
+
+def run_all(studies: Sequence[StudyConfig], console: Console) -> None:
+    """Run one study after the other, each with all that the machine has, then compare their best trials.
+
+    A study that has nothing to score does not keep the others from running. Raises what :func:`run` raises; what can
+    be known to be wrong with any of them is raised before the first begins.
+    """
+    for asked in studies:
+        study = presets.resolve(asked, has_gpu=ray_runtime.has_gpu(asked.address))
+        study.proposal(study.data.max_objects)
+        if not asked.fresh:
+            study.folder.check_identity(study.identity)
+    finished: dict[str, Path] = {}
+    for i, asked in enumerate(studies, start=1):
+        say(console, f"\nstudy {i} of {len(studies)}")
+        try:
+            finished[asked.model] = run(asked, console)
+        except StudyStopped as reason:
+            say(console, f"stopped: {reason}")
+        ray_runtime.leave()  # Tune never lets go of a study's parameters, its shards among them
+    if finished and not studies[0].dry_run:
+        comparison = compare.compare(list(finished.values()))
+        compare.print_comparison(console, comparison)
+        model, folder = next(iter(finished.items()))
+        shared = folder.name.replace(model, "").strip("-")
+        page = folder.with_name(f"comparison-{shared}.html")
+        compare.write(comparison, page)
+        say(console, f"page:   {page}")
+        say(console, f"again:  {shlex.join(['python', 'study/compare.py', *map(str, finished.values())])}")
+    missing = [asked.model for asked in studies if asked.model not in finished]
+    if missing:
+        raise StudyStopped(f"{', '.join(missing)} without a score; the lines above say why")
+
+
+def prepare(study: Resolved, console: Console) -> Prepared:
+    """Check everything that can be wrong with ``study``, bring Ray up and the data into it, and open the study.
+
+    Nothing of an old study is touched before all checks have passed. Raises ValueError.
+    """
+    asked, folder = study.config, study.folder
+    folder.claim(study.identity, fresh=asked.fresh)
+    root, cache = asked.data_root, asked.cache
+    index = convert.prepare(study.data, root=root, cache=cache, console=console)
+    splits, notices = final_splits(study.data, index, root=root, cache=cache, console=console)
+    for notice in notices:
+        say(console, f"note: {notice}")
+    if study.data.name != "synthetic" and not asked.fresh:  # drawn anew on each machine, equal up to its last bit
+        folder.check_data(index.fingerprint)
+    proposal = study.proposal(index.max_objects)
+
+    ray_runtime.start(asked.address, results_folder.ROOT)
+    shared = ray_runtime.is_shared(asked.address)
+    if shared and study.preset == "paper" and asked.gpus is None and not study.gpus:
+        raise ValueError(
+            "the paper preset is meant for GPUs, and no node that is up has one; wait for one (`ray status`), "
+            "or say --gpus 0 to train on CPUs"
+        )
+    places = Places(asked, study.gpus, shared=shared)
+    read = [(index, ["train", "val"]), *((part, [split]) for part, split in splits.values())]
+    preflight = Preflight(folder, read, study.gpus)
+    preflight.check(console)
+    shards = store.load(index, ["train", "val"], console=console)
+
+    if asked.fresh:
+        folder.clear()
+    optuna_study = storage.open_study(asked, folder, study.identity)
+    folder.write(
+        config=study.identity,
+        base=proposal.base,
+        direction=OBJECTIVES[asked.metric],
+        storage=asked.storage,
+        data={
+            "spec": str(study.data),
+            "fingerprint": index.fingerprint,
+            "incomplete": any(part.incomplete for part, _ in splits.values()) or index.incomplete,
+            "counts": index.counts,
+            "notices": notices,
+            "final_splits": {name: f"{part.spec} {split}" for name, (part, split) in splits.items()},
+        },
+        versions=results_folder.versions(),
+        git=results_folder.git_revision(),
+        command=shlex.join(["python", "study/run.py", *sys.argv[1:]]),
+    )
+    searcher = StudySearcher(optuna_study, folder, asked.trials, proposal)
+    return Prepared(study, index.max_objects, splits, shards, places, preflight, searcher, console)
+
+
+def tune(prepared: Prepared) -> None:
+    """Run the trials that are missing, and note the time they took."""
+    study, searcher, places, console = prepared.study, prepared.searcher, prepared.places, prepared.console
+    asked = study.config
+    say(console, f"watch: tensorboard --logdir {study.folder.path}  ({places.number} trials at a time)")
+    progress = ProgressCallback(searcher, console, metric=asked.metric, reports=asked.reports)
+    newcomers = Newcomers(prepared.preflight, searcher.stop)
+    started = time.monotonic()
+    try:
+        tune_study(study, searcher, prepared.shards, places, [TensorBoardCallback(asked.metric), progress, newcomers])
+    finally:
+        progress.close()
+        study.folder.add_session(time.monotonic() - started, searcher.busy_seconds, places.mean())
+
+
+def score(prepared: Prepared) -> None:
+    """Score the best trials on the final splits and export the best one."""
+    study, optuna_study = prepared.study, prepared.searcher.study
+    best = storage.best_trials(optuna_study, study.config.top)
+    if not best:
+        raise StudyStopped(
+            "no trial has completed yet, so there is nothing to score; see the report for reasons, "
+            "or give the same command more --trials or --hours"
+        )
+    entries = evaluation.entries(study.folder, best)
+    evaluation.evaluate_study(study, entries, prepared.splits, prepared.max_objects, prepared.console)
+    value = optuna_study.trials[best[0]].value
+    summary = {"metric": study.config.metric, "value": value, "data": str(study.data)}
+    evaluation.export_best(study.folder, study.task, best[0], summary)
+
+
+def _announce(study: Resolved, console: Console) -> None:
+    asked = study.config
+    per = "trial" if asked.workers_per_trial == 1 else f"worker, {asked.workers_per_trial} per trial"
+    what = f"{asked.model} on {study.data}, {study.preset} preset"
+    say(console, f"{study.folder.name}: {what}, {study.gpus:g} GPUs per {per}")
+    if asked.metric == "loss":
+        say(console, "note: losses are not comparable across sigma or KL weights; tune on mIoU_fg, ARI_FG or MSE")
+
+
+def say(console: Console, line: str) -> None:
+    """Print a line as it is: paths and specs hold characters that rich would take for markup."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
