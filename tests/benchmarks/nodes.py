@@ -1,9 +1,9 @@
 """A study on three nodes of which one is killed before a fourth joins: ``python -m tests.benchmarks.nodes [FOLDER]``.
 
-The nodes are raylets with a host name, an address and processes of their own (``tests.study.cluster.virtual_nodes``), and
-the study is the real command, and what happened is read from what it left: where each trial ran, and what Ray's timeline
-says of the loading and scoring tasks. A second node is killed in the midst of the final stage. Before all that, what
-shards of 64 MB cost a node that did not load them.
+The nodes are raylets with a host name, an address and processes of their own (tests/study/cluster/virtual_nodes.py).
+The study is the real command, and what happened is read from what it left: where each trial ran, and what Ray's
+timeline says of the loading and scoring tasks. A second node is killed in the midst of the final stage. Before all
+that, what shards of 64 MB cost a node that did not load them.
 """
 
 import collections
