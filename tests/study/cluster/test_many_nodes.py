@@ -88,8 +88,8 @@ def hosts(trial):
 
 def misfit(shared, folder):
     """Shell lines that give a node disks of its own, other sources, another numpy and little shared memory."""
-    source = folder / "endings.py"
-    source.write_text((ROOT / "study" / "endings.py").read_text() + "# another state\n")
+    source = folder / "stopping.py"
+    source.write_text((ROOT / "study/search/stopping.py").read_text() + "# another state\n")
     (metadata,) = [f for f in importlib.metadata.files("numpy") if f.match("*.dist-info/METADATA")]
     original = Path(metadata.locate())
     other = folder / "METADATA"
