@@ -4,6 +4,8 @@ from typing import Any
 
 from optuna import Trial
 
+from search_spaces.around import Around
+
 TINY: dict[str, Any] = {
     "lr": 2e-3,
     "batch_size": 16,
@@ -36,51 +38,36 @@ TINY: dict[str, Any] = {
 
 def space(trial: Trial, base: dict[str, Any]) -> dict[str, Any]:
     """Suggest hyperparameters around ``base``, the preset's full configuration with its ``image_size`` (pixels) and
-    the data's ``max_objects``. Widths and refinements are suggested at 128 pixels and more only, where GPUs pay for
-    them.
+    the data's ``max_objects``. Widths and refinements are suggested only from 128 pixels on, where a GPU does the work.
     """
-
-    def near(key: str, factor: float) -> float:
-        return trial.suggest_float(key, base[key] / factor, base[key] * factor, log=True)
-
-    def among(key: str, *values: Any) -> Any:
-        return trial.suggest_categorical(key, list(dict.fromkeys([*values, base[key]])))
-
-    def portion(key: str, *factors: float) -> int:
-        return among(key, *(max(1, int(base[key] * factor)) for factor in factors))
-
-    def between(key: str, low: int, high: int) -> int:
-        return trial.suggest_int(key, min(low, base[key]), max(high, base[key]))
-
+    around = Around(trial, base, base_first=False)
     chosen = {
-        "lr": near("lr", 4),
-        "warmup_frac": trial.suggest_float("warmup_frac", 0, max(0.1, base["warmup_frac"])),
-        "half_life_frac": near("half_life_frac", 4),
-        "batch_size": portion("batch_size", 0.5, 1),
-        # of a loss that sums over pixels
-        "grad_clip": among("grad_clip", None, 1.0, 5.0, 20.0),
-        "likelihood": among("likelihood", "gaussian", "gmm"),
-        "sigma": near("sigma", 2),
-        "kl_weight": near("kl_weight", 10),
-        "use_geco": among("use_geco", True, False),
-        "num_slots": between("num_slots", base["max_objects"] + 1, base["max_objects"] + 4),
-        "L": between("L", 1, 3),
-        "s_init": trial.suggest_float("s_init", base["s_init"] - 2, base["s_init"] + 2),
+        "lr": around.near("lr", 4),
+        "warmup_frac": around.within("warmup_frac", 0.0, 0.1),
+        "half_life_frac": around.near("half_life_frac", 4),
+        "batch_size": around.portion("batch_size", 0.5, 1),
+        # for a loss that sums over pixels
+        "grad_clip": around.among("grad_clip", None, 1.0, 5.0, 20.0),
+        "likelihood": around.among("likelihood", "gaussian", "gmm"),
+        "sigma": around.near("sigma", 2),
+        "kl_weight": around.near("kl_weight", 10),
+        "use_geco": around.among("use_geco", True, False),
+        "num_slots": around.count("num_slots", base["max_objects"] + 1, base["max_objects"] + 4),
+        "L": around.count("L", 1, 3),
+        "s_init": around.shifted("s_init", 2),
     }
     if chosen["use_geco"]:
-        chosen["geco_target_mse"] = near("geco_target_mse", 8)
+        chosen["geco_target_mse"] = around.near("geco_target_mse", 8)
     if base["image_size"] >= 128:
-        end = max(base["I_end"], min(2, base["I_start"]))  # no draw refines more in the end than at the start
+        end = max(base["I_end"], min(2, base["I_start"]))  # I_end never exceeds I_start
         chosen |= {
-            # larger gains shorten the flat start
-            "init_gain": trial.suggest_float(
-                "init_gain", min(0.02, base["init_gain"]), max(1.0, base["init_gain"]), log=True
-            ),
-            "I_start": between("I_start", end, 4),
-            "I_end": between("I_end", 1, end),
-            "z_dim": portion("z_dim", 0.5, 1, 2),
-            "enc_channels": portion("enc_channels", 0.5, 1),
-            "encoder_strides": among("encoder_strides", "1,1,1,1", "1,2,1,1", "1,2,2,1"),
-            "dec_channels": portion("dec_channels", 0.5, 1),
+            # a larger gain shortens the plateau at the start
+            "init_gain": around.within("init_gain", 0.02, 1.0, log=True),
+            "I_start": around.count("I_start", end, 4),
+            "I_end": around.count("I_end", 1, end),
+            "z_dim": around.portion("z_dim", 0.5, 1, 2),
+            "enc_channels": around.portion("enc_channels", 0.5, 1),
+            "encoder_strides": around.among("encoder_strides", "1,1,1,1", "1,2,1,1", "1,2,2,1"),
+            "dec_channels": around.portion("dec_channels", 0.5, 1),
         }
     return chosen

@@ -4,6 +4,8 @@ from typing import Any
 
 from optuna import Trial
 
+from search_spaces.around import Around
+
 TINY: dict[str, Any] = {
     "lr": 2e-3,
     "schedule": "cosine",
@@ -18,20 +20,21 @@ TINY: dict[str, Any] = {
     "draw_steps": 1,
     "z_global_dim": 8,
     "z_what_dim": 8,
-    # a background that cannot paint objects
+    # The background is too small to draw objects.
     "z_bg_dim": 1,
     "aux_bg_start": 1.0,
-    # grounds are grey: what is left are the objects' colours
+    # The synthetic backgrounds are grey, so that only the objects differ from this mean.
     "input_mean": 0.5,
     "input_std": 0.25,
-    # boxes of 40 % of the side, which hold the largest of the synthetic objects
+    # Boxes start at 40 % of the image's side. The largest synthetic objects fit in.
     "scale_init": -0.4,
     "scale_prior_mean": -0.4,
     "scale_prior_std": 0.2,
     "shift_prior_std": 0.3,
     "std_bias": -3.0,
     "aux_where_start": 1.0,
-    # an object is favoured until objects are learnt, then costs 46 nats, so that one cell draws all of it
+    # The prior favours objects until the model has learned them. Then each costs 46 nats, so that one cell draws the
+    # whole object.
     "rho_start": 0.999,
     "rho_end": 1e-20,
     "rho_first_frac": 0.15,
@@ -45,49 +48,38 @@ TINY: dict[str, Any] = {
 def space(trial: Trial, base: dict[str, Any]) -> dict[str, Any]:
     """Suggest hyperparameters around ``base``, the preset's full configuration with its ``image_size`` (pixels).
 
-    Widths and latent sizes are suggested at 128 pixels and more only, where GPUs pay for them.
+    Widths and latent sizes are suggested only from 128 pixels on, where a GPU does the work.
     """
-
-    def near(key: str, factor: float) -> float:
-        return trial.suggest_float(key, base[key] / factor, base[key] * factor, log=True)
-
-    def among(key: str, *values: Any) -> Any:
-        return trial.suggest_categorical(key, list(dict.fromkeys([base[key], *values])))
-
-    def portion(key: str, *factors: float) -> int:
-        return among(key, *(max(1, int(base[key] * factor)) for factor in factors))
-
+    around = Around(trial, base)
     large = base["image_size"] >= 128
     chosen = {
-        "lr": near("lr", 3),
-        "optimizer": among("optimizer", "rmsprop", "adam"),
-        "batch_size": portion("batch_size", 0.5, 2 if large else 1),
-        # the loss sums over pixels, and so does its gradient
-        "grad_clip": among("grad_clip", 1.0, 10.0, 100.0),
-        # the pair decides most: how much texture may stay unexplained, and what an object costs
-        "sigma": near("sigma", 2),
-        "kl_weight": near("kl_weight", 2),
-        "prior_kl_weight": near("prior_kl_weight", 5) if base["prior_kl_weight"] else 0.0,
-        # rho acts through its logarithm, the price of an object
-        "rho_end": trial.suggest_float("rho_end", max(1e-30, base["rho_end"] ** 1.5), base["rho_end"] ** 0.5, log=True),
-        "scale_prior_mean": trial.suggest_float(
-            "scale_prior_mean", base["scale_prior_mean"] - 0.7, base["scale_prior_mean"] + 0.7
-        ),
-        "scale_prior_std": near("scale_prior_std", 3),
-        "shift_prior_std": near("shift_prior_std", 3),
-        "curriculum_frac": trial.suggest_float("curriculum_frac", 0.0, max(0.1, 2 * base["curriculum_frac"])),
-        "tau_end": trial.suggest_float("tau_end", min(0.3, base["tau_end"]), max(1.0, base["tau_end"])),
-        "aux_bg_start": near("aux_bg_start", 10),
+        "lr": around.near("lr", 3),
+        "optimizer": around.among("optimizer", "rmsprop", "adam"),
+        "batch_size": around.portion("batch_size", 0.5, 2 if large else 1),
+        # for a loss that sums over pixels
+        "grad_clip": around.among("grad_clip", 1.0, 10.0, 100.0),
+        # These two matter most: sigma sets how much texture may stay unexplained, kl_weight what an object costs.
+        "sigma": around.near("sigma", 2),
+        "kl_weight": around.near("kl_weight", 2),
+        "prior_kl_weight": around.near("prior_kl_weight", 5) if base["prior_kl_weight"] else 0.0,
+        # the cost of an object is -log(rho)
+        "rho_end": around.within("rho_end", max(1e-30, base["rho_end"] ** 1.5), base["rho_end"] ** 0.5, log=True),
+        "scale_prior_mean": around.shifted("scale_prior_mean", 0.7),
+        "scale_prior_std": around.near("scale_prior_std", 3),
+        "shift_prior_std": around.near("shift_prior_std", 3),
+        "curriculum_frac": around.within("curriculum_frac", 0.0, max(0.1, 2 * base["curriculum_frac"])),
+        "tau_end": around.within("tau_end", 0.3, 1.0),
+        "aux_bg_start": around.near("aux_bg_start", 10),
     }
     if chosen["tau_end"] < 1:
-        chosen["tau_last_frac"] = near("tau_last_frac", 4)
+        chosen["tau_last_frac"] = around.near("tau_last_frac", 4)
     if chosen["aux_bg_start"] > 1:
-        chosen["aux_bg_frac"] = near("aux_bg_frac", 3)
+        chosen["aux_bg_frac"] = around.near("aux_bg_frac", 3)
     if large:
         chosen |= {
-            "draw_steps": trial.suggest_int("draw_steps", 1, max(6, base["draw_steps"])),
-            "z_what_dim": portion("z_what_dim", 0.25, 0.5, 2),
-            "z_bg_dim": portion("z_bg_dim", 0.1, 0.4, 2),
-            "feature_dim": portion("feature_dim", 0.5),
+            "draw_steps": around.count("draw_steps", 1, 6),
+            "z_what_dim": around.portion("z_what_dim", 0.25, 0.5, 2),
+            "z_bg_dim": around.portion("z_bg_dim", 0.1, 0.4, 2),
+            "feature_dim": around.portion("feature_dim", 0.5),
         }
     return chosen

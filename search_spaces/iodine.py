@@ -4,6 +4,8 @@ from typing import Any
 
 from optuna import Trial
 
+from search_spaces.around import Around
+
 TINY: dict[str, Any] = {
     "lr": 3e-3,
     "batch_size": 8,
@@ -18,13 +20,14 @@ TINY: dict[str, Any] = {
     "dec_channels": 16,
     "dec_layers": 3,
     "dec_kernel": 1,
-    # a coarse fit makes slots part in space; sharper or sooner, they part in colour alone, all over the image
+    # With a large sigma first, slots divide the image by place. With a smaller one or a shorter ramp, they divide it
+    # by colour only, all over the image.
     "sigma_start": 0.3,
     "sigma": 0.14,
     "sigma_warmup_frac": 0.3,
     "kl_weight": 0.2,
     "mixture": "pixel",
-    # what slots show before the first refinement differs, and stays different
+    # Slots differ before the first refinement, and stay different.
     "weigh_first": False,
     "init_gain": 1.4,
 }
@@ -33,45 +36,32 @@ TINY: dict[str, Any] = {
 
 def space(trial: Trial, base: dict[str, Any]) -> dict[str, Any]:
     """Suggest hyperparameters around ``base``, the preset's full configuration with its ``image_size`` (pixels) and
-    the data's ``max_objects``. Widths are suggested at 128 pixels and more only, where GPUs pay for them.
+    the data's ``max_objects``. Widths are suggested only from 128 pixels on, where a GPU does the work.
     """
-
-    def near(key: str, factor: float) -> float:
-        return trial.suggest_float(key, base[key] / factor, base[key] * factor, log=True)
-
-    def among(key: str, *values: Any) -> Any:
-        return trial.suggest_categorical(key, list(dict.fromkeys([*values, base[key]])))
-
-    def portion(key: str, *factors: float) -> int:
-        return among(key, *(max(1, int(base[key] * factor)) for factor in factors))
-
+    around = Around(trial, base, base_first=False)
     chosen = {
-        "lr": near("lr", 4),
-        "schedule": among("schedule", "constant", "exp", "cosine"),
-        "warmup_frac": trial.suggest_float("warmup_frac", 0, max(0.05, base["warmup_frac"])),
-        "batch_size": portion("batch_size", 0.25, 0.5, 1),
-        "grad_clip": near("grad_clip", 10),
-        "num_slots": trial.suggest_int(
-            "num_slots",
-            min(base["max_objects"] + 1, base["num_slots"]),
-            max(base["max_objects"] + 4, base["num_slots"]),
-        ),
-        # a step's cost is in proportion
-        "num_iters": trial.suggest_int("num_iters", 2, base["num_iters"] + 1),
-        "sigma": near("sigma", 3),
-        "sigma_start": among("sigma_start", None, 0.3),
-        "kl_weight": near("kl_weight", 10),
-        "mixture": among("mixture", "channel", "pixel"),
-        "weigh_first": among("weigh_first", True, False),
-        "init_gain": near("init_gain", 2),
+        "lr": around.near("lr", 4),
+        "schedule": around.among("schedule", "constant", "exp", "cosine"),
+        "warmup_frac": around.within("warmup_frac", 0.0, 0.05),
+        "batch_size": around.portion("batch_size", 0.25, 0.5, 1),
+        "grad_clip": around.near("grad_clip", 10),
+        "num_slots": around.count("num_slots", base["max_objects"] + 1, base["max_objects"] + 4),
+        # the time per step is proportional to it
+        "num_iters": around.count("num_iters", 2, base["num_iters"] + 1),
+        "sigma": around.near("sigma", 3),
+        "sigma_start": around.among("sigma_start", None, 0.3),
+        "kl_weight": around.near("kl_weight", 10),
+        "mixture": around.among("mixture", "channel", "pixel"),
+        "weigh_first": around.among("weigh_first", True, False),
+        "init_gain": around.near("init_gain", 2),
     }
     if chosen["sigma_start"] is not None:
-        chosen["sigma_warmup_frac"] = trial.suggest_float("sigma_warmup_frac", 0, 1)
+        chosen["sigma_warmup_frac"] = around.within("sigma_warmup_frac", 0.0, 1.0)
     if base["image_size"] >= 128:
         chosen |= {
-            "z_size": portion("z_size", 0.25, 0.5, 1),
-            "lstm_dim": portion("lstm_dim", 0.25, 0.5, 1),
-            "dec_channels": portion("dec_channels", 0.5, 1),
-            "refine_channels": portion("refine_channels", 0.5, 1),
+            "z_size": around.portion("z_size", 0.25, 0.5, 1),
+            "lstm_dim": around.portion("lstm_dim", 0.25, 0.5, 1),
+            "dec_channels": around.portion("dec_channels", 0.5, 1),
+            "refine_channels": around.portion("refine_channels", 0.5, 1),
         }
     return chosen

@@ -4,6 +4,8 @@ from typing import Any
 
 from optuna import Trial
 
+from search_spaces.around import Around
+
 TINY: dict[str, Any] = {
     "lr": 4e-3,
     "lr_background": 1e-2,
@@ -15,16 +17,16 @@ TINY: dict[str, Any] = {
     "anchor_spacing": 8,
     "code_dim": 32,
     "shift_width": 16,
-    # sprites that must grow out of nothing, over a ground that is there from the start, do not cover the ground
+    # Sprites start transparent and the background as the mean image, so that sprites do not learn the background.
     "alpha_bias": -2.0,
     "background_init": "mean",
-    # a half-closed switch would darken bright objects
+    # Otherwise a switch between 0 and 1 darkens bright objects.
     "switch_scales_colour": False,
     "lambda_beta": 5e-4,
-    # free sprites at first, then a price at which one per object is cheaper than two
+    # Sprites cost nothing at first. In the end one sprite per object is cheaper than two.
     "lambda_switch": 0.01,
     "lambda_switch_frac": 0.8,
-    # two neighbours that share an object are both half there, and each would take half of it
+    # Where two neighbours share an object, both switches are near 1/2. Unrounded, each would take half of the object.
     "hard_eval": "switch",
 }
 """The keys in which the CPU preset differs from the published configuration."""
@@ -33,40 +35,34 @@ TINY: dict[str, Any] = {
 def space(trial: Trial, base: dict[str, Any]) -> dict[str, Any]:
     """Suggest hyperparameters around ``base``, the preset's full configuration with its ``image_size`` (pixels).
 
-    Widths and the grid are suggested at 128 pixels and more only, where GPUs pay for them.
+    Widths and the grid are suggested only from 128 pixels on, where a GPU does the work.
     """
-
-    def near(key: str, factor: float) -> float:
-        return trial.suggest_float(key, base[key] / factor, base[key] * factor, log=True)
-
-    def among(key: str, *values: Any) -> Any:
-        return trial.suggest_categorical(key, list(dict.fromkeys([base[key], *values])))
-
+    around = Around(trial, base)
     chosen = {
-        "lr": near("lr", 4),
-        "lr_background": near("lr_background", 4),
-        "schedule": among("schedule", "constant", "cosine"),
-        "weight_decay": near("weight_decay", 10),
-        # both rest on the squared error's scale, and trade it for clear choices and few sprites
-        "lambda_beta": near("lambda_beta", 5),
-        "lambda_switch": near("lambda_switch", 5),
-        "lambda_switch_frac": trial.suggest_float("lambda_switch_frac", 0.0, 1.0),
-        "switch": among("switch", "soft", "straight_through"),
-        "switch_bias": trial.suggest_float("switch_bias", min(0.0, base["switch_bias"]), max(2.0, base["switch_bias"])),
-        "switch_scales_colour": among("switch_scales_colour", True, False),
-        "n_sprites": trial.suggest_int("n_sprites", base["n_sprites"] // 2, base["n_sprites"] * 2, log=True),
-        "n_backgrounds": trial.suggest_int("n_backgrounds", 1, max(8, base["n_backgrounds"])),
-        "logit_scale": near("logit_scale", 2),
+        "lr": around.near("lr", 4),
+        "lr_background": around.near("lr_background", 4),
+        "schedule": around.among("schedule", "constant", "cosine"),
+        "weight_decay": around.near("weight_decay", 10),
+        # Weights relative to the squared error: lambda_beta for clear choices, lambda_switch for few sprites.
+        "lambda_beta": around.near("lambda_beta", 5),
+        "lambda_switch": around.near("lambda_switch", 5),
+        "lambda_switch_frac": around.within("lambda_switch_frac", 0.0, 1.0),
+        "switch": around.among("switch", "soft", "straight_through"),
+        "switch_bias": around.within("switch_bias", 0.0, 2.0),
+        "switch_scales_colour": around.among("switch_scales_colour", True, False),
+        "n_sprites": around.count("n_sprites", base["n_sprites"] // 2, base["n_sprites"] * 2, log=True),
+        "n_backgrounds": around.count("n_backgrounds", 1, 8),
+        "logit_scale": around.near("logit_scale", 2),
     }
     if base["image_size"] >= 128:
         spacing = base["anchor_spacing"]
         spacings = (p for p in (spacing // 2, 2 * spacing) if p >= 4 and base["image_size"] % (2 * p) == 0)
         chosen |= {
-            "batch_size": among("batch_size", base["batch_size"] * 2, base["batch_size"] * 4),
-            "n_layers": trial.suggest_int("n_layers", 1, max(3, base["n_layers"])),
-            "anchor_spacing": among("anchor_spacing", *spacings),
-            "code_dim": among("code_dim", 32, 64),
-            "shift_width": among("shift_width", 32, 64),
-            "background_dim": among("background_dim", 16, 32),
+            "batch_size": around.portion("batch_size", 2, 4),
+            "n_layers": around.count("n_layers", 1, 3),
+            "anchor_spacing": around.among("anchor_spacing", *spacings),
+            "code_dim": around.among("code_dim", 32, 64),
+            "shift_width": around.among("shift_width", 32, 64),
+            "background_dim": around.among("background_dim", 16, 32),
         }
     return chosen

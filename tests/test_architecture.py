@@ -14,11 +14,13 @@ ROOT = Path(__file__).resolve().parents[1]
 MAY_IMPORT = {
     "study": {"study", "trainables", "search_spaces", "data"},
     "trainables": {"trainables", "data"},
-    "search_spaces": set(),
+    "search_spaces": {"search_spaces"},
     "data": {"data"},
 }
 """Our packages, and which of them each may import."""
 LEAVES = {"trainables.metrics", "trainables.noise"}
+RANGES = "search_spaces.around"
+"""The one file of ``search_spaces`` that is no model's."""
 KNOW_RAY = ("study.", "trainables.trainable.", "trainables.crew.", "data.store.")
 KNOW_OPTUNA = ("search_spaces.", "study.search.", "study.report.")
 TOO_LONG = 400
@@ -76,7 +78,8 @@ def imports(module: Module, ours: dict[str, Module]) -> Iterator[str]:
 
 
 def model_names(ours: dict[str, Module]) -> set[str]:
-    return {module.part for module in ours.values() if module.package == "search_spaces"} - {""}
+    spaces = (module for module in ours.values() if module.package == "search_spaces" and module.name != RANGES)
+    return {module.part for module in spaces} - {""}
 
 
 def imports_run_downwards(root: Path) -> Iterator[str]:
@@ -144,11 +147,11 @@ def ray_and_optuna_keep_to_their_rooms(root: Path) -> Iterator[str]:
 
 
 def spaces_import_only_optuna(root: Path) -> Iterator[str]:
-    """A search space needs Optuna and Python, nothing else."""
+    """A search space needs Optuna, Python and the shared ranges, nothing else."""
     ours = modules(root)
     for module in ours.values():
         for name in imports(module, ours):
-            known = name.split(".")[0] in {"optuna", *sys.stdlib_module_names}
+            known = name == RANGES or name.split(".")[0] in {"optuna", *sys.stdlib_module_names}
             if module.package == "search_spaces" and not known:
                 yield f"{module.name} imports {name}"
 
@@ -316,6 +319,7 @@ PLANTED: list[tuple[Rule, dict[str, str]]] = [
     (ray_and_optuna_keep_to_their_rooms, {"trainables/trainable_block.py": "import ray"}),
     (ray_and_optuna_keep_to_their_rooms, {"study/run.py": "def f():\n    import optuna.samplers"}),
     (spaces_import_only_optuna, {"search_spaces/model.py": "import numpy"}),
+    (spaces_import_only_optuna, {"search_spaces/model.py": "from search_spaces import b", "search_spaces/b.py": ""}),
     (models_draw_through_noise, {"trainables/a.py": "import torch\ndef f(x): return torch.randn(3)"}),
     (models_draw_through_noise, {"trainables/a.py": "from torch.distributions import Normal"}),
     (models_draw_through_noise, {"trainables/a.py": "def f(x): return x.bernoulli_()"}),
@@ -370,7 +374,8 @@ SOUND_HOUSE = {
     "trainables/noise.py": "def normal(shape, like): return torch.randn(shape)",
     "trainables/model/__init__.py": SOUND_MODEL,
     "search_spaces/__init__.py": "",
-    "search_spaces/model.py": "TINY = {}\ndef space(trial, base): return {}",
+    "search_spaces/around.py": "class Around: ...",
+    "search_spaces/model.py": "from search_spaces.around import *\nTINY = {}\ndef space(trial, base): return {}",
     "study/__init__.py": "",
     "study/search.py": "from trainables import noise\nfrom data import spec",
     "data/__init__.py": "",
