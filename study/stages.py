@@ -161,7 +161,7 @@ def tune(prepared: Prepared) -> None:
     """Run the trials that are missing, and note the time they took."""
     study, searcher, places, console = prepared.study, prepared.searcher, prepared.places, prepared.console
     asked = study.config
-    say(console, f"watch: tensorboard --logdir {study.folder.path}  ({places.number} trials at a time)")
+    say(console, f"watch: tensorboard --logdir {study.folder.path}  ({places.count()} trials at a time)")
     progress = ProgressCallback(searcher, console, metric=asked.metric, reports=asked.reports)
     newcomers = Newcomers(prepared.preflight, searcher.stop)
     started = time.monotonic()

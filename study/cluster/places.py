@@ -1,4 +1,4 @@
-"""How many trials a cluster has places for, while nodes come and go."""
+"""How many trials fit on the cluster, while nodes join and leave."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -9,13 +9,13 @@ from study.config import StudyConfig
 LOOK_EVERY = 2.0
 """Seconds between two looks at the cluster."""
 
-_ROUNDING = 1e-9
+_ROUNDING = 1e-9  # 1 / 0.1 places are ten, whatever the last bit says
 
 
 def fitting(config: StudyConfig, gpus: float, nodes: Sequence[Mapping[str, float]]) -> int:
-    """Trials that fit on nodes with the resources ``nodes``. Raises ValueError if not even one does.
+    """Count the trials that fit on nodes with the resources ``nodes``. Raises ValueError if not even one does.
 
-    A worker stays on one node, and a share of a GPU below 1 on one GPU; the workers of a trial may be on several nodes.
+    A worker needs one node, and a fraction of a GPU needs one GPU. The workers of a trial may be on several nodes.
     """
     workers = config.workers_per_trial
     of = f"for each of a trial's {workers} workers" if workers > 1 else "per trial"
@@ -36,13 +36,13 @@ def fitting(config: StudyConfig, gpus: float, nodes: Sequence[Mapping[str, float
 
 
 def _room(node: Mapping[str, float], cpus: float, gpus: float) -> int:
-    """Workers that fit on one node."""
-    found = int(node.get("CPU", 0.0) / cpus + _ROUNDING)
+    """How many workers fit on one node."""
+    workers = int(node.get("CPU", 0.0) / cpus + _ROUNDING)
     if gpus > 0:
         there = node.get("GPU", 0.0)
         shares = there / gpus if gpus >= 1 else int(there) * int(1 / gpus + _ROUNDING)
-        found = min(found, int(shares + _ROUNDING))
-    return found
+        workers = min(workers, int(shares + _ROUNDING))
+    return workers
 
 
 def _resources() -> list[dict[str, float]]:
@@ -50,22 +50,21 @@ def _resources() -> list[dict[str, float]]:
 
 
 class Places:
-    """The number of trials that a study shall have at a time, which follows the cluster's nodes.
+    """How many trials a study runs at a time; the number follows the cluster's nodes.
 
-    On a ``shared`` cluster one more trial than has a place is always waiting for one: a node that joins has work at
-    once, and an autoscaler, which looks at what waits, starts nodes. With ``--concurrent`` as many wait as it says.
+    On a ``shared`` cluster one trial more than fits waits for a place: a node that joins has work at once, and an
+    autoscaler, which adds nodes for what waits, has a reason to. With ``--concurrent`` as many wait as it says.
     """
 
     def __init__(self, config: StudyConfig, gpus: float, *, shared: bool):
         """Look at the cluster. Raises ValueError if not even one trial fits."""
         self._config, self._gpus, self._shared = config, gpus, shared
         self._started = self._looked = time.monotonic()
-        self._summed = 0.0
+        self._summed = 0.0  # places times seconds, up to the last look
         self._fitting = fitting(config, gpus, _resources())
 
-    @property
-    def number(self) -> int:
-        """Trials that have a place at this moment."""
+    def count(self) -> int:
+        """Count the trials that have a place now; asks the cluster if the last look is :data:`LOOK_EVERY` ago."""
         now = time.monotonic()
         if now - self._looked > LOOK_EVERY:
             self._summed += self._usable() * (now - self._looked)
@@ -73,18 +72,18 @@ class Places:
             try:
                 self._fitting = fitting(self._config, self._gpus, _resources())
             except ValueError:
-                self._fitting = 0  # the last node that could work is gone; another one may come
+                self._fitting = 0  # the last node with enough resources is gone; another may join
         return self._usable()
 
     def __call__(self) -> int:
-        """Trials to have at a time, those included that wait for a place; at least one, since Tune needs one."""
-        config, number = self._config, self.number
+        """How many trials Tune may have now, those that wait for a place included; Tune needs at least one."""
+        config, count = self._config, self.count()
         if not self._shared:
-            return max(1, number)
-        return min(config.trials, config.concurrent or number + 1)
+            return max(1, count)
+        return min(config.trials, config.concurrent or count + 1)
 
     def mean(self) -> float:
-        """Places since the beginning, averaged over time."""
+        """The number of places since the beginning, averaged over time."""
         now = time.monotonic()
         summed = self._summed + self._usable() * (now - self._looked)
         return summed / (now - self._started) if summed else self._usable()

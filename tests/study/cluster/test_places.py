@@ -53,7 +53,7 @@ def test_what_does_not_fit_is_named(asked, gpus, nodes, message):
 
 
 def test_places_follow_the_cluster(monkeypatch):
-    """On numbers; tests/study/test_many_nodes.py has nodes that come and go."""
+    """On numbers; test_many_nodes.py has real nodes that join and leave."""
     nodes = [{"Resources": {"CPU": 2.0}}]
     monkeypatch.setattr(ray_runtime, "alive", lambda: nodes)
     monkeypatch.setattr(places, "LOOK_EVERY", -1.0)
@@ -63,10 +63,10 @@ def test_places_follow_the_cluster(monkeypatch):
     assert [each() for each in (own, shared, asked, few, capped)] == [2, 3, 5, 2, 2]
     nodes.append({"Resources": {"CPU": 4.0}})
     assert [each() for each in (own, shared, asked, few, capped)] == [6, 7, 5, 2, 5]
-    assert [each.number for each in (own, shared, asked, few, capped)] == [6, 6, 5, 2, 5]
+    assert [each.count() for each in (own, shared, asked, few, capped)] == [6, 6, 5, 2, 5]
     nodes.clear()
     assert [each() for each in (own, shared, asked, few, capped)] == [1, 1, 5, 1, 1]
-    assert shared.number == 0 and 0 < shared.mean() < 6
+    assert shared.count() == 0 and 0 < shared.mean() < 6
 
 
 def test_the_mean_follows_the_cluster_where_a_number_was_asked_for(monkeypatch):
