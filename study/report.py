@@ -80,7 +80,7 @@ def load_study(folder: Path) -> optuna.Study:
     journal = folder / "optuna.journal"
     if url is None and not journal.exists():
         raise ValueError(f"{journal} is missing; run the study first, or restore the file")
-    opened = storage.storage(StudyFolder(folder), url)
+    opened = storage.open_storage(StudyFolder(folder), url)
     try:
         return optuna.load_study(study_name=folder.name, storage=opened)
     except KeyError as error:

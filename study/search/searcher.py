@@ -1,10 +1,9 @@
 """StudySearcher: hands Optuna's trials to Tune, and tells Optuna how they ended.
 
-The Optuna storage is the truth about a study; Tune only runs trials. Tune's own Optuna searcher records early-stopped
-trials as complete and leaves diverged ones running for ever, and ``Tuner.restore`` can neither add trials nor avoid
-repeating some. Here the searcher asks Optuna for trials and tells it how they ended, and a trial that an earlier
-process left RUNNING is handed out first, with its number, its parameters and its folder, where it finds its newest
-checkpoint.
+The Optuna storage is the truth about a study; Tune only runs trials. Tune's own Optuna searcher records pruned trials
+as complete and leaves diverged ones running for ever, and ``Tuner.restore`` can neither add trials nor avoid repeating
+some. This searcher hands out the trials that an earlier process left RUNNING first, with their numbers, parameters and
+folders, in which they find their newest checkpoints.
 """
 
 import warnings
@@ -15,6 +14,7 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from study.results_folder import StudyFolder
+from study.search import interrupted
 from study.search.proposal import Proposal
 
 GIVE_UP_AFTER = 5
@@ -39,9 +39,8 @@ class StudySearcher(Searcher):
         self.busy_seconds = 0.0
         """Time that this session's trials spent in training steps and validation."""
         self._failures: list[str] = []
-        existing = study.get_trials(deepcopy=False)
-        self._left_over = [trial for trial in existing if trial.state == TrialState.RUNNING]
-        if not existing:
+        self._left_over = interrupted.to_continue(study, folder)
+        if not study.get_trials(deepcopy=False):
             study.enqueue_trial(proposal.base_parameters())
 
     def __getstate__(self) -> dict[str, Any]:
@@ -85,15 +84,19 @@ class StudySearcher(Searcher):
         }
 
     def record(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Report an intermediate value; True if Optuna's pruner wants the trial stopped, which is told at once."""
+        """Store an intermediate result; True if Optuna's pruner wants the trial stopped, which is told PRUNED at once.
+
+        A process may be killed between any two writes: :mod:`study.search.interrupted` relies on their order.
+        """
         trial = self.live.get(trial_id)
         if trial is None:
             return True  # pruned already; its worker was lost before Tune had stopped it
-        self._report(trial, result)
-        if not trial.should_prune():
-            return False
-        self._end(trial_id, TrialState.PRUNED)
-        return True
+        self._store_value(trial, result)
+        pruned = trial.should_prune()
+        self._store_progress(trial, result, pruned)
+        if pruned:
+            self._end(trial_id, TrialState.PRUNED)
+        return pruned
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Do nothing; the scheduler has recorded the result."""
@@ -102,42 +105,51 @@ class StudySearcher(Searcher):
         """Tell Optuna COMPLETE or FAIL; a trial stopped from outside stays RUNNING and is continued later."""
         if trial_id not in self.live:
             return  # pruned, and told so already
+        trial = self.live[trial_id]
         if error:
-            self._end(
-                trial_id, TrialState.FAIL, reason=f"its worker died or could not save {MAX_WORKER_DEATHS + 1} times"
-            )
+            self._fail(trial_id, f"its worker died or could not save {MAX_WORKER_DEATHS + 1} times")
         elif result is not None and result.get("failure"):
-            self._end(trial_id, TrialState.FAIL, reason=result["failure"])
+            self._fail(trial_id, result["failure"])
         elif result is not None and result.get("done"):
-            self._report(self.live[trial_id], result)
+            self._store_progress(trial, result, pruned=False)  # first: the pruner is not asked about a full trial
+            self._store_value(trial, result)
             self._end(trial_id, TrialState.COMPLETE, value=result["objective"])
 
-    def _report(self, trial: optuna.Trial, result: dict[str, Any]) -> None:
-        seconds = result["time/train_s"] + result["time/validation_s"]
-        self.busy_seconds += seconds
+    def _store_value(self, trial: optuna.Trial, result: dict[str, Any]) -> None:
         with warnings.catch_warnings():
             # A trial that continues from a checkpoint may repeat its last report; Optuna keeps the first.
             warnings.filterwarnings("ignore", message=".*is already reported.*")
             trial.report(result["objective"], result["report"])
-        # One attribute, since each is a write to the storage.
-        before = trial.user_attrs.get("progress", {})
-        validation = {name[4:]: value for name, value in result.items() if name.startswith("val/")}
-        progress = {"seconds": before.get("seconds", 0.0) + seconds, "step": result["step"], "validation": validation}
-        hosts = dict.fromkeys([*before.get("hosts", []), result["hostname"]])
-        peak = result.get("memory/gpu_gib")
-        memory = {} if peak is None else {"gpu_gib": max(peak, before.get("gpu_gib", 0.0))}
-        trial.set_user_attr("progress", progress | memory | {"hosts": list(hosts)})
 
-    def _end(self, trial_id: str, state: TrialState, value: float | None = None, reason: str | None = None) -> None:
-        trial = self.live.pop(trial_id)
-        if reason is None:
-            self._failures.clear()
-        else:
-            trial.set_user_attr("reason", reason)
-            self._failures = [*(r for r in self._failures if r == reason), reason]
-            if len(self._failures) >= GIVE_UP_AFTER:
-                self.stop(f"{GIVE_UP_AFTER} trials in a row failed: {reason}")
-        self.study.tell(trial, value, state=state)
+    def _store_progress(self, trial: optuna.Trial, result: dict[str, Any], pruned: bool) -> None:
+        """Store what else a report says, and the pruner's verdict, as one attribute: each is a write."""
+        seconds = result["time/train_s"] + result["time/validation_s"]
+        self.busy_seconds += seconds
+        before = trial.user_attrs.get("progress", {})
+        hosts = dict.fromkeys([*before.get("hosts", []), result["hostname"]])
+        progress = {
+            "seconds": before.get("seconds", 0.0) + seconds,
+            "step": result["step"],
+            "validation": {name[4:]: value for name, value in result.items() if name.startswith("val/")},
+            "hosts": list(hosts),
+            "judged": max(result["report"], before.get("judged", 0)),  # the last report that the pruner has judged
+        }
+        if pruned:
+            progress["pruned"] = True
+        if "memory/gpu_gib" in result:
+            progress["gpu_gib"] = max(result["memory/gpu_gib"], before.get("gpu_gib", 0.0))
+        trial.set_user_attr("progress", progress)
+
+    def _fail(self, trial_id: str, reason: str) -> None:
+        self._failures = [*(r for r in self._failures if r == reason), reason]
+        if len(self._failures) >= GIVE_UP_AFTER:
+            self.stop(f"{GIVE_UP_AFTER} trials in a row failed: {reason}")
+        self.live[trial_id].set_user_attr("reason", reason)
+        self.study.tell(self.live.pop(trial_id), state=TrialState.FAIL)
+
+    def _end(self, trial_id: str, state: TrialState, value: float | None = None) -> None:
+        self._failures.clear()
+        self.study.tell(self.live.pop(trial_id), value, state=state)
 
     def _started(self) -> int:
         return sum(trial.state != TrialState.WAITING for trial in self.study.get_trials(deepcopy=False))

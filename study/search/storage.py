@@ -1,4 +1,4 @@
-"""The Optuna storage, which is the truth about a study: opened, created, continued, and asked for its best trials."""
+"""The Optuna storage of a study: open it, create or continue the study in it, and find the best trials."""
 
 import json
 from typing import Any
@@ -15,7 +15,7 @@ from study.search import strategies
 from trainables.metrics import OBJECTIVES
 
 
-def storage(folder: StudyFolder, url: str | None) -> BaseStorage:
+def open_storage(folder: StudyFolder, url: str | None) -> BaseStorage:
     """The Optuna storage at ``url``, or the journal file in ``folder``. Raises ValueError if it cannot be opened."""
     try:
         if url is None:
@@ -28,24 +28,25 @@ def storage(folder: StudyFolder, url: str | None) -> BaseStorage:
 
 
 def open_study(config: StudyConfig, folder: StudyFolder, identity: dict[str, Any]) -> optuna.Study:
-    """Create or continue the Optuna study of ``config``. Raises ValueError if the storage has another one there.
+    """Create or continue the Optuna study of ``config``.
 
-    A sampler's random stream is not in the storage. Seeded alike after a restart it would propose the first trials
-    again, so the number of trials so far goes into its seed.
+    Raises ValueError if the storage cannot be opened, or has another folder's study of this name. A sampler's random
+    state is not stored. With the same seed after a restart it would propose the same trials again, so the seed depends
+    on the number of trials so far.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    opened = storage(folder, config.storage)
-    if config.fresh and folder.name in optuna.get_all_study_names(opened):
-        optuna.delete_study(study_name=folder.name, storage=opened)
+    storage = open_storage(folder, config.storage)
+    if config.fresh and folder.name in optuna.get_all_study_names(storage):
+        optuna.delete_study(study_name=folder.name, storage=storage)
     study = optuna.create_study(
-        storage=opened,
+        storage=storage,
         study_name=folder.name,
         direction="maximize" if OBJECTIVES[config.metric] == "max" else "minimize",
         pruner=strategies.pruner(config.pruner, config.reports),
         load_if_exists=True,
     )
     if config.storage is not None:
-        # A storage shared by many folders may have this name already, with checkpoints that are not here.
+        # Several folders can share a storage. A study of this name may belong to another one, with its checkpoints.
         mine = json.loads(json.dumps({"identity": identity, "folder": str(folder.path.resolve())}))
         theirs = study.user_attrs.get("clevrtune", mine)
         if theirs != mine:
