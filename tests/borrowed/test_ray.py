@@ -1,0 +1,81 @@
+"""What we rely on in Ray without its promise: variables, keys, and texts of errors."""
+
+import inspect
+import re
+
+import pytest
+import ray
+from ray._common.usage import usage_constants
+from ray._private import ray_constants
+from ray._private.accelerators import RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO_ENV_VAR
+from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
+from ray.air._internal.util import skip_exceptions
+from ray.air.constants import AIR_ENV_VARS
+from ray.tune.constants import TUNE_ENV_VARS
+
+from study.cluster import ray_runtime
+
+
+def test_ray_reads_the_environment_that_is_set_for_it():
+    """``ray_runtime.QUIET`` and ``_inside_job``, and the variables in study/submit.py and the recipes."""
+    from ray.dashboard.modules.job.job_supervisor import JobSupervisor
+    from ray.scripts import symmetric_run
+
+    known = {*TUNE_ENV_VARS, *AIR_ENV_VARS, usage_constants.USAGE_STATS_ENABLED_ENV_VAR}
+    assert set(ray_runtime.QUIET) <= known | {RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO_ENV_VAR}
+    assert RAY_JOB_CONFIG_JSON_ENV_VAR in inspect.getsource(ray_runtime._inside_job)
+    assert ray_constants.RAY_API_SERVER_ADDRESS_ENVIRONMENT_VARIABLE == "RAY_API_SERVER_ADDRESS"
+    assert "RAY_JOB_STOP_WAIT_TIME_S" in inspect.getsource(JobSupervisor)
+    assert "RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT" in inspect.getsource(symmetric_run)
+
+
+def test_a_client_of_jobs_without_its_packages_says_so(monkeypatch):
+    """``submit.connect`` looks for ``ray[default]`` in the error."""
+    from ray.dashboard.modules.job import sdk
+
+    monkeypatch.setattr(sdk, "requests", None)  # as its own import leaves it
+    with pytest.raises(RuntimeError, match=re.escape("ray[default]")):
+        sdk.JobSubmissionClient("http://127.0.0.1:1")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_job_that_the_server_does_not_know_does_not_exist():
+    """``submit.follow`` looks for ``does not exist``; here the server's source, since a server takes half a minute."""
+    from ray.dashboard.modules.job.job_head import JobHead
+
+    assert 'f"Job {job_or_submission_id} does not exist"' in inspect.getsource(JobHead.get_job_info)
+
+
+@pytest.mark.ray
+def test_the_rows_of_nodes_have_the_keys_that_are_read(ray_cluster):
+    """``ray_runtime.alive``, study/cluster/preflight.py, ``places._resources``."""
+    (node,) = ray.nodes()
+    assert node["Alive"] is True and node["NodeID"] and node["NodeManagerHostname"] and node["NodeManagerAddress"]
+    assert node["Resources"]["CPU"] == 2 and node["Resources"]["object_store_memory"] > 0
+    assert "GPU" not in node["Resources"]
+
+
+@pytest.mark.ray
+def test_the_error_of_a_task_has_its_cause(ray_cluster):
+    """``store.result_of``."""
+
+    def refuse():
+        raise ValueError("value and remedy")
+
+    with pytest.raises(ray.exceptions.RayTaskError) as caught:
+        ray.get(ray.remote(refuse).remote())
+    assert isinstance(caught.value.cause, ValueError) and str(caught.value.cause) == "value and remedy"
+
+
+def test_tune_follows_the_causes_of_what_a_trial_raises():
+    """``Crew.report`` raises no error from itself, and its notes are for people who read Ray's logs."""
+    error = RuntimeError("connection closed")
+    error.__cause__ = error
+    with pytest.raises(RecursionError):
+        skip_exceptions(error)
+
+
+def test_errors_of_ray_have_these_names():
+    """ray_runtime, submit, crew and trainable catch them."""
+    names = ("AuthenticationError", "RayError", "RayTaskError", "RayActorError", "GetTimeoutError")
+    assert all(issubclass(getattr(ray.exceptions, name), ray.exceptions.RayError) for name in names)
