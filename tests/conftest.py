@@ -1,4 +1,4 @@
-"""What all tests share: a single-threaded process, and one small Ray cluster for those that need it."""
+"""What all tests share: one thread per process, and one small Ray cluster for the tests that need one."""
 
 import logging
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-# Before torch or ray are imported: a test process has half of a small machine, and no token to talk to Ray.
+# Set before torch and ray are imported: one thread, because tests run in parallel, and no token authentication.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -16,9 +16,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Tests that share a cluster go to one xdist worker, so that it is started once and not once per worker.
+    """Give all tests that share a cluster to one xdist worker, so that the cluster is started once.
 
-    Most of those marked ``ray`` share the one below; the files of the others have one each.
+    Most tests marked ``ray`` share the cluster below; each other file has its own.
     """
     if item.get_closest_marker("ray"):
         shared = "ray_cluster" in getattr(item, "fixturenames", ())

@@ -1,1 +1,1 @@
-"""What nodes there are, and whether they can do their part."""
+"""The cluster: connecting to Ray, checking its nodes, and counting the places for trials."""

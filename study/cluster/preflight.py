@@ -1,8 +1,8 @@
-"""Before the first trial on several nodes: each is asked whether it can do its part, and those that cannot are named.
+"""Checks of all nodes before the first trial: can each run trials of this study?
 
-A node writes its results, reads its shards and runs its code by itself, so what works on the driver's node proves
-nothing. One task per node looks at the folder of the study, the shards, the packages, the sources, the GPUs and the
-shared memory; a node that joins later is asked the same. A cluster of one node is the driver's own: nothing is asked.
+Each node writes results, reads shards and runs code itself, so what works on the driver's node proves nothing for
+others. One task per node checks the study's folder, the shards, the packages, the sources, the GPUs and the shared
+memory. Nodes that join later are checked too. A cluster of one node is the driver's own and is not checked.
 """
 
 import contextlib
@@ -32,29 +32,29 @@ SOURCES = ("data", "search_spaces", "study", "trainables")
 """The packages whose files must be the same on all nodes."""
 
 PATIENCE = 660.0
-"""Seconds that a node has for its answer: Ray gives the packages of a job 600 to be installed there first."""
+"""Seconds that a node has to answer. Ray may first install a job's packages there, for up to 600 s."""
 
 MARKER = ".preflight-"
-"""How the folders begin in which nodes leave their marks."""
+"""Prefix of the folders in which nodes write marker files."""
 
 LOOK_EVERY = 5.0
-"""Seconds between two looks for nodes that have joined."""
+"""Seconds between two checks for nodes that have joined."""
 
 _DRIVER = "driver"
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What a process says of the node that it runs on."""
+    """What a process finds out about its node."""
 
     versions: dict[str, str]
-    """Python's, and those of the packages that results depend on."""
+    """Versions of Python and of the packages that results depend on."""
     sources: str
-    """Hash of the program's own files."""
+    """Hash of our Python files."""
     folder: str | None
-    """Why the study's folder cannot be used from here."""
+    """Why the study's folder cannot be used from this node, or None."""
     data: list[str]
-    """Why shards cannot be read here, one line per data set."""
+    """Why shards cannot be read on this node; one line per data set that cannot."""
     gpus: int
     """GPUs that torch sees."""
     shared_memory: int
@@ -62,12 +62,12 @@ class Findings:
 
 
 def look(marker: str, token: str, name: str, indexes: Sequence[ShardIndex]) -> Findings:
-    """Look at this node: in ``marker`` leave ``token`` under ``name``, and find the driver's there."""
+    """Check this node: find the driver's ``token`` in the folder ``marker``, and write it there to ``name``."""
     import torch
 
     memory = os.statvfs("/dev/shm")
     versions = {"python": platform.python_version(), **_public(results_folder.versions())}
-    del versions["clevrtune"]  # its sources say more, and need not be installed
+    del versions["clevrtune"]  # the hash of the sources says more, and a job runs without installing them
     return Findings(
         versions,
         sources_digest(ROOT),
@@ -79,7 +79,7 @@ def look(marker: str, token: str, name: str, indexes: Sequence[ShardIndex]) -> F
 
 
 def _public(versions: Mapping[str, str]) -> dict[str, str]:
-    """Versions without what follows ``+``: a head without GPUs may well have torch's CPU build."""
+    """Versions without the build after ``+``: a head without GPUs may have torch's CPU build."""
     return {package: version.partition("+")[0] for package, version in versions.items()}
 
 
@@ -98,7 +98,7 @@ def _folder_fault(marker: Path, token: str, name: str) -> str | None:
     except OSError:
         seen = False
     if not seen:
-        return f"does not see what the driver writes to {marker.parent}, which may be a disk of its host only; {share}"
+        return f"does not see what the driver writes to {marker.parent}, perhaps a disk of the driver's host; {share}"
     try:
         (marker / name).write_text(token)
     except OSError as error:
@@ -117,16 +117,16 @@ def _data_fault(index: ShardIndex) -> str | None:
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0].partition(";")[0]
         if "://" in index.folder:
-            return f"cannot read shards: {reason}; give this node the credentials and the way to {index.folder}"
+            return f"cannot read shards: {reason}; give this node access to {index.folder}"
         return f"cannot read shards: {reason}; give --cache a folder that all nodes share, or one on s3:// or gs://"
     return None
 
 
 def faults(theirs: Findings, ours: Findings, node: Mapping[str, Any], needed: int, gpus: float) -> list[str]:
-    """What keeps a node from taking part, each with its remedy; empty if nothing does.
+    """Why a node cannot run trials of this study, each reason with its remedy; empty if it can.
 
-    ``theirs`` are the node's findings and ``ours`` the driver's, ``node`` is its row of ``ray.nodes()``, ``needed``
-    the bytes of all shards of the study, and ``gpus`` what each worker of a trial asks for.
+    ``theirs`` are the node's findings, ``ours`` the driver's. ``node`` is the node's row of ``ray.nodes()``, ``needed``
+    the size of all shards of the study in bytes, ``gpus`` the GPUs per worker of a trial.
     """
     found = [theirs.folder] if theirs.folder else []
     found += theirs.data
@@ -139,17 +139,17 @@ def faults(theirs: Findings, ours: Findings, node: Mapping[str, Any], needed: in
         found.append(f"has {', '.join(other)}; install there what the driver has")
     if theirs.sources != ours.sources:
         found.append(
-            f"has other files of this program in {ROOT}; bring that checkout to the driver's state, "
-            "or send the study with study/submit.py, which takes them along"
+            f"has other source files in {ROOT}; update that checkout to the driver's, "
+            "or use study/submit.py, which sends the sources along"
         )
     promised = node["Resources"].get("GPU", 0.0)
-    if gpus > 0 and theirs.gpus < promised:  # fewer than there are may be promised on purpose
+    if gpus > 0 and theirs.gpus < promised:  # more than promised is fine
         found.append(
-            f"offers {promised:g} GPUs of which torch sees {theirs.gpus}; mend its driver or its torch, "
+            f"offers {promised:g} GPUs of which torch sees {theirs.gpus}; repair its GPU driver or its torch, "
             f"or start its Ray with --num-gpus {theirs.gpus}"
         )
     if not node["Resources"].get("CPU"):
-        return found  # a head that holds the driver only: no trial reads there, and what it loads it may spill
+        return found  # a head for the driver only: no trial runs there, and shards that it loads may spill to disk
     room = node["Resources"].get("object_store_memory", 0.0)
     large = int(needed / store.USABLE * 1.05)
     if theirs.shared_memory * store.USABLE < needed:
@@ -170,7 +170,7 @@ def _mib(size: float) -> str:
 
 
 class Round:
-    """One question to some nodes, all at a time."""
+    """One check of several nodes at the same time."""
 
     def __init__(self, folder: StudyFolder, indexes: Sequence[ShardIndex], nodes: Sequence[Mapping[str, Any]]):
         self._token = uuid.uuid4().hex
@@ -186,12 +186,12 @@ class Round:
             self._nodes[asked.remote(str(self._marker), self._token, node["NodeID"], indexes)] = node
 
     def over(self, wait: float = 0.0) -> bool:
-        """Whether all have answered, or have had their time; waits for at most ``wait`` seconds."""
+        """Whether all nodes have answered or their time is up; waits for at most ``wait`` seconds."""
         _, silent = ray.wait(list(self._nodes), num_returns=len(self._nodes), timeout=wait)
         return not silent or time.monotonic() > self._deadline
 
     def faults(self, needed: int, gpus: float) -> list[str]:
-        """One line per node that cannot take part; to be called once, when the round is over."""
+        """One line per node that cannot run trials. Call it once, when the round is over."""
         ours = look(str(self._marker), self._token, "ours", [])
         lines = []
         for ref, node in self._nodes.items():
@@ -201,7 +201,7 @@ class Round:
         return lines
 
     def close(self) -> None:
-        """Remove the marks."""
+        """Remove the marker files."""
         shutil.rmtree(self._marker, ignore_errors=True)
 
     def _faults_of(
@@ -211,10 +211,12 @@ class Round:
             theirs = ray.get(ref, timeout=0)
         except ray.exceptions.GetTimeoutError:
             ray.cancel(ref, force=True)
-            return [f"has not answered for {PATIENCE:.0f} s; see whether its disks hang, or its packages are too slow"]
+            return [
+                f"has not answered for {PATIENCE:.0f} s; check whether its disks hang, or install its packages beforehand"
+            ]
         except ray.exceptions.RayError as error:
             if node["NodeID"] not in {other["NodeID"] for other in ray_runtime.alive()}:
-                return []  # it has left, and takes no part
+                return []  # the node has left the cluster
             return [
                 f"cannot run this program ({_last_line(error)}); it needs the packages of setup.cfg, and the checkout "
                 f"at {ROOT} unless the study is sent with study/submit.py"
@@ -222,10 +224,10 @@ class Round:
         found = faults(theirs, ours, node, needed, gpus)
         if not theirs.folder:
             written = None
-            with contextlib.suppress(OSError):  # by its name: what a network disk lists may be some seconds old
+            with contextlib.suppress(OSError):  # opened by name: a network disk may list its files with a delay
                 written = (self._marker / node["NodeID"]).read_text()
             if written != self._token:
-                here = f"writes to a folder of its own where the driver has {self._marker.parent}"
+                here = f"has another folder than the driver at {self._marker.parent}"
                 found.insert(0, f"{here}; give --results a folder that all nodes share")
         return found
 
@@ -236,7 +238,7 @@ def _last_line(error: Exception) -> str:
 
 
 class Preflight:
-    """What all nodes of a study are asked: about its folder, its ``data`` (index, splits) and ``gpus`` per worker."""
+    """The check of a study's nodes: its folder, its ``data`` (index, splits), and its ``gpus`` per worker."""
 
     def __init__(self, folder: StudyFolder, data: Sequence[tuple[ShardIndex, Sequence[str]]], gpus: float):
         self._folder = folder
@@ -250,11 +252,11 @@ class Preflight:
         self._needed = sum(distinct.values())
         self._gpus = gpus
         self.known: set[str] = set()
-        """Ids of the nodes that were there at the beginning."""
+        """Ids of the nodes that were there when :meth:`check` was called."""
 
     def check(self, console: Console) -> None:
-        """Ask all nodes, unless there is one only. Raises ValueError with a line for each that cannot take part."""
-        for left_over in self._folder.path.glob(f"{MARKER}*"):  # by a study that was killed meanwhile
+        """Check all nodes, unless there is only one. Raises ValueError with a line for each that cannot run trials."""
+        for left_over in self._folder.path.glob(f"{MARKER}*"):  # by a study that was killed during its check
             shutil.rmtree(left_over, ignore_errors=True)
         nodes = ray_runtime.alive()
         self.known = {node["NodeID"] for node in nodes}
@@ -268,25 +270,25 @@ class Preflight:
             raise ValueError("\n  ".join([f"{len(lines)} of {len(nodes)} nodes cannot take part:", *lines]))
 
     def ask(self, nodes: Sequence[Mapping[str, Any]]) -> Round:
-        """Begin to ask ``nodes``, rows of ``ray.nodes()``."""
+        """Begin to check ``nodes``, rows of ``ray.nodes()``."""
         return Round(self._folder, self._indexes, nodes)
 
     def misfits(self, asked: Round) -> list[str]:
-        """One line per node that cannot take part, when the round is over."""
+        """One line per node that cannot run trials, when the round is over."""
         return asked.faults(self._needed, self._gpus)
 
 
 class Newcomers(tune.Callback):
-    """Asks the nodes that join while trials run, without waiting for their answers.
+    """Checks nodes that join while trials run, without waiting for their answers.
 
-    One that cannot take part would lose its trials' work or compute something else, without a word: ``stop`` is
-    called with the reason, for the study to end in good order.
+    If a node cannot run trials, ``stop`` is called with the reason, and the study ends in good order. Otherwise trials
+    on that node would lose their results or compute with other code, without an error.
     """
 
     def __init__(self, preflight: Preflight, stop: Callable[[str], None]):
         self._preflight = preflight
         self._stop = stop
-        self._known = set(preflight.known)  # loading the data took its time, and nodes may have come meanwhile
+        self._known = set(preflight.known)  # nodes may have joined while the data were loaded
         self._round: Round | None = None
         self._looked = time.monotonic()
 
@@ -294,23 +296,23 @@ class Newcomers(tune.Callback):
         return {}
 
     def on_step_begin(self, iteration: int, trials: list, **info: Any) -> None:
-        """Ask nodes that have joined, or read their answers; every few seconds."""
+        """Every :data:`LOOK_EVERY` seconds: check nodes that have joined, or read their answers."""
         if time.monotonic() - self._looked < LOOK_EVERY:
             return
         self._looked = time.monotonic()
         if self._round is None:
             new = [node for node in ray_runtime.alive() if node["NodeID"] not in self._known]
             if new:
-                with contextlib.suppress(OSError):  # a network disk's bad moment must not end a study: the next look
+                with contextlib.suppress(OSError):  # a network disk may fail for a moment; the next look tries again
                     self._round = self._preflight.ask(new)
                     self._known |= {node["NodeID"] for node in new}
         elif self._round.over():
             lines, self._round = self._preflight.misfits(self._round), None
             if lines:
-                remedy = "take it out of the cluster or mend it; the same command goes on"
+                remedy = "remove it from the cluster or repair it; the same command goes on"
                 self._stop(f"a node that joined cannot take part: {', and '.join(lines)}; {remedy}")
 
     def on_experiment_end(self, trials: list, **info: Any) -> None:
-        """Leave no marks behind."""
+        """Remove the marker files of a check that is not over."""
         if self._round is not None:
             self._round.close()

@@ -1,4 +1,4 @@
-"""Ray itself: joining a cluster or starting one of our own on this machine, and what it has."""
+"""Ray itself: connect to a cluster or start one on this machine; its nodes and resources."""
 
 import contextlib
 import io
@@ -14,12 +14,12 @@ QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # study/display/event_files.py writes the events
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    "TUNE_GLOBAL_CHECKPOINT_S": "600",  # Tune's own snapshots are never read; see study/search/searcher.py
+    "TUNE_GLOBAL_CHECKPOINT_S": "600",  # nobody reads Tune's snapshots; see study/search/searcher.py
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # StudyStopper has its own
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # trials without a GPU say so themselves
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # no warning: crew.Worker decides by what was asked for
 }
-"""Environment that must be set before Ray is imported by its workers; what the user has set stays."""
+"""Environment variables that are set before Ray starts; values that the user has set are kept."""
 
 NEEDS_TOKEN = "set RAY_AUTH_TOKEN to the token of the cluster (`ray get-auth-token` on its head prints it)"
 
@@ -35,10 +35,10 @@ def has_gpu(address: str | None) -> bool:
 
 
 def start(address: str | None, root: Path) -> None:
-    """Connect this process to Ray, unless it is already: to ``address``, to the job's cluster, or to one of our own.
+    """Connect this process to Ray: to ``address``, else to the job's cluster, else to a new one on this machine.
 
-    Workers find the packages in the checkout ``root``, whatever directory the command was typed in. Raises
-    ValueError if there is no cluster at ``address``.
+    Does nothing if it is connected already. Workers find the packages in the checkout ``root``, whatever the current
+    directory is. Raises ValueError if there is no cluster at ``address``, or if it wants another token.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -51,7 +51,7 @@ def start(address: str | None, root: Path) -> None:
         with contextlib.redirect_stderr(io.StringIO()):
             ray.init(
                 address="auto" if inside_job and address is None else address or "local",
-                # A job's working directory is the checkout already; elsewhere the workers have to be told.
+                # A job's working directory is the checkout; without a job the workers need its path.
                 runtime_env=None if inside_job else {"env_vars": {"PYTHONPATH": str(root)}},
                 include_dashboard=None if address or inside_job else False,
                 logging_level=logging.ERROR,
@@ -67,14 +67,14 @@ def start(address: str | None, root: Path) -> None:
 
 
 def leave() -> None:
-    """End this process's connection to Ray, and with it all that it keeps in the object store."""
+    """Disconnect this process from Ray; its objects leave the object store."""
     import ray
 
     ray.shutdown()
 
 
 def resources() -> dict[str, float]:
-    """CPUs, GPUs and so on of the cluster that this process is connected to."""
+    """The cluster's total resources: CPU, GPU and so on."""
     import ray
 
     return ray.cluster_resources()
@@ -88,7 +88,7 @@ def alive() -> list[dict[str, Any]]:
 
 
 def is_shared(address: str | None) -> bool:
-    """Whether a study with this ``--address`` runs on a cluster that others may grow and shrink."""
+    """Whether a study with this ``--address`` runs on a cluster whose nodes may come and go."""
     return address is not None or _inside_job()
 
 

@@ -1,1 +1,1 @@
-"""Where Ray Tune meets Optuna: what is proposed, how trials run, when they are stopped."""
+"""The search: Optuna proposes and prunes trials, Ray Tune runs them."""

@@ -1,4 +1,4 @@
-"""Proposal: how a trial's hyperparameters come about from a preset, a search space and what was fixed by hand."""
+"""Proposal: a trial's hyperparameters, from the preset, the search space and the values set by hand."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,37 +13,37 @@ Space = Callable[[Any, dict[str, Any]], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Proposal:
-    """How a trial's hyperparameters come about: ``base``, what ``space`` suggests around it, and ``fixed``."""
+    """What a trial's hyperparameters are made of: ``base``, then what ``space`` suggests, then ``fixed``."""
 
     space: Space
     """The model's search space."""
     base: dict[str, Any]
-    """The preset's hyperparameters and what spaces may look at besides: image_size, steps, max_objects."""
+    """The preset's hyperparameters, and what a space may depend on: image_size, steps, max_objects."""
     fixed: dict[str, Any]
-    """Hyperparameters set by hand; they are not searched."""
+    """Hyperparameters set by hand (``--set``); they are not searched."""
     known: Sequence[str]
-    """The keys of the model's Config: what a trial gets."""
+    """The keys of the model's Config; a trial gets no others."""
 
     def hyperparameters(self, trial: Any) -> dict[str, Any]:
-        """All hyperparameters of ``trial``, an Optuna trial of any kind."""
+        """The complete hyperparameters of ``trial``, an Optuna Trial, FixedTrial or FrozenTrial."""
         values = {**self.base, **self.space(FixedKeys(trial, self.fixed), self.base), **self.fixed}
         return {key: values[key] for key in self.known}
 
     def base_parameters(self) -> dict[str, Any]:
-        """What the space would suggest to arrive at ``base`` itself: the parameters of the first trial."""
+        """The suggestions that give ``base`` itself: the parameters of a study's first trial."""
         recorder = FixedTrial(self.base)
         self.hyperparameters(recorder)
         return dict(recorder.params)
 
     def searched(self) -> dict[str, optuna.distributions.BaseDistribution]:
-        """The searched keys and their ranges, as they are around ``base``."""
+        """The searched keys and their ranges around ``base``."""
         recorder = FixedTrial(self.base)
         self.hyperparameters(recorder)
         return dict(recorder.distributions)
 
 
 class FixedKeys:
-    """A trial whose suggestions for the keys in ``fixed`` are settled: they never reach Optuna."""
+    """A trial that suggests the values of ``fixed`` for their keys, without asking Optuna."""
 
     def __init__(self, trial: Any, fixed: dict[str, Any]):
         self._trial = trial

@@ -18,10 +18,10 @@ from study.search import interrupted
 from study.search.proposal import Proposal
 
 GIVE_UP_AFTER = 5
-"""Failures in a row with the same reason that stop a study."""
+"""How many failures in a row for the same reason stop a study."""
 
 MAX_WORKER_DEATHS = 3
-"""How often the worker of one trial may die before the trial counts as failed."""
+"""How often a trial may lose its worker; after one more loss it is failed."""
 
 
 class StudySearcher(Searcher):
@@ -34,17 +34,17 @@ class StudySearcher(Searcher):
         self.trials = trials
         self.proposal = proposal
         self.live: dict[str, optuna.Trial] = {}
-        """Tune's id of a running trial -> Optuna's trial."""
+        """Tune's id of a trial -> Optuna's trial, for those that have not ended."""
         self.stop_reason: str | None = None
         self.busy_seconds = 0.0
-        """Time that this session's trials spent in training steps and validation."""
+        """Time in seconds that the trials of this session spent on training and validation."""
         self._failures: list[str] = []
         self._left_over = interrupted.to_continue(study, folder)
         if not study.get_trials(deepcopy=False):
             study.enqueue_trial(proposal.base_parameters())
 
     def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles searchers with its own snapshots, which nobody reads here: the storage is the truth.
+        # Tune pickles searchers for Tuner.restore, which is not used: the state is in the Optuna storage.
         return {}
 
     def save(self, checkpoint_path: str) -> None:
@@ -59,15 +59,15 @@ class StudySearcher(Searcher):
         return self.study.get_trials(deepcopy=False)[number].state.name
 
     def stop(self, reason: str) -> None:
-        """End the study in good order; the first reason counts."""
+        """Start no more trials and stop the study in good order; the first ``reason`` is kept."""
         self.stop_reason = self.stop_reason or reason
 
     def pending(self) -> bool:
-        """Whether there is anything to run: trials to continue, or fewer trials than asked for."""
+        """Whether there is a trial to run: one to continue, or a new one."""
         return bool(self._left_over) or self._started() < self.trials
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a str
-        """The next trial's config: first those that an earlier process left, then new ones until there are enough."""
+        """The next trial's config: first the trials to continue, then new ones until there are enough."""
         if self.stop_reason is not None:
             return Searcher.FINISHED
         if self._left_over:
@@ -80,7 +80,7 @@ class StudySearcher(Searcher):
         return {
             "hyperparameters": self.proposal.hyperparameters(trial),
             "number": trial.number,
-            "folder": str(self.folder.trial(trial.number).resolve()),  # other nodes' workers start elsewhere
+            "folder": str(self.folder.trial(trial.number).resolve()),  # workers start in other directories
         }
 
     def record(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -90,7 +90,7 @@ class StudySearcher(Searcher):
         """
         trial = self.live.get(trial_id)
         if trial is None:
-            return True  # pruned already; its worker was lost before Tune had stopped it
+            return True  # pruned already, but its worker died before Tune stopped it, and Tune ran it again
         self._store_value(trial, result)
         pruned = trial.should_prune()
         self._store_progress(trial, result, pruned)
@@ -102,7 +102,7 @@ class StudySearcher(Searcher):
         """Do nothing; the scheduler has recorded the result."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell Optuna COMPLETE or FAIL; a trial stopped from outside stays RUNNING and is continued later."""
+        """Tell Optuna COMPLETE or FAIL; a trial that ends with the study stays RUNNING and is continued later."""
         if trial_id not in self.live:
             return  # pruned, and told so already
         trial = self.live[trial_id]

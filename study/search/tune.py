@@ -1,4 +1,4 @@
-"""One Ray Tune run: the trials that a study still lacks, stopped early where Optuna's pruner says so."""
+"""One run of Ray Tune: the trials that a study still needs, stopped where Optuna's pruner says so."""
 
 import hashlib
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from trainables.trainable import StudyTrainable
 
 
 class PruningScheduler(FIFOScheduler):
-    """Says which trial gets a worker that another one leaves, and stops those that Optuna's pruner gives up."""
+    """Stops the trials that Optuna's pruner stops, and chooses which waiting trial gets the next free worker."""
 
     def __init__(self, searcher: StudySearcher):
         super().__init__()
@@ -26,31 +26,31 @@ class PruningScheduler(FIFOScheduler):
         return {}
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """A trial that has run already and lost its worker, else the youngest of those that wait.
+        """The next trial to run: one that has lost its worker if there is one, else the newest that waits.
 
-        Whoever is chosen gets the next worker that falls free and gives up the one that Ray is starting for it. Were
-        it the oldest, as in Tune, a worker on a node that has just joined would be given up whenever any trial ends
-        before it is up, and where trials end often the node would never get any.
+        Tune gives the worker of a trial that ends to the chosen trial, and cancels the worker that Ray was starting
+        for it. Tune itself would choose the oldest trial, which is also the one for which a worker on a new node is
+        starting. Where trials end often, that worker would be cancelled each time, and the node would stay unused.
         """
         waiting = [trial for trial in tune_controller.get_live_trials() if trial.status == trial.PENDING]
         return max(waiting, key=lambda trial: (bool(trial.metric_analysis), trial.config["number"]), default=None)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """STOP or CONTINUE, after the result is in the storage."""
+        """Store the result; STOP if the pruner says so, else CONTINUE."""
         pruned = self._searcher.record(trial.trial_id, result)
         return TrialScheduler.STOP if pruned else TrialScheduler.CONTINUE
 
 
 class ElasticLimiter(ConcurrencyLimiter):
-    """Lets as many trials live as ``places`` says at the moment; Tune's own limit is one number for a whole run."""
+    """Limits the number of live trials to what ``places`` returns now; Tune's own limit is constant during a run."""
 
     def __init__(self, searcher: Searcher, places: Callable[[], int], most: int):
-        # Tune reads this number once, for how many trials may be starting at the same time.
+        # Tune reads this number once: it is also the limit of trials that wait for a worker.
         super().__init__(searcher, max_concurrent=most)
         self._places = places
 
     def suggest(self, trial_id: str) -> dict | None:
-        """The searcher's next trial, or None for not now."""
+        """The searcher's next trial, or None while there are as many as allowed."""
         self.max_concurrent = self._places()
         return super().suggest(trial_id)
 
@@ -62,7 +62,7 @@ def tune_study(
     at_a_time: Callable[[], int],
     callbacks: list[tune.Callback],
 ) -> None:
-    """Run trials until ``study`` has as many as asked for or its hours are up; ``at_a_time`` may change meanwhile.
+    """Run trials until ``study`` has as many as asked for or its hours are up; ``at_a_time`` limits the live ones.
 
     Raises StudyStopped when five trials in a row failed for the same reason and KeyboardInterrupt after Ctrl-C; the
     same command continues the study after either.
@@ -71,10 +71,10 @@ def tune_study(
     stopper = StudyStopper(lambda: searcher.stop_reason is not None, config.hours)
     workers = config.workers_per_trial
     parameters = {"task": task, "shards": shards, "cpus": config.cpus, "gpus": study.gpus, "workers": workers}
-    # A trial gets all of its workers' places at once or waits: trials that compete cannot hold half each.
+    # One placement group: a trial gets the places of all its workers at once. Two trials never hold half each.
     places = tune.PlacementGroupFactory([{"CPU": config.cpus, "GPU": study.gpus}] * workers, strategy="PACK")
     trainable = tune.with_resources(tune.with_parameters(StudyTrainable, **parameters), places)
-    # Tune's registry is shared by all that runs on a cluster: each study needs a name of its own in it.
+    # All drivers on a cluster share Tune's registry, so the trainable's name must be unique to the study.
     identity = hashlib.sha256(f"{folder.path.resolve()} {task}".encode()).hexdigest()[:8]
     trainable.__name__ = f"study-{config.model}-{identity}"
     tuner = tune.Tuner(
@@ -82,7 +82,7 @@ def tune_study(
         tune_config=tune.TuneConfig(
             search_alg=ElasticLimiter(searcher, at_a_time, most=config.trials),
             scheduler=PruningScheduler(searcher),
-            num_samples=10**9,  # the searcher says when there are enough
+            num_samples=10**9,  # the searcher ends the run
             reuse_actors=True,
             trial_name_creator=_trial_name,
             trial_dirname_creator=_trial_name,

@@ -1,8 +1,8 @@
-"""What the driver spends on a report as a study grows: ``python -m tests.benchmarks.driver [TRIALS [NODES [PLACES]]]``.
+"""What a report costs the driver as a study grows: ``python -m tests.benchmarks.driver [TRIALS [NODES [PLACES]]]``.
 
-The real searcher, pruner, storage, scheduler and callbacks of ``study/search`` on a Ray cluster of NODES virtual
-nodes with PLACES / NODES cores each; trials sleep instead of training, so that two real cores serve them all. The
-figures go to standard output and, as a picture, to ``driver.png`` if matplotlib is there.
+The real searcher, pruner, storage, scheduler and callbacks run on a Ray cluster of NODES virtual nodes with
+PLACES / NODES cores each. Trials sleep instead of training, so two real cores are enough. The figures are printed, and
+drawn to ``driver.png`` if matplotlib is installed.
 """
 
 import itertools
@@ -19,27 +19,27 @@ from typing import Any
 from ray import tune
 
 REPORTS, PACE = 10, 4.0
-"""Reports of a full trial, and the seconds that a trial sleeps before each."""
+"""Reports of a full trial, and how many seconds a trial sleeps before each."""
 
 
 class Sleeper(tune.Trainable):
-    """A trial that sleeps, with a learning curve of its own.
+    """A trial that sleeps and reports a learning curve.
 
-    Defined in the main module, it reaches the workers by value: they import neither torch nor the models.
+    A class of the main module is pickled by value, so workers import neither torch nor the models.
     """
 
     def setup(self, config: dict[str, Any], **parameters: Any) -> None:
-        """Begin anew; a study's other parameters mean nothing here."""
+        """Start a trial; the parameters of real trials are ignored."""
         self.report = 0
         self.quality = random.Random(config["number"]).random()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Be another trial."""
+        """Start another trial."""
         self.setup(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
-        """Sleep; then what a trial of a real study reports, in number and size."""
+        """Sleep, then report as many values as a real trial does."""
         time.sleep(PACE)
         self.report += 1
         score = self.quality * (1 - math.exp(-self.report / 3))
@@ -50,16 +50,16 @@ class Sleeper(tune.Trainable):
         return {"objective": score, **place, **curves, **scores, **times}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write next to nothing."""
+        """Write the number of the last report."""
         (Path(checkpoint_dir) / "report").write_text(str(self.report))
 
     def load_checkpoint(self, checkpoint_dir: Any) -> None:
-        """Be where the checkpoint was."""
+        """Continue from the checkpoint."""
         self.report = int((Path(checkpoint_dir) / "report").read_text())
 
 
 class Meter(tune.Callback):
-    """Looks at the driver's clocks with every result."""
+    """Reads the driver's clocks and memory at every result."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[int, float, float, float]] = []
@@ -70,7 +70,7 @@ class Meter(tune.Callback):
         return {}
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
-        """Take a reading."""
+        """Add a row."""
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         rss = pages * resource.getpagesize() / 2**20
         self._begun = max(self._begun, trial.config["number"] + 1)
@@ -89,7 +89,7 @@ def run(trials: int, nodes: int, places: int) -> Meter:
     from study.search import storage, tune
     from study.search.searcher import StudySearcher
 
-    patience = {"RAY_worker_register_timeout_seconds": "900"}  # all workers start at once, on two cores
+    patience = {"RAY_worker_register_timeout_seconds": "900"}  # all workers start at the same time, on two cores
     for name, value in {**ray_runtime.QUIET, **patience, "RAY_AUTH_MODE": "disabled"}.items():
         os.environ.setdefault(name, value)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 2**27})
@@ -116,7 +116,7 @@ def run(trials: int, nodes: int, places: int) -> Meter:
 
 
 def windows(meter: Meter, parts: int = 10) -> list[tuple[int, int, float, float, float]]:
-    """Trials begun, results, processor ms and wall ms per result, and MiB, by tenths of the study."""
+    """For each tenth of the study: trials begun, results, processor ms and wall ms per result, MiB."""
     table = []
     edges = [round(i * (len(meter.rows) - 1) / parts) for i in range(parts + 1)]
     for low, high in itertools.pairwise(edges):
@@ -126,7 +126,7 @@ def windows(meter: Meter, parts: int = 10) -> list[tuple[int, int, float, float,
 
 
 def draw(table: list[tuple[int, int, float, float, float]], path: Path) -> None:
-    """The curves of ``table`` as a picture."""
+    """Draw the columns of ``table`` to ``path``."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -148,7 +148,7 @@ def draw(table: list[tuple[int, int, float, float, float]], path: Path) -> None:
 
 
 def main() -> None:
-    """Run the study and print what it cost."""
+    """Run the study and print its table."""
     trials, nodes, places = (int(given) for given in (*sys.argv[1:], *("1000", "8", "32")[len(sys.argv) - 1 :]))
     table = windows(run(trials, nodes, places))
     print("| trials begun | results | processor ms per result | wall ms per result | MiB |\n|---:|---:|---:|---:|---:|")

@@ -1,9 +1,9 @@
-"""A study on three nodes of which one is killed before a fourth joins: ``python -m tests.benchmarks.nodes [FOLDER]``.
+"""A study on three nodes; one is killed and a fourth joins: ``python -m tests.benchmarks.nodes [FOLDER]``.
 
-The nodes are raylets with a host name, an address and processes of their own (tests/study/cluster/virtual_nodes.py).
-The study is the real command, and what happened is read from what it left: where each trial ran, and what Ray's
-timeline says of the loading and scoring tasks. A second node is killed in the midst of the final stage. Before all
-that, what shards of 64 MB cost a node that did not load them.
+The nodes are raylets with their own host names, addresses and processes (``tests.study.cluster.virtual_nodes``). The
+study is the real command. Its results say where each trial ran, and Ray's timeline says where shards were loaded and
+trials scored. A second node is killed during the final stage. Before the study, a first part measures what shards of
+64 MB cost a node that did not load them.
 """
 
 import collections
@@ -39,7 +39,7 @@ STUDY = [
 
 
 def main(folder: Path) -> None:
-    """Run both parts and print what is seen."""
+    """Run both parts and print the results."""
     with virtual_cluster(store=400 * 2**20) as cluster:
         cluster.add(store=400 * 2**20)
         cluster.add(store=400 * 2**20)
@@ -53,11 +53,11 @@ def main(folder: Path) -> None:
             transfer(folder)
             study(cluster, folder)
         finally:
-            ray.shutdown()  # before its head goes
+            ray.shutdown()  # before its head is killed
 
 
 def study(cluster: VirtualCluster, folder: Path) -> None:
-    """The study, with a node lost and one won while trials run, and another lost while they are scored."""
+    """The study: one node is killed and one joins while trials run; another is killed while trials are scored."""
     where = ["--results", str(folder / "results"), "--cache", str(folder / "cache"), "--name", "nodes"]
     command = [sys.executable, str(ROOT / "study/run.py"), "--address", cluster.address, *STUDY, *where]
     started = time.monotonic()
@@ -106,26 +106,26 @@ def trials(results: Path) -> list[optuna.trial.FrozenTrial]:
 
 
 def hosts(trial: optuna.trial.FrozenTrial) -> list[str]:
-    """Where a trial has reported from."""
+    """The hosts that a trial has reported from."""
     return trial.user_attrs.get("progress", {}).get("hosts", [])
 
 
 def running(trial: optuna.trial.FrozenTrial) -> tuple[str, int] | None:
-    """Where a running trial is, and how many reports it has made."""
+    """The host of a running trial and the number of its reports."""
     if trial.state.name != "RUNNING" or not hosts(trial):
         return None
     return hosts(trial)[-1], len(trial.intermediate_values)
 
 
 def tasks(name: str) -> dict[str, int]:
-    """How many tasks ``name`` each node has run; what a killed node had not yet told is missing."""
+    """How many tasks ``name`` each node has run, without those that a killed node had not yet reported."""
     names = {node["NodeManagerAddress"]: node["NodeManagerHostname"] for node in ray.nodes()}
     ran = [names[event["pid"]] for event in ray.timeline() if event["cat"] == f"task::{name}"]
     return dict(sorted(collections.Counter(ran).items()))
 
 
 def transfer(folder: Path) -> None:
-    """What it takes a node to see shards that others have loaded."""
+    """How long a node takes to read shards that others have loaded."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (ROWS, SIDE, SIDE, 3), np.uint8)
     scenes = Scenes(np.arange(ROWS), images, images[..., 0] % 5, [{"ground_material": "", "objects": []}] * ROWS)
@@ -142,7 +142,7 @@ def transfer(folder: Path) -> None:
 
 
 def gather(refs: list[ray.ObjectRef]) -> list[float]:
-    """Seconds to open all shards and gather a batch of 64 images from them, three times."""
+    """Seconds to open all shards and gather a batch of 64 images, measured three times."""
     rows = np.random.default_rng(1).integers(0, ROWS, 64)
     seconds = []
     for _ in range(3):
@@ -153,7 +153,7 @@ def gather(refs: list[ray.ObjectRef]) -> list[float]:
 
 
 def show_stores(when: str) -> None:
-    """Print what each node's object store holds."""
+    """Print the size of each node's object store."""
     for node in alive():
         stats = node_stats(node["NodeManagerAddress"], node["NodeManagerPort"], include_memory_info=False).store_stats
         megabytes = f"{stats.object_store_bytes_used / 1e6:.0f} MB in {stats.num_local_objects} objects"

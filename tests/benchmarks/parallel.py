@@ -1,9 +1,9 @@
-"""Trials on two processes beside trials on one: ``python -m tests.benchmarks.parallel``.
+"""Trials on two processes compared with trials on one: ``python -m tests.benchmarks.parallel``.
 
-The gradient of a batch of five images, three in one process and two in the other, against that of one process, and
-that of micro-batches of two; BatchNorm in evaluation mode, the CPU preset at 32x32, gloo, one thread each. Then the CPU
-time of a training step on 32 images, alone and in each of two processes: its ratio is the speed-up on two idle cores
-but for the time in which one waits for the other.
+First the gradient of a batch of five images, three in one process and two in the other, and that of micro-batches of
+two, both against the gradient of one process; BatchNorm in evaluation mode, the CPU preset at 32x32, gloo, one thread
+each. Then the CPU time of a training step on 32 images in one process and in each of two. The ratio of these times is
+the speed-up on two idle cores, except for the time in which one process waits for the other.
 """
 
 import tempfile
@@ -19,7 +19,7 @@ from trainables.parallel import ALONE, Team
 
 
 def measure(team: Team, folder: Path) -> None:
-    """Write what a process of ``team`` computes of every model, and the time of a step, to ``folder``."""
+    """Write the gradients and step times of all models, as this process of ``team`` sees them, to ``folder``."""
     for name in trainables.names():
         for late in (False, True):
             torch.save(one_step(name, late, team)["gradients"], folder / f"{name}_{late}_{team.size}_{team.rank}.pt")

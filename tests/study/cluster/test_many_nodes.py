@@ -1,4 +1,4 @@
-"""Several nodes: those that cannot take part are named, trials and scores are spread, nodes come and go."""
+"""Several nodes: those that cannot run trials are named, trials and scores are spread, nodes join and leave."""
 
 import dataclasses
 import importlib.metadata
@@ -87,7 +87,7 @@ def hosts(trial):
 
 
 def misfit(shared, folder):
-    """Shell lines that give a node disks of its own, other sources, another numpy and little shared memory."""
+    """Shell commands that give a node disks of its own, other sources, another numpy and little shared memory."""
     source = folder / "stopping.py"
     source.write_text((ROOT / "study/search/stopping.py").read_text() + "# another state\n")
     (metadata,) = [f for f in importlib.metadata.files("numpy") if f.match("*.dist-info/METADATA")]
@@ -107,7 +107,7 @@ def misfit(shared, folder):
     )
 
 
-def test_a_node_that_cannot_take_part_is_named_with_all_that_is_wrong(cluster, shared, tmp_path):
+def test_a_node_that_cannot_run_trials_is_named_with_all_that_is_wrong(cluster, shared, tmp_path):
     name = cluster.add(gpus=2, before=misfit(shared, tmp_path))
     said = Command(cluster, shared, "--gpus", "1").wait(status=2)
     cluster.kill(name)
@@ -120,7 +120,7 @@ def test_a_node_that_cannot_take_part_is_named_with_all_that_is_wrong(cluster, s
         "; it cannot read shards: ",
         "; give --cache a folder that all nodes share",
         f"; it has numpy 1.0 (driver: {numpy}); install",
-        f"; it has other files of this program in {ROOT}; ",
+        f"; it has other source files in {ROOT}; ",
         "; it offers 2 GPUs of which torch sees 0; ",
         "; it has 1 MiB of shared memory for ",
     ):
@@ -128,8 +128,8 @@ def test_a_node_that_cannot_take_part_is_named_with_all_that_is_wrong(cluster, s
     assert not list((shared / "results" / "study").glob(".preflight*"))
 
 
-def test_a_study_takes_in_nodes_and_outlives_their_loss(cluster, shared):
-    """Begun on two nodes; a third joins, one that does not fit ends it, and the same command goes on without two."""
+def test_a_study_uses_nodes_that_join_and_survives_their_loss(cluster, shared):
+    """It starts on two nodes; a third joins; one that cannot run trials ends it; the same command continues it."""
     shutil.rmtree(shared / "results" / "study", ignore_errors=True)
     study = Command(cluster, shared, "--trials", "100")  # far more than there will be time for
     study.until(hosts)
@@ -157,7 +157,7 @@ def test_a_study_takes_in_nodes_and_outlives_their_loss(cluster, shared):
 
 
 def test_findings_of_a_node_are_compared(shared, tmp_path):
-    """Findings of this machine as it is, and altered."""
+    """The findings of this machine, unchanged and changed."""
     folder = StudyFolder(tmp_path)
     index = convert.prepare(spec.parse(DATA), cache=str(shared / "cache"))
     (tmp_path / "driver").write_text("token")

@@ -1,4 +1,4 @@
-"""The recipes in study/cluster/recipes/, checked with the schemas and parsers of the tools that they are for."""
+"""The recipes in study/cluster/recipes/, checked with the schemas and parsers of the tools that read them."""
 
 import copy
 import json
@@ -43,7 +43,7 @@ def set_at(document: dict, path: str, value: object) -> dict:
 
 
 @pytest.mark.parametrize("name", ["aws.yaml", "gcp.yaml"])
-def test_the_cluster_launcher_takes_the_recipe_and_no_misspelt_one(name):
+def test_the_cluster_launcher_accepts_the_recipe_and_rejects_misspelt_ones(name):
     asked = recipe(name)
     prepared = prepare_config(copy.deepcopy(asked))
     validate_config(prepared)
@@ -57,7 +57,7 @@ def test_the_cluster_launcher_takes_the_recipe_and_no_misspelt_one(name):
             validate_config(prepare_config(set_at(asked, path, 1)))
 
 
-def test_kuberay_takes_the_recipe_and_no_misspelt_one():
+def test_kuberay_accepts_the_recipe_and_rejects_misspelt_ones():
     job = recipe("rayjob.yaml")
     jsonschema.validate(job, SCHEMA)
     cluster = "spec.rayClusterSpec"
@@ -95,14 +95,14 @@ def instructions() -> list[list[str]]:
     return [shlex.split(line) for line in text.splitlines() if line and not line.startswith("#")]
 
 
-def test_every_recipe_has_the_ray_that_the_tests_ran_with():
+def test_every_recipe_has_the_ray_version_of_the_constraints():
     ((_, image),) = [words for words in instructions() if words[0] == "FROM"]
     assert image == f"rayproject/ray:{pinned('ray')}-py{sys.version_info.major}{sys.version_info.minor}"
     assert recipe("rayjob.yaml")["spec"]["rayClusterSpec"]["rayVersion"] == pinned("ray")
 
 
 def test_what_the_dockerfile_copies_can_be_installed(tmp_path):
-    """Its COPY lines in a folder, its RUN line without the downloads: what pip needs is there."""
+    """Copies what its COPY lines name, then runs its RUN line without downloads."""
     for words in instructions():
         if words[0] == "COPY":
             *sources, target = words[2:]
@@ -121,7 +121,7 @@ def test_what_the_dockerfile_copies_can_be_installed(tmp_path):
 
 
 def test_the_slurm_script_starts_the_study_on_the_first_node_of_a_cluster_of_all(tmp_path):
-    """The script itself, with Slurm's variables and with stand-ins for the two programs that only Slurm has."""
+    """Runs the script with Slurm's variables and with stand-ins for the programs that only Slurm has."""
     tools, checkout = tmp_path / "bin", tmp_path / "a checkout"
     (checkout / ".venv" / "bin").mkdir(parents=True)
     (checkout / ".venv" / "bin" / "activate").write_text("activated=yes\n")
@@ -170,7 +170,7 @@ def test_the_slurm_script_starts_the_study_on_the_first_node_of_a_cluster_of_all
 
 
 def test_slurm_reads_all_directives():
-    """Slurm stops looking for them at the first command."""
+    """Slurm reads directives up to the first command only."""
     lines = (RECIPES / "slurm.sh").read_text().splitlines()
     directives = [i for i, line in enumerate(lines) if line.startswith("#SBATCH")]
     commands = [i for i, line in enumerate(lines) if line and not line.startswith("#")]

@@ -1,7 +1,7 @@
-"""Ray nodes on this machine that are as good as hosts: each with a name, an address and, where asked, disks of its own.
+"""Ray nodes on this machine that look like hosts: each has a name, an address and, if asked for, disks of its own.
 
-A node is a raylet in namespaces of its own (processes, mounts, host name), on an address of the loopback network. When
-its first process is killed, the kernel ends all others at once, as when a machine loses its power.
+A node is a raylet in its own namespaces (processes, mounts, host name), on an address of the loopback network. When its
+first process is killed, the kernel kills all others at once, as a power cut does.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 START_ATTEMPTS = 3
-"""Ray gives a node 30 s to start, which is not enough where other work keeps all cores busy."""
+"""Ray gives a node 30 s to start. That is too short on a machine that is busy with other work."""
 
 NAMESPACES = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--uts"]
 if os.getuid():
@@ -28,7 +28,7 @@ ENVIRONMENT = {
     "PYTHONPATH": str(ROOT),
     "RAY_AUTH_MODE": "disabled",
     "OMP_NUM_THREADS": "1",
-    # A lost node is given up after seconds.
+    # Ray notices a lost node after a few seconds.
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_failure_threshold": "5",
     "RAY_PROFILING": "1",  # for ray.timeline()
@@ -59,23 +59,23 @@ class VirtualCluster:
         )
 
     def add(self, *, cpus: float = 1, store: int = 150 * 2**20, gpus: int = 0, before: str = "true") -> str:
-        """Start another node and return its name; ``before`` is run in its shell first, as root of its namespaces."""
+        """Start another node and return its name. Its shell first runs ``before``, as root of its namespaces."""
         return self._start(cpus, store, f"--address={self.address}", f"--num-gpus={gpus}", before=before)
 
     def kill(self, name: str) -> None:
-        """End a node as a power cut does."""
+        """Kill a node as a power cut does."""
         process = self.nodes.pop(name)
         process.kill()
         process.wait()
 
     def close(self) -> None:
-        """End all nodes."""
+        """Kill all nodes."""
         for name in reversed(list(self.nodes)):
             self.kill(name)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _port(self) -> int:
-        """A port that nobody listens on and that was not given out before."""
+        """A free port that was not returned before."""
         while True:
             with socket.socket() as each:
                 each.bind(("127.0.0.1", 0))
@@ -116,7 +116,7 @@ class VirtualCluster:
 
 @contextlib.contextmanager
 def virtual_cluster(**head: int) -> Iterator[VirtualCluster]:
-    """A VirtualCluster that is gone afterwards."""
+    """A VirtualCluster that is closed afterwards."""
     cluster = VirtualCluster(**head)
     try:
         yield cluster
