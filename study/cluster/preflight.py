@@ -212,7 +212,7 @@ class Round:
         except ray.exceptions.GetTimeoutError:
             ray.cancel(ref, force=True)
             return [
-                f"has not answered for {PATIENCE:.0f} s; check whether its disks hang, or install its packages beforehand"
+                f"has not answered for {PATIENCE:.0f} s; check its disks, or install its packages beforehand"
             ]
         except ray.exceptions.RayError as error:
             if node["NodeID"] not in {other["NodeID"] for other in ray_runtime.alive()}:
