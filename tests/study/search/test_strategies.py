@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from study import config
 from study.results_folder import ROOT
 from study.search import strategies
 from tests.study.search.made_up import result
@@ -41,3 +42,14 @@ def test_names_are_known_without_optuna():
     code += "assert not {'optuna', 'torch', 'ray'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.split() == ["tpe", "random", "cmaes", "gp", "asha", "hyperband", "median", "none"], done.stderr
+
+
+def test_the_command_line_takes_all_names_and_no_others():
+    for flag, names in (("--sampler", strategies.SAMPLERS), ("--pruner", strategies.PRUNERS)):
+        for name in names:
+            (asked,) = config.from_command_line(["--model", "space", flag, name])
+            assert getattr(asked, flag[2:]) == name
+        (default,) = config.from_command_line(["--model", "space"])
+        assert getattr(default, flag[2:]) == next(iter(names))
+        with pytest.raises((SystemExit, ValueError)):
+            config.from_command_line(["--model", "space", flag, "nosuch"])
