@@ -211,9 +211,7 @@ class Round:
             theirs = ray.get(ref, timeout=0)
         except ray.exceptions.GetTimeoutError:
             ray.cancel(ref, force=True)
-            return [
-                f"has not answered for {PATIENCE:.0f} s; check its disks, or install its packages beforehand"
-            ]
+            return [f"has not answered for {PATIENCE:.0f} s; check its disks, or install its packages beforehand"]
         except ray.exceptions.RayError as error:
             if node["NodeID"] not in {other["NodeID"] for other in ray_runtime.alive()}:
                 return []  # the node has left the cluster
