@@ -14,7 +14,7 @@ from typing import Any, Literal, NoReturn
 import trainables
 from data import spec
 from trainables import typed_config
-from trainables.metrics import OBJECTIVES
+from trainables.objectives import OBJECTIVES
 
 IDENTITY = (
     *("model", "data", "size", "preset", "steps", "reports", "validation_images", "metric", "seed"),

@@ -13,7 +13,7 @@ from study.presets import Resolved
 from study.search import forecast
 from trainables import noise
 from trainables.model import SegmentationModel
-from trainables.training import autocast
+from trainables.precision import autocast
 
 
 def show(study: Resolved, console: Console) -> None:

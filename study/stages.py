@@ -26,7 +26,7 @@ from study.search.searcher import StudySearcher
 from study.search.stopping import StudyStopped
 from study.search.tune import tune_study
 from trainables.crew import Shards
-from trainables.metrics import OBJECTIVES
+from trainables.objectives import OBJECTIVES
 
 
 @dataclass(frozen=True)

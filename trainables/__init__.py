@@ -1,6 +1,7 @@
 """What is trained: the models, found by name, and the one Tune trainable they share (``trainables.trainable``).
 
-A model is a module (or package) of the same name here and in ``search_spaces``; nothing is registered.
+A model is a module (or package) of the same name here and in ``search_spaces``; nothing is registered. Models are
+imported when they are built: the command line asks for their names, and must not wait for torch.
 """
 
 import difflib
@@ -9,10 +10,12 @@ import importlib.util
 import pkgutil
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainables import typed_config
-from trainables.model import SegmentationModel
+
+if TYPE_CHECKING:
+    from trainables.model import SegmentationModel
 
 PUBLISHED_NAMES = {
     "slota": "slot_attention",
@@ -47,7 +50,7 @@ def load(name: str) -> ModuleType:
     return importlib.import_module(f"trainables.{resolve(name)}")
 
 
-def build(name: str, config: Mapping[str, Any], image_size: int) -> SegmentationModel:
+def build(name: str, config: Mapping[str, Any], image_size: int) -> "SegmentationModel":
     """A freshly initialised model for square images of ``image_size`` pixels.
 
     ``config`` maps hyperparameters to values; missing keys take the defaults of the model's ``Config``. Raises

@@ -1,7 +1,7 @@
 """Checkpoints of a trial: one file each, named by its step, read back without unpickling arbitrary objects.
 
-The newest checkpoint is the one with the highest step *inside*; folder names and times do not count, because Tune
-numbers its folders from 0 again when a study is continued. A file that a kill cut short is passed over.
+The newest checkpoint is the one with the highest step, which its name holds; folder names and times do not count, because Tune
+numbers its folders from 0 again when a study is continued. A damaged file is passed over.
 """
 
 import os
@@ -41,7 +41,7 @@ def newest(folder: str | Path, device: torch.device | str = "cpu") -> dict[str, 
         try:
             return load(path, device)
         except (ValueError, FileNotFoundError):
-            continue  # cut short by a kill, or removed by Tune in this moment: the one before is whole
+            continue  # cut short when the process was killed, or just removed by Tune: take the one before
     return None
 
 

@@ -18,16 +18,16 @@ Shards = dict[str, list[ray.ObjectRef]]
 """Split name -> references to its Arrow tables in the object store."""
 
 GRACE_SECONDS = 5.0
-"""How long a trial that broke off waits for its other workers to say why."""
+"""How long rank 0 waits, after an error of its own, for the errors of the other workers."""
 
 
 class Worker:
-    """One process of a trial: the data, seen through shared memory, and a Training of its own."""
+    """One process of a trial: its view of the shared data, and a Training of its own."""
 
     training: Training
 
     def __init__(self, task: Task, shards: Shards, cpus: float, gpus: float, team: Team):
-        # Ray leaves GPUs visible to those that asked for none.
+        # Ray leaves GPUs visible to actors that asked for none.
         self.device = torch.device("cuda" if gpus > 0 and torch.cuda.is_available() else "cpu")
         torch.set_num_threads(max(1, int(cpus)))
         self.task = task
@@ -50,25 +50,25 @@ class Worker:
         self.training.load_state(state)
 
     def join(self, meeting_point: Any) -> None:
-        """Form the process group with the others; see :func:`parallel.join`."""
+        """Form the process group with the other workers; see :func:`parallel.join`."""
         parallel.join(self.team, self.device, meeting_point)
 
     def follow(self) -> None:
-        """Train and validate beside rank 0, which reports for all, also that their numbers went bad."""
+        """Train and validate beside rank 0, which reports for all workers, divergence included."""
         try:
             self.training.report(self.validation)
         except Diverged:
             pass
         except Exception:
-            parallel.leave()  # nobody must wait for this worker
+            parallel.leave()  # so that no other worker waits for this one
             raise
 
 
 class Crew:
     """The workers of a trial: rank 0 in this process, the others as actors in this actor's placement group.
 
-    The actors die with this process, and with the placement group. They stay for the next trial, unless one breaks
-    off: then all leave, and the next trial gets new ones.
+    The actors end with this process, and with the placement group. They stay for the next trial, unless one fails:
+    then all end, and the next trial gets new ones.
     """
 
     def __init__(self, task: Task, shards: Shards, cpus: float, gpus: float, size: int):
@@ -98,7 +98,7 @@ class Crew:
         ray.get([worker.load.remote(shared) for worker in self._others])
 
     def report(self) -> dict[str, Any]:
-        """Train up to the next report on all workers. Raises Diverged, and what breaks a worker off."""
+        """Train up to the next report on all workers. Raises Diverged, and the error of a worker that fails."""
         calls = self._watched([worker.follow.remote() for worker in self._others])
         try:
             result = self.first.training.report(self.first.validation)
@@ -108,33 +108,33 @@ class Crew:
         except Exception as error:
             cause = _cause(error, calls)
             if cause is error:
-                raise  # not from itself: those who follow causes would find no end
+                raise  # "from" itself would make a chain of causes without an end
             raise cause from error
         ray.get(calls)
         return result
 
     def dismiss(self) -> None:
-        """Let the other workers go, whatever they are doing."""
+        """End the other workers, whatever they are doing."""
         leaving, self._others = self._others, []
         for worker in leaving:
             ray.kill(worker)
         parallel.leave()
 
     def _watched(self, calls: list[ray.ObjectRef]) -> list[ray.ObjectRef]:
-        """``calls`` of all other workers, whose breaking off ends what rank 0 waits for."""
+        """``calls`` to all other workers; if one of them fails, rank 0 stops waiting for it."""
         for call in calls:
-            call.future().add_done_callback(partial(self._let_go, self._others))
+            call.future().add_done_callback(partial(self._on_end, self._others))
         return calls
 
-    def _let_go(self, workers: list[Any], call: concurrent.futures.Future) -> None:
-        """When another worker breaks off, rank 0 must not wait for its numbers.
+    def _on_end(self, workers: list[Any], call: concurrent.futures.Future) -> None:
+        """Keep rank 0 from waiting for numbers of a worker whose ``call`` failed.
 
-        If it is lost, so is the trial's stand: this process ends too, and Tune starts both from the last checkpoint.
-        A connection to a node that is gone would not end by itself. Of ``workers`` that were dismissed meanwhile
-        nothing is expected any more, and the next trial's must not pay for them.
+        If the worker died, this process ends too, and Tune starts both from the last checkpoint: what one has computed
+        since then is lost, and a connection to a node that is gone would not end by itself. Calls to ``workers`` of an
+        earlier trial, dismissed since, do not count.
 
-        Not run, for want of GPUs: where a worker ran out of memory, NCCL's own watchdog may end this process first,
-        and Tune tries that trial again.
+        Not tested, for lack of GPUs: after a worker ran out of memory, NCCL's watchdog may end this process first, and
+        Tune tries that trial again.
         """
         if workers is not self._others:
             return
@@ -155,7 +155,10 @@ class Crew:
 
 
 def _cause(error: Exception, calls: list[ray.ObjectRef]) -> Exception:
-    """Why a trial broke off where rank 0 got ``error``: another worker's want of memory, or it, with what they say."""
+    """Why a trial failed in which rank 0 got ``error``.
+
+    That is another worker's error if it ran out of memory, else ``error``, with the other workers' errors as notes.
+    """
     if out_of_memory(error):
         return error
     done, _ = ray.wait(calls, num_returns=len(calls), timeout=GRACE_SECONDS) if calls else ([], [])

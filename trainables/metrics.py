@@ -14,9 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-OBJECTIVES = {"mIoU_fg": "max", "ARI_FG": "max", "MSE": "min", "loss": "min"}
-"""What a study may optimise, and in which direction."""
-
 TAGS = ("material", "shape", "size", "color")
 """Properties of an object in the scene's metadata by which :func:`score_objects` lets results be grouped."""
 
@@ -48,7 +45,7 @@ def score(
     slot), ``mSC_fg`` (every object, every slot).
 
     Without true foreground ``mIoU_fg``, ``mIoU_fg_strict``, ``DICE_FG``, ``ARI_FG``, ``mSC`` and ``mSC_fg``
-    are NaN. Raises ValueError for shapes that do not fit, labels that are no counting numbers, and NaN in
+    are NaN. Raises ValueError for shapes that do not fit, labels that are negative or no integers, and NaN in
     masks.
     """
     labels, num_slots = harden(pred_masks, has_background=has_background)

@@ -43,13 +43,13 @@ class SegmentationModel(nn.Module, ABC):
         return self.config.grad_clip
 
     def initialise(self, images: Tensor) -> None:
-        """Called once before step 0 with a batch of training images (B, 3, H, W)."""
+        """Called once before step 0 with training images (B, 3, H, W); a model that does not override it gets none."""
 
     def after_step(self, step: int, output: SegmentationOutput) -> None:
         """Called after the optimisers' step, in training only. ``loss`` and ``terms`` are means over the batch.
 
-        They are of all its images, whatever micro-batches and processes it was split into, while ``reconstruction``
-        and the rest are of the last part that this process had: state must depend on the former alone.
+        ``reconstruction``, ``masks`` and the rest are those of the last micro-batch of this process, so state must
+        depend on ``loss`` and ``terms`` alone.
         """
 
     def on_validation(self, metrics: dict[str, float]) -> None:

@@ -5,8 +5,8 @@ Models call ``noise.normal(...)``, ``noise.uniform(...)`` and ``noise.permutatio
 and compare a model with a published implementation, and the training loop can give training and evaluation a
 generator each (:func:`drawn_from`), so that a validation never shifts the random stream of training.
 
-Noise belongs to the images of a batch: a process or a micro-batch that has only some of them draws for all and takes
-the rows of its own, so that how a batch is split changes nothing. Numbers that all images share are drawn within
+Noise belongs to the images of a batch. A process or a micro-batch with some of them draws for all and takes the rows of
+its own, so the result does not depend on how a batch is split. Numbers that all images share are drawn within
 :func:`shared`.
 """
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 
 class _Source(NamedTuple):
-    """Where numbers come from, and for which ``images`` of a ``batch`` they are; None: for all that are there."""
+    """Where numbers come from, and for which ``images`` of a ``batch`` they are; None: for all images in sight."""
 
     generator: torch.Generator | None = None
     images: range | None = None
@@ -34,8 +34,8 @@ _source: ContextVar[_Source] = ContextVar("noise_source", default=_Source())  # 
 def drawn_from(generator: torch.Generator, images: range | None = None, batch: int = 0) -> Iterator[None]:
     """Within this context all noise comes from ``generator``, which must live on the models' device.
 
-    With ``images`` the models see only these of a batch of ``batch`` images, and get the noise that they would have
-    got among the others; the generator moves on as far as for the whole batch.
+    With ``images``, models see only these of a batch of ``batch`` images, and get the rows of the whole batch's noise
+    that belong to them; the generator moves on as far as for the whole batch.
     """
     token = _source.set(_Source(generator, images, batch))
     try:
@@ -46,7 +46,7 @@ def drawn_from(generator: torch.Generator, images: range | None = None, batch: i
 
 @contextmanager
 def shared() -> Iterator[None]:
-    """Within this context noise is not the images' but the batch's: its first dimension is never split."""
+    """Within this context noise belongs to the batch, not to its images: its first dimension is never split."""
     token = _source.set(_Source(_source.get().generator))
     try:
         yield
@@ -70,7 +70,7 @@ def permutation(n: int, like: Tensor) -> Tensor:
 
 
 def _draw(numbers: Callable[..., Tensor], shape: Sequence[int], like: Tensor) -> Tensor:
-    """``numbers`` of ``shape``, whose first dimension holds one entry per image, or as many for each."""
+    """``numbers`` of ``shape``, whose first dimension holds the same number of rows for each image."""
     generator, images, batch = _source.get()
     rows, *others = shape
     if images is None or len(images) == batch:

@@ -14,8 +14,8 @@ def build(
 ) -> Optimizer:
     """An optimiser with torch's defaults (Adam betas 0.9, 0.999; RMSprop alpha 0.99; eps 1e-8).
 
-    ``parameters`` may come in groups with learning rates of their own, as torch wants them. Raises ValueError for a
-    name outside :data:`NAMES`.
+    ``parameters`` may be groups with learning rates of their own, in torch's format. Raises ValueError for a name
+    outside :data:`NAMES`.
     """
     match name:
         case "adam":

@@ -14,8 +14,8 @@ Lazy = Tensor | Callable[[], Tensor]
 class SegmentationOutput:
     """What a model says about a batch of images.
 
-    ``masks`` and ``appearances`` may be given as functions: models with many slots (SPACE has 65) would otherwise
-    build full-size tensors in every training step that nobody looks at. They are computed once, on first access.
+    ``masks`` and ``appearances`` may be given as functions, which are called once, on first access: a model with many
+    slots (SPACE has 65) need not build full-size tensors in training steps, which do not use them.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class SegmentationOutput:
         self.boxes = boxes
         """(B, N, 4), xyxy in pixels, or None for models without boxes."""
         self.presence = presence
-        """(B, N) in [0, 1], or None: how surely each box holds an object."""
+        """(B, N) in [0, 1], or None: the probability that each box holds an object."""
         self._masks = masks
         self._appearances = appearances
 
@@ -57,9 +57,9 @@ class SegmentationOutput:
         return self._appearances
 
     def check(self, image: Tensor) -> None:
-        """Assert that shapes, types and the masks' sum keep the contract for the batch ``image`` (B, 3, H, W).
+        """Assert that shapes and the masks' sum keep the contract for the batch ``image`` (B, 3, H, W).
 
-        Called whenever a picture is drawn and in the contract test, never in the training loop.
+        Called when a picture is drawn and in the contract test, never in the training loop.
         """
         B, _, H, W = image.shape
         assert self.loss.shape == (), f"loss must be a scalar, not {tuple(self.loss.shape)}"

@@ -12,7 +12,7 @@ from torch import Tensor
 BACKGROUND = (64, 64, 64)
 
 # Okabe & Ito (2008) without black, then those of P. Tol's schemes "muted" and "light" (SRON/EPS/TN/09-002,
-# 2021) that differ from them: told apart with the common colour-vision deficiencies.
+# 2021) that differ from them: they stay distinct under the common colour-vision deficiencies.
 OBJECTS = (
     (230, 159, 0),
     (86, 180, 233),
@@ -84,8 +84,8 @@ def panel(
     ``image`` and ``reconstruction`` (B, 3, H, W) are clamped to [0, 1]; ``true_labels`` and ``pred_labels``
     (B, H, W) are integers, 0 = true background, predicted slots in any order: each takes the colour of the
     true segment it matches. Boxes (B, N, 4), xyxy in pixels, are drawn on the input where ``presence`` (B, N)
-    exceeds 0.5. ``scale`` is the whole factor of enlargement; by default what brings a cell up to 128 pixels
-    at most. Returns uint8 (H', W', 3).
+    exceeds 0.5. ``scale`` is an integer factor of enlargement; by default the largest for which a cell has at most
+    128 pixels. Returns uint8 (H', W', 3).
     """
     pictures = [_to_uint8(image), _to_uint8(reconstruction)]  # (B, H, W, 3) each
     true, pred = (_to_numpy(labels).astype(np.int64) for labels in (true_labels, pred_labels))  # (B, H, W)
@@ -135,6 +135,6 @@ def _to_numpy(array: Array) -> NDArray:
 
 
 def _to_uint8(image: Array) -> NDArray[np.uint8]:
-    """(B, 3, H, W) around [0, 1] to (B, H, W, 3); what is not a number (a diverged model) is black."""
+    """(B, 3, H, W), clamped to [0, 1], as (B, H, W, 3); NaN (a diverged model) becomes black."""
     clamped = np.clip(np.nan_to_num(_to_numpy(image)), 0, 1)
     return np.ascontiguousarray((clamped * 255 + 0.5).astype(np.uint8).transpose(0, 2, 3, 1))

@@ -8,17 +8,19 @@ from ray import tune
 
 from trainables import checkpoint, pictures
 from trainables.crew import Crew, Shards, out_of_memory
-from trainables.training import Diverged, Task, panel
+from trainables.scoring import panel
+from trainables.training import Diverged, Task
 
 
 class StudyTrainable(tune.Trainable):
     """A trial as Tune runs it: one :meth:`step` trains up to the next report and validates.
 
     ``config`` holds ``hyperparameters`` (all of the model's), ``number`` (Optuna's trial number) and ``folder`` (the
-    trial's folder, where an interrupted trial finds its newest checkpoint). A trial whose numbers go bad, or whose
-    hyperparameters cannot be built or do not fit into memory, does not raise, because Tune would try the same again:
-    it reports its end with the reason. Retries are for workers that die, and with several workers for one that broke
-    off without saying why: the others may only have noticed that it was gone.
+    trial's folder, where an interrupted trial finds its newest checkpoint).
+
+    Tune tries a trial that raises again. A trial that diverges, cannot be built or does not fit into memory would end
+    the same way, so it does not raise: its result is ``failure`` with the reason. It raises when a worker dies, and
+    with several workers when one fails for any other reason: the others may only have noticed that it was gone.
     """
 
     failure: str | None = None
@@ -41,7 +43,7 @@ class StudyTrainable(tune.Trainable):
         return True
 
     def cleanup(self) -> None:
-        """Let the other workers go."""
+        """End the other workers."""
         self.crew.dismiss()
 
     def _start(self, config: dict[str, Any]) -> None:

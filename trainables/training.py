@@ -1,9 +1,11 @@
-"""The training loop and the validation that all ten models share; no Ray here.
+"""The training loop that all ten models share; no Ray here.
 
-Axes: B batch, K slots, C channels, H W pixels.
+A trial is a :class:`Training`. ``report`` trains up to the next validation; ``advance`` is the loop itself.
+Axes: B batch, C channels, H W pixels.
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -12,23 +14,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import trainables
-from data.loader import Shuffle, Split, as_tensors, image_tensor, sequential
-from trainables import checkpoint, metrics, noise, pictures
+from data.loader import Shuffle, Split, image_tensor
+from trainables import checkpoint, metrics, noise, parallel
 from trainables.model import SegmentationModel
 from trainables.output import SegmentationOutput
-from trainables.parallel import ALONE, Replica, Team
+from trainables.parallel import ALONE, Team
+from trainables.precision import autocast
+from trainables.scoring import evaluate
 
 CHECK_EVERY = 20
-"""Training steps between two looks at the loss; each look waits for the device."""
+"""Training steps between two looks at the numbers; each look waits for the device."""
 
 INITIAL_IMAGES = 256
 """Training images that ``Model.initialise`` sees."""
-
-PANEL_IMAGES = 4
-"""Images in a trial's picture."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Task:
     seed: int
     """seed of the study; each trial derives its own from it and its number"""
     metric: str
-    """objective, a key of ``metrics.OBJECTIVES``"""
+    """objective, a key of ``objectives.OBJECTIVES``"""
     precision: str = "fp32"
     """fp32 or bf16 (autocast)"""
     micro_batch: int | None = None
@@ -59,75 +60,11 @@ class Diverged(Exception):
     """The numbers of a trial went bad; the message is the reason that the study records."""
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The autocast context of ``precision`` ('fp32' or 'bf16')."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
-
-
-def images_per_pass(image_size: int) -> int:
-    """How many images to evaluate at a time, 8 at 128x128.
-
-    IODINE and EfficientMORL keep the graph of a decoding even here, some 300 MB per image at 128x128 with 11 slots.
-    """
-    return int(np.clip(2**17 // image_size**2, 1, 128))
-
-
-def evaluate(
-    model: SegmentationModel, split: Split, rows: np.ndarray, *, step: int, precision: str = "fp32"
-) -> dict[str, np.ndarray]:
-    """Scores of the images ``rows`` (n,) of ``split``: metric name -> (n,) float64, ``loss`` included.
-
-    The noise comes from a generator of its own with a fixed seed: the same model gets the same scores again, and the
-    random stream of training stays where it was. ``loss`` is known per pass only and repeated for its images.
-    """
-    device = next(model.parameters()).device
-    generator = torch.Generator(device).manual_seed(0)
-    parts: list[dict[str, np.ndarray]] = []
-    was_training = model.training
-    model.eval()
-    with torch.no_grad(), noise.drawn_from(generator):
-        for chosen in sequential(len(rows), images_per_pass(model.image_size)):
-            image, labels = as_tensors(*split.gather(rows[chosen]), device)  # (B, 3, H, W), (B, H, W)
-            with autocast(device, precision):
-                output = model(image, step)
-            scores = metrics.score(output.masks.float(), labels, output.reconstruction.float(), image)
-            parts.append({**scores, "loss": np.full(len(chosen), float(output.loss))})
-    model.train(was_training)
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def panel(model: SegmentationModel, split: Split, *, step: int, precision: str = "fp32") -> np.ndarray:
-    """Input | reconstruction | true segments | predicted segments of a few images of ``split``, uint8 (H', W', 3)."""
-    device = next(model.parameters()).device
-    images, labels = as_tensors(*split.gather(np.arange(min(PANEL_IMAGES, len(split)))), device)
-    was_training = model.training
-    model.eval()
-    with torch.no_grad(), noise.drawn_from(torch.Generator(device).manual_seed(0)), autocast(device, precision):
-        output = model(images, step)
-    model.train(was_training)
-    output.check(images)
-    return pictures.panel(
-        images,
-        output.reconstruction.float(),
-        labels,
-        output.masks.argmax(1)[:, 0],  # (B, H, W)
-        boxes=output.boxes,
-        presence=output.presence,
-    )
-
-
-def restore_model(state: Mapping[str, Any], device: torch.device | str = "cpu") -> SegmentationModel:
-    """The model of a checkpoint ``state``, with its weights, in evaluation mode."""
-    model = trainables.build(state["model"], state["hyperparameters"], state["image_size"]).to(device)
-    model.load_state_dict(state["weights"])
-    return model.eval()
-
-
 class Training:
-    """One trial: a model, its optimisers and its place in the data, advanced slice by slice.
+    """One trial: a model, its optimisers, its random numbers and its position in the data.
 
-    Where a trial has several processes each has one, ``team`` tells them apart, and all call the same methods at the
-    same time. Raises ValueError for a batch that leaves one of them without an image.
+    In a trial of several processes each has a Training of its own. ``team`` tells them apart, and all call the same
+    methods at the same time. Raises ValueError for a batch that leaves one of them without an image.
     """
 
     def __init__(
@@ -160,36 +97,56 @@ class Training:
         self.shuffle = Shuffle(len(train), batch_size, int(seeds[2]))
         self.optimizers = self.model.optimizers()
         self._peak_lr = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
-        self._replica: Replica | None = None
+        self._forward: nn.Module | None = None
 
     def advance(self, steps: int) -> dict[str, float]:
         """Train ``steps`` steps; the means of the loss and its terms over them. Raises Diverged."""
         if self.step == 0:
-            rows = np.linspace(0, len(self.train) - 1, min(INITIAL_IMAGES, len(self.train))).astype(np.int64)
-            with noise.drawn_from(self.noise), torch.no_grad():
-                self.model.initialise(self._images(rows))
-        if self._replica is None:
-            self._replica = Replica(self.model, self.team)
+            self._initialise()
+        if self._forward is None:
+            self._forward = parallel.connected(self.model, self.team)
         self.model.train()
+        limit = self.model.clip_norm() or math.inf
         sums: dict[str, Tensor] = {}
+        norms: list[Tensor] = []
         for done in range(1, steps + 1):
-            output = self._train_step(self.shuffle.next(), self._replica)
-            for name, value in {"loss": output.loss, **output.terms}.items():
-                value = torch.as_tensor(value).detach().float()
-                sums[name] = sums[name] + value if name in sums else value
+            self._set_learning_rates()
+            output = self._backward(self._forward, self.shuffle.next())
+            norms.append(nn.utils.clip_grad_norm_(self.model.parameters(), limit))
+            self._drop_gradient(~norms[-1].isfinite())
+            for optimizer in self.optimizers:
+                optimizer.step()
+            with torch.no_grad(), noise.drawn_from(self.noise):
+                self.model.after_step(self.step, output)
+            self.step += 1
+            _add(sums, output)
             if done % CHECK_EVERY == 0 or done == steps:
-                loss = float(output.loss)
-                if not np.isfinite(loss):
-                    raise Diverged(f"training loss is {loss}")
+                _check_finite("training loss", output.loss[None])
+                _check_finite("gradient norm", torch.stack(norms))
+                norms.clear()
         return {name: float(value) / steps for name, value in sums.items()}
 
-    def _train_step(self, rows: np.ndarray, replica: Replica) -> SegmentationOutput:
-        """One optimiser step on the images ``rows`` (B,); loss and terms come back as means over the batch."""
+    def _initialise(self) -> None:
+        """Show training images to a model that wants some before its first step."""
+        if type(self.model).initialise is not SegmentationModel.initialise:
+            images = self._images(_spread(len(self.train), INITIAL_IMAGES))
+            with torch.no_grad(), noise.drawn_from(self.noise):
+                self.model.initialise(images)
+
+    def _set_learning_rates(self) -> None:
+        """Scale the peak rate of every group by its optimiser's schedule."""
         scales = self.model.lr_scale(self.step)
         for i, (optimizer, peaks) in enumerate(zip(self.optimizers, self._peak_lr, strict=True)):
-            optimizer.zero_grad(set_to_none=True)
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * scales[i if len(scales) > 1 else 0]
+
+    def _backward(self, forward: nn.Module, rows: np.ndarray) -> SegmentationOutput:
+        """The gradient of the mean loss over the images ``rows`` (B,), in parts of at most ``task.micro_batch``.
+
+        The output is of the last part, but its loss and terms are means over the batch, on all processes.
+        """
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         sums: dict[str, Tensor] = {}
         before = self.noise.get_state()
         parts = self.team.parts(len(rows), self.task.micro_batch)
@@ -197,41 +154,39 @@ class Training:
             self.noise.set_state(before)  # every part takes its rows of the same numbers
             images = self._images(rows[part.start : part.stop])
             share = len(part) / len(rows)
-            with nullcontext() if part is parts[-1] else replica.on_its_own():
+            with nullcontext() if part is parts[-1] else parallel.gradients_kept(forward):
                 with autocast(self.device, self.task.precision), noise.drawn_from(self.noise, part, len(rows)):
-                    output = replica(images, self.step)
-                replica.backward(output.loss * share)
-            for name, value in {"loss": output.loss, **output.terms}.items():
-                value = torch.as_tensor(value).detach().float() * share
-                sums[name] = sums[name] + value if name in sums else value
+                    output = forward(images, self.step)
+                (output.loss * share * self.team.size).backward()  # processes exchange the mean of their gradients
+            _add(sums, output, share)
         sums = self.team.total(sums, self.device)
-        limit = self.model.clip_norm()
-        if limit is not None:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        for optimizer in self.optimizers:
-            optimizer.step()
         output.loss, output.terms = sums.pop("loss"), sums
-        with torch.no_grad(), noise.drawn_from(self.noise):
-            self.model.after_step(self.step, output)
-        self.step += 1
         return output
+
+    def _drop_gradient(self, bad: Tensor) -> None:
+        """Set the gradient to zero where ``bad``, a boolean scalar on the device, is true.
+
+        The weights stay finite until the next look at the numbers ends the trial; without a wait for the device there
+        may be CHECK_EVERY steps in between, in which a model must not trip over weights that are not.
+        """
+        for parameter in self.model.parameters():
+            if parameter.grad is not None:
+                parameter.grad.masked_fill_(bad, 0.0)
 
     def validate(self, split: Split) -> dict[str, float]:
         """Mean scores on at most ``task.validation_images`` images, evenly spread over ``split``. Raises Diverged."""
-        rows = np.linspace(0, len(split) - 1, min(self.task.validation_images, len(split))).astype(np.int64)
+        rows = _spread(len(split), self.task.validation_images)
 
         def score() -> dict[str, float]:
-            scores = evaluate(self.model, split, rows, step=self.step, precision=self.task.precision)
-            return metrics.summarise(scores)
+            return metrics.summarise(evaluate(self.model, split, rows, step=self.step, precision=self.task.precision))
 
         means = self.team.from_first(score)
-        if not np.isfinite(means[self.task.metric]):
-            raise Diverged(f"validation {self.task.metric} is {means[self.task.metric]}")
+        _check_finite(f"validation {self.task.metric}", torch.tensor([means[self.task.metric]]))
         self.model.on_validation(means)
         return means
 
     def report(self, validation: Split) -> dict[str, Any]:
-        """Train up to the next of ``task.reports`` evenly spaced reports, validate, and say how it went.
+        """Train up to the next of ``task.reports`` evenly spaced reports, validate, and return the numbers of both.
 
         Keys: ``report`` (1-based), ``step``, ``objective``, ``done``, ``lr``, ``train/*``, ``val/*``, ``time/*`` in
         seconds, and on a GPU ``memory/gpu_gib``, the most that tensors took at a time. A trial that was killed after
@@ -276,8 +231,8 @@ class Training:
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from ``state``.
 
-        Raises ValueError if it belongs to another model, image size or hyperparameters. The random numbers of a GPU
-        cannot be continued on a CPU, nor the other way round: there the trial goes on with fresh ones.
+        The random numbers of a GPU cannot be continued on a CPU, nor the other way round: there the trial goes on with
+        fresh ones. Raises ValueError if ``state`` belongs to another model, image size or hyperparameters.
         """
         checkpoint.check_model(state, self.task.model, self.task.image_size)
         mine = dataclasses.asdict(self.model.config)
@@ -297,3 +252,21 @@ class Training:
 
     def _images(self, rows: np.ndarray) -> Tensor:
         return image_tensor(self.train.gather(rows)[0], self.device)
+
+
+def _spread(length: int, most: int) -> np.ndarray:
+    """At most ``most`` of 0..``length`` - 1, evenly spread, (n,)."""
+    return np.linspace(0, length - 1, min(most, length)).astype(np.int64)
+
+
+def _add(sums: dict[str, Tensor], output: SegmentationOutput, weight: float = 1.0) -> None:
+    """Add the loss of ``output`` and its terms to ``sums``, times ``weight``."""
+    for name, value in {"loss": output.loss, **output.terms}.items():
+        sums[name] = sums.get(name, 0.0) + torch.as_tensor(value).detach().float() * weight
+
+
+def _check_finite(name: str, values: Tensor) -> None:
+    """Raise Diverged with the first of ``values`` (n,) that is not finite; waits for the device."""
+    for value in values.tolist():
+        if not math.isfinite(value):
+            raise Diverged(f"{name} is {value}")

@@ -33,9 +33,9 @@ def parse(config_class: type, key: str, text: str) -> Any:
 
 
 def typed(config_class: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """``values`` with the types that ``config_class`` declares, each looked at by itself.
+    """``values`` with the types that ``config_class`` declares, each checked by itself.
 
-    Whether they go together is for :func:`make` to say. Raises ValueError.
+    Whether they fit together is checked by :func:`make`. Raises ValueError.
     """
     hints = typing.get_type_hints(config_class)
     known = [field.name for field in dataclasses.fields(config_class)]

@@ -28,7 +28,8 @@ from study.results_folder import StudyFolder, write_json
 from study.scoring.baselines import BASELINES
 from trainables import checkpoint, metrics, pictures
 from trainables.model import SegmentationModel
-from trainables.training import PANEL_IMAGES, Task, evaluate, images_per_pass, panel, restore_model
+from trainables.scoring import PANEL_IMAGES, evaluate, images_per_pass, panel, restore_model
+from trainables.training import Task
 
 Refs = list[ray.ObjectRef]
 

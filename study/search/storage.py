@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from study.config import StudyConfig
 from study.results_folder import StudyFolder
 from study.search import strategies
-from trainables.metrics import OBJECTIVES
+from trainables.objectives import OBJECTIVES
 
 
 def open_storage(folder: StudyFolder, url: str | None) -> BaseStorage:

@@ -154,7 +154,7 @@ def test_the_end_of_a_dismissed_worker_is_not_the_end_of_the_next_trial(monkeypa
     lost = concurrent.futures.Future()
     lost.set_exception(ray.exceptions.RayActorError())
     team = crew("of this trial")
-    team._let_go(["of the last trial"], lost)
+    team._on_end(["of the last trial"], lost)
     assert not ended
-    team._let_go(team._others, lost)
+    team._on_end(team._others, lost)
     assert ended == [1]

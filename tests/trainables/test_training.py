@@ -8,7 +8,8 @@ import torch
 
 from data.loader import Split
 from trainables import checkpoint
-from trainables.training import Diverged, Task, Training, panel
+from trainables.scoring import panel
+from trainables.training import Diverged, Task, Training
 
 TASK = Task(model="slot_attention", image_size=32, steps=8, reports=4, seed=0, metric="mIoU_fg", validation_images=20)
 SMALL = {"batch_size": 8, "num_slots": 6, "steps": 8}

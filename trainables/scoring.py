@@ -1,0 +1,87 @@
+"""A model as it is judged: its scores on images, a picture of what it sees, and how it comes back from a checkpoint.
+
+Axes: B batch, K slots, C channels, H W pixels.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+import trainables
+from data.loader import Split, as_tensors, sequential
+from trainables import metrics, noise, pictures
+from trainables.model import SegmentationModel
+from trainables.precision import autocast
+
+PANEL_IMAGES = 4
+"""Images in a trial's picture."""
+
+
+def evaluate(
+    model: SegmentationModel, split: Split, rows: np.ndarray, *, step: int, precision: str = "fp32"
+) -> dict[str, np.ndarray]:
+    """Scores of the images ``rows`` (n,) of ``split``: metric name -> (n,) float64, ``loss`` included.
+
+    The same model gets the same scores every time. ``loss`` is known per pass only and repeated for its images.
+    """
+    parts: list[dict[str, np.ndarray]] = []
+    with _judged(model) as device:
+        for chosen in sequential(len(rows), images_per_pass(model.image_size)):
+            image, labels = as_tensors(*split.gather(rows[chosen]), device)  # (B, 3, H, W), (B, H, W)
+            with autocast(device, precision):
+                output = model(image, step)
+            scores = metrics.score(output.masks.float(), labels, output.reconstruction.float(), image)
+            parts.append({**scores, "loss": np.full(len(chosen), float(output.loss))})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def panel(model: SegmentationModel, split: Split, *, step: int, precision: str = "fp32") -> np.ndarray:
+    """Input | reconstruction | true segments | predicted segments of a few images of ``split``, uint8 (H', W', 3)."""
+    with _judged(model) as device:
+        images, labels = as_tensors(*split.gather(np.arange(min(PANEL_IMAGES, len(split)))), device)
+        with autocast(device, precision):
+            output = model(images, step)
+        output.check(images)
+        return pictures.panel(
+            images,
+            output.reconstruction.float(),
+            labels,
+            output.masks.argmax(1)[:, 0],  # (B, H, W)
+            boxes=output.boxes,
+            presence=output.presence,
+        )
+
+
+def images_per_pass(image_size: int) -> int:
+    """How many images to evaluate at a time, 8 at 128x128.
+
+    IODINE and EfficientMORL keep the graph of a decoding even here, some 300 MB per image at 128x128 with 11 slots.
+    """
+    return int(np.clip(2**17 // image_size**2, 1, 128))
+
+
+def restore_model(state: Mapping[str, Any], device: torch.device | str = "cpu") -> SegmentationModel:
+    """The model of a checkpoint ``state``, with its weights, in evaluation mode."""
+    model = trainables.build(state["model"], state["hyperparameters"], state["image_size"]).to(device)
+    model.load_state_dict(state["weights"])
+    return model.eval()
+
+
+@contextmanager
+def _judged(model: SegmentationModel) -> Iterator[torch.device]:
+    """Within this context ``model`` is in evaluation mode and draws the same noise every time; gives its device.
+
+    The noise comes from a generator of its own, so that the random numbers of training do not depend on how often a
+    model is judged. Not inference_mode: IODINE and EfficientMORL need local gradients.
+    """
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), noise.drawn_from(torch.Generator(device).manual_seed(0)):
+            yield device
+    finally:
+        model.train(was_training)
