@@ -1,4 +1,4 @@
-"""How trials and studies end: by signal, by time, by giving up; and what is swept away then."""
+"""How a study stops: by a signal, after its hours, or when the searcher stops it; and which files are deleted then."""
 
 import math
 import shutil
@@ -19,32 +19,36 @@ TUNE_FILES = ("tuner.pkl", "experiment_state-*", "search*state-*", ".validate_st
 
 
 class StudyStopped(Exception):
-    """The study ended before its time; the message says why."""
+    """The study stopped before all its trials had run; the message is the reason."""
 
 
 class StudyStopper(Stopper):
-    """Stops everything on Ctrl-C, when the hours are up, or when the searcher gives up; what runs goes on next time."""
+    """Stops the study on a signal, after ``hours``, or when ``given_up`` says so; running trials are continued later.
 
-    def __init__(self, given_up: Callable[[], bool], hours: float | None):
+    ``clock`` counts seconds.
+    """
+
+    def __init__(self, given_up: Callable[[], bool], hours: float | None, clock: Callable[[], float] = time.monotonic):
         self.interrupted = False
-        """Whether a signal asked for the end."""
+        """Whether a signal has stopped the study."""
         self._given_up = given_up
-        self._deadline = time.monotonic() + 3600 * hours if hours is not None else math.inf
+        self._clock = clock
+        self._deadline = clock() + 3600 * hours if hours is not None else math.inf
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Stop no single trial."""
+        """False: the scheduler stops single trials."""
         return False
 
     def stop_all(self) -> bool:
-        """Whether the study shall end now."""
-        return self.interrupted or self._given_up() or time.monotonic() > self._deadline
+        """Whether to stop the study now."""
+        return self.interrupted or self._given_up() or self._clock() > self._deadline
 
     @contextmanager
     def catching_signals(self) -> Iterator[None]:
-        """Within this context the first SIGINT or SIGTERM ends the study in good order, a second one at once."""
+        """Within this context the first SIGINT or SIGTERM stops the study in good order, a second one at once."""
 
         def interrupt(number: int, frame: Any) -> None:
             self.interrupted = True
@@ -59,7 +63,7 @@ class StudyStopper(Stopper):
 
 
 class CheckpointSweeper(tune.Callback):
-    """Deletes checkpoints that nobody will read: all of a stopped or failed trial, all but the newest of the others.
+    """Deletes checkpoints that nobody will read: all of pruned and failed trials, all but the newest of complete ones.
 
     Two checkpoints of each of thousands of trials would fill a disk in the middle of a study.
     """
@@ -71,18 +75,18 @@ class CheckpointSweeper(tune.Callback):
         return {}
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        """Sweep the trial's folder; Tune has saved its last checkpoint by now."""
+        """Sweep the trial's folder; by now Tune has saved its last checkpoint."""
         state = self._state_of(trial.config["number"])
         if state != "RUNNING":
             sweep_checkpoints(Path(trial.config["folder"]), keep_newest=state == "COMPLETE")
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        """Sweep the folder of a trial that errs for good."""
+        """Sweep the folder of a trial that Tune does not try again."""
         self.on_trial_complete(iteration, trials, trial)
 
 
 def sweep_checkpoints(folder: Path, *, keep_newest: bool) -> None:
-    """Delete the checkpoint folders of a trial, all or all but the one with the highest step."""
+    """Delete the checkpoint folders in a trial's ``folder``: all, or all but the one with the highest step."""
     paths = sorted(folder.glob(f"checkpoint_*/{checkpoint.PATTERN}"), key=lambda path: path.name)
     kept = paths[-1].parent if keep_newest and paths else None
     for found in folder.glob("checkpoint_*"):

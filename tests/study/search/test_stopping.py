@@ -1,15 +1,17 @@
-"""How studies end, and what is swept away when trials do."""
+"""How studies stop, and which files are deleted when trials and studies end."""
 
 import os
+import pickle
 import signal
-import time
+from types import SimpleNamespace
 
 import pytest
 
-from study.search.stopping import StudyStopper, sweep_checkpoints, sweep_tune_files
+from study.search.stopping import CheckpointSweeper, StudyStopper, sweep_checkpoints, sweep_tune_files
 
 
 def folder_with(tmp_path, **steps):
+    tmp_path.mkdir(exist_ok=True)
     for name, step in steps.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / f"step_{step:09d}.pt").write_text("")
@@ -27,7 +29,7 @@ def test_the_newest_is_the_highest_step_not_the_highest_folder(tmp_path):
     assert names(folder) == ["checkpoint_000000", "events.out.tfevents.1"]
 
 
-def test_a_stopped_trial_keeps_its_curves_only(tmp_path):
+def test_a_pruned_trial_keeps_its_curves_only(tmp_path):
     folder = folder_with(tmp_path, checkpoint_000000=30)
     sweep_checkpoints(folder, keep_newest=False)
     assert names(folder) == ["events.out.tfevents.1"]
@@ -37,11 +39,12 @@ def test_tunes_files_go_and_trials_stay(tmp_path):
     for name in ("tuner.pkl", "experiment_state-2026.json", "searcher-state-1.pkl", "search_gen_state-2.json"):
         (tmp_path / name).write_text("")
     (tmp_path / "trial_0001").mkdir()
+    (tmp_path / ".validate_storage_marker").write_text("")
     sweep_tune_files(tmp_path)
     assert names(tmp_path) == ["trial_0001"]
 
 
-def test_the_first_ctrl_c_ends_the_study_in_good_order_and_the_second_at_once():
+def test_the_first_ctrl_c_stops_the_study_in_good_order_and_the_second_at_once():
     stopper = StudyStopper(lambda: False, hours=None)
     before = signal.getsignal(signal.SIGINT)
     with stopper.catching_signals():
@@ -53,9 +56,64 @@ def test_the_first_ctrl_c_ends_the_study_in_good_order_and_the_second_at_once():
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_hours_and_giving_up_end_the_study():
-    short = StudyStopper(lambda: False, hours=1e-9)
-    time.sleep(0.001)
-    assert short.stop_all()
-    assert StudyStopper(lambda: True, hours=None).stop_all()
-    assert not StudyStopper(lambda: False, hours=1.0).stop_all()
+def test_sigterm_stops_a_study_as_ctrl_c_does():
+    stopper = StudyStopper(lambda: False, hours=None)
+    before = signal.getsignal(signal.SIGTERM)
+    with stopper.catching_signals():
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stopper.interrupted and stopper.stop_all()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_handlers_come_back_after_an_error():
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyError), StudyStopper(lambda: False, hours=None).catching_signals():
+        raise KeyError
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize(("hours", "seconds"), [(1.0, 3600), (0.5, 1800), (24, 86400)])
+def test_a_study_stops_when_its_hours_are_up(hours, seconds):
+    now = 1e6
+    stopper = StudyStopper(lambda: False, hours, clock=lambda: now)
+    for passed, stopped in ((0, False), (seconds - 1, False), (seconds + 1, True)):
+        now = 1e6 + passed
+        assert stopper.stop_all() is stopped
+    assert not stopper.interrupted
+
+
+def test_without_hours_only_the_searcher_stops_a_study():
+    given_up, now = False, 0.0
+    stopper = StudyStopper(lambda: given_up, None, clock=lambda: now)
+    now = 1e12
+    assert not stopper.stop_all()
+    given_up = True
+    assert stopper.stop_all() and not stopper.interrupted
+
+
+def test_no_single_trial_is_stopped():
+    assert StudyStopper(lambda: True, hours=None)("trial", {"done": True}) is False
+
+
+@pytest.mark.parametrize(
+    ("state", "left"),
+    [
+        ("COMPLETE", ["checkpoint_000001", "events.out.tfevents.1"]),
+        ("PRUNED", ["events.out.tfevents.1"]),
+        ("FAIL", ["events.out.tfevents.1"]),
+        ("RUNNING", ["checkpoint_000000", "checkpoint_000001", "events.out.tfevents.1"]),
+    ],
+)
+def test_a_trial_keeps_the_checkpoints_that_somebody_will_read(state, left, tmp_path):
+    for ending in ("on_trial_complete", "on_trial_error"):
+        folder = folder_with(tmp_path / ending, checkpoint_000000=10, checkpoint_000001=20)
+        asked = []
+        sweeper = CheckpointSweeper(lambda number, asked=asked: asked.append(number) or state)
+        trial = SimpleNamespace(config={"number": 7, "folder": str(folder)})
+        getattr(sweeper, ending)(1, [trial], trial)
+        assert asked == [7] and names(folder) == left
+
+
+def test_what_tune_pickles_holds_nothing():
+    for made in (StudyStopper(lambda: False, hours=1.0), CheckpointSweeper(lambda number: "FAIL")):
+        assert vars(pickle.loads(pickle.dumps(made))) == {}

@@ -1,0 +1,78 @@
+"""Checkpoints: written whole, the newest found, and nothing but data read."""
+
+import pytest
+import torch
+
+from trainables import checkpoint
+
+
+def save(folder, step, **entries):
+    folder.mkdir(exist_ok=True)
+    return checkpoint.save(folder, {"step": step, **entries})
+
+
+def test_a_state_comes_back_as_it_was(tmp_path):
+    path = save(tmp_path, 12, weights={"a": torch.arange(3.0)}, shuffle={"epoch": 2}, model="toy")
+    state = checkpoint.load(path)
+    assert torch.equal(state.pop("weights")["a"], torch.arange(3.0))
+    assert state == {"step": 12, "shuffle": {"epoch": 2}, "model": "toy"}
+    assert [file.name for file in tmp_path.iterdir()] == ["step_000000012.pt"]
+
+
+def test_the_newest_is_the_highest_step_and_a_damaged_one_is_passed_over(tmp_path):
+    for folder, step in (("checkpoint_000001", 2), ("checkpoint_000000", 10), ("checkpoint_000002", 9)):
+        path = save(tmp_path / folder, step)
+        if step == 10:
+            highest = path
+    assert checkpoint.newest(tmp_path)["step"] == 10
+    highest.write_bytes(highest.read_bytes()[:300])
+    assert checkpoint.newest(tmp_path)["step"] == 9
+    with pytest.raises(ValueError, match=r"step_000000010\.pt cannot be read .*; delete it"):
+        checkpoint.load(highest)
+
+
+def test_no_checkpoint_is_none_and_a_missing_file_is_missing(tmp_path):
+    assert checkpoint.newest(tmp_path) is None
+    assert checkpoint.newest(tmp_path / "nowhere") is None
+    with pytest.raises(FileNotFoundError):
+        checkpoint.load(tmp_path / "step_000000001.pt")
+
+
+def test_a_kill_while_writing_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    save(tmp_path, 1, value=1)
+
+    def killed(state, path):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save(tmp_path, 1, value=2)
+    assert checkpoint.newest(tmp_path)["value"] == 1
+
+
+def test_other_files_are_refused(tmp_path):
+    for content in ({"epoch": 1}, [1, 2]):
+        torch.save(content, tmp_path / "step_000000001.pt")
+        with pytest.raises(ValueError, match="is not a checkpoint of this project; delete it"):
+            checkpoint.load(tmp_path / "step_000000001.pt")
+        assert checkpoint.newest(tmp_path) is None
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "pwned"), "w"))
+
+    torch.save({"step": 1, "evil": Evil()}, tmp_path / "step_000000001.pt")
+    assert checkpoint.newest(tmp_path) is None
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_checkpoint_belongs_to_a_model_and_a_size():
+    state = {"step": 1, "model": "toy", "image_size": 32}
+    checkpoint.check_model(state, "toy", 32)
+    with pytest.raises(ValueError, match=r"model is 'toy', but this study's is 'space'; give .* --name or .* --fresh"):
+        checkpoint.check_model(state, "space", 32)
+    with pytest.raises(ValueError, match="image_size is 32, but this study's is 64"):
+        checkpoint.check_model(state, "toy", 64)
