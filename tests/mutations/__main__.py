@@ -1,0 +1,107 @@
+"""``python -m tests.mutations [FILE ...]``: each mutation of ``table.py`` in turn, and the source's own tests on it.
+
+Each runs in a temporary copy of the checkout, against a deadline: a test that hangs has noticed, too. With FILEs, only
+mutations of sources whose path contains one of them. Status 1 if a mutation survives that the table does not excuse,
+or no longer fits its source.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.mutations.table import MUTATIONS, TESTS, Mutation
+
+ROOT = Path(__file__).resolve().parents[2]
+SLOWEST = 600.0
+"""Seconds that the tests of one source may take when nothing is wrong."""
+
+
+def run_tests(copy: Path, source: str, deadline: float) -> tuple[str, str]:
+    """Whether the tests of ``source`` "passed", "failed" or "hung", and the first that failed or the last words."""
+    tests = sorted(str(path.relative_to(copy)) for pattern in TESTS[source] for path in copy.glob(pattern))
+    assert tests, f"no tests of {source}"
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:cacheprovider", *tests]
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    # A session of its own: what a test has started goes with it.
+    process = subprocess.Popen(
+        command,
+        cwd=copy,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=deadline)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        return "hung", f"after {deadline:.0f} s"
+    first = re.search(r"^(?:FAILED|ERROR) (\S+)", output, re.MULTILINE)
+    words = first[1] if first else (output.strip().splitlines() or ["no output"])[-1]
+    return ("passed" if process.returncode == 0 else "failed"), words
+
+
+def apply(copy: Path, mutation: Mutation) -> str | None:
+    """Change the source in ``copy``; its text before, or None where the line is not there exactly once."""
+    path = copy / mutation.source
+    text = path.read_text() if path.exists() else ""
+    if text.count(mutation.old) != 1:
+        return None
+    changed = text.replace(mutation.old, mutation.new)
+    compile(changed, str(path), "exec")
+    path.write_text(changed)
+    return text
+
+
+def main() -> int:
+    """Print a line per mutation, then the sum."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutations", description="Mutate sources, run their tests.")
+    parser.add_argument("files", nargs="*", metavar="FILE", help="part of a source's path [default: all]")
+    wanted = parser.parse_args().files
+    chosen = [m for m in MUTATIONS if not wanted or any(name in m.source for name in wanted)]
+    counts = {"caught": 0, "excused": 0, "survived": 0, "stale": 0}
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "checkout"
+        tracked = subprocess.run(
+            ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for name in filter(None, tracked.split("\0")):
+            if (ROOT / name).is_file():
+                (copy / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(ROOT / name, copy / name)
+        deadlines: dict[str, float] = {}
+        for mutation in chosen:
+            if mutation.source not in deadlines:
+                started = time.monotonic()
+                outcome, words = run_tests(copy, mutation.source, SLOWEST)
+                assert outcome == "passed", f"without a mutation, the tests of {mutation.source} {outcome}: {words}"
+                deadlines[mutation.source] = 60 + 3 * (time.monotonic() - started)
+            before = apply(copy, mutation)
+            if before is None:
+                verdict, words = "stale", "the line is not there, or more than once"
+            else:
+                outcome, words = run_tests(copy, mutation.source, deadlines[mutation.source])
+                (copy / mutation.source).write_text(before)
+                verdict = "caught" if outcome != "passed" else "excused" if mutation.excuse else "survived"
+                words = mutation.excuse if verdict == "excused" else words
+            counts[verdict] += 1
+            print(f"{verdict:8} {mutation.source}: {mutation.old.strip()}  ->  {mutation.new.strip()}  [{words}]")
+            sys.stdout.flush()
+    print(", ".join(f"{number} {verdict}" for verdict, number in counts.items()))
+    return 1 if counts["survived"] or counts["stale"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""Which trial gets the next worker, how many may live, and which are stopped; whole runs are in test_study_on_ray.py."""
+
+from types import SimpleNamespace
+
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+
+from study.search.tune import ElasticLimiter, PruningScheduler
+
+
+def trial(number, status="PENDING", metrics=None):
+    return SimpleNamespace(
+        config={"number": number}, status=status, PENDING="PENDING", metric_analysis=metrics or {}, trial_id=str(number)
+    )
+
+
+def chosen(*trials):
+    found = PruningScheduler(None).choose_trial_to_run(SimpleNamespace(get_live_trials=lambda: list(trials)))
+    return found and found.config["number"]
+
+
+def test_the_next_worker_goes_to_a_trial_that_lost_its_own_else_to_the_youngest():
+    assert chosen(trial(3), trial(5), trial(4)) == 5
+    assert chosen(trial(3), trial(2, metrics={"step": {}}), trial(4)) == 2
+    assert chosen(trial(3), trial(9, "RUNNING"), trial(8, "TERMINATED")) == 3
+    assert chosen(trial(9, "RUNNING")) is None and chosen() is None
+
+
+def test_a_trial_is_stopped_where_the_pruner_says_so():
+    recorded = []
+
+    def record(trial_id, result):
+        recorded.append((trial_id, result["objective"]))
+        return result["objective"] < 0.5
+
+    scheduler = PruningScheduler(SimpleNamespace(record=record))
+    assert scheduler.on_trial_result(None, trial(3), {"objective": 0.7}) == TrialScheduler.CONTINUE
+    assert scheduler.on_trial_result(None, trial(4), {"objective": 0.2}) == TrialScheduler.STOP
+    assert recorded == [("3", 0.7), ("4", 0.2)]
+
+
+class Endless(Searcher):
+    """Always has a trial."""
+
+    def suggest(self, trial_id):
+        return {"trial": trial_id}
+
+    def on_trial_complete(self, trial_id, result=None, error=False):
+        pass
+
+
+def test_as_many_trials_live_as_there_are_places_at_the_moment():
+    places = 1
+    limiter = ElasticLimiter(Endless(), lambda: places, most=10)
+    assert limiter.suggest("a") == {"trial": "a"} and limiter.suggest("b") is None
+    places = 3
+    assert limiter.suggest("b") and limiter.suggest("c") and limiter.suggest("d") is None
+    limiter.on_trial_complete("a", {})
+    assert limiter.suggest("d") == {"trial": "d"}
+    places = 2
+    limiter.on_trial_complete("b", {})
+    assert limiter.suggest("e") is None

@@ -1,0 +1,115 @@
+"""Two workers as one trial on a real Ray, without Tune: what they compute, and how they end."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import ray
+from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from search_spaces.slot_attention import TINY
+from tests.trainables import scenes
+from trainables import parallel
+from trainables.crew import Crew, out_of_memory
+from trainables.training import Diverged, Task
+
+pytestmark = pytest.mark.ray
+
+TASK = Task("slot_attention", 32, steps=4, reports=2, seed=0, metric="mIoU_fg", validation_images=4)
+HYPERPARAMETERS = {**TINY, "batch_size": 4, "steps": 4}
+
+
+def trial(number: int = 0, **hyperparameters: Any) -> dict[str, Any]:
+    return {"hyperparameters": {**HYPERPARAMETERS, **hyperparameters}, "number": number, "folder": "nowhere"}
+
+
+@ray.remote(num_cpus=1)
+class Trial:
+    """The process of rank 0, which Tune's actor is in a study."""
+
+    def __init__(self, shards: list[dict[str, list[ray.ObjectRef]]], size: int):
+        self.crew = Crew(TASK, shards[0], 1, 0, size)
+
+    def start(self, config: dict[str, Any], state: dict[str, Any] | None = None) -> list[Any]:
+        """The other workers, by their ids."""
+        self.crew.start(config, state)
+        return [worker._actor_id.hex() for worker in self.crew._others]
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.crew.load(state)
+
+    def report(self) -> dict[str, Any] | str:
+        try:
+            return self.crew.report()
+        except Diverged as reason:
+            return str(reason)
+
+    def state(self) -> dict[str, Any]:
+        return self.crew.first.training.state()
+
+    def steps(self) -> list[int]:
+        """Steps done on each worker."""
+        others = [worker.__ray_call__.remote(lambda it: it.training.step) for worker in self.crew._others]
+        return [self.crew.first.training.step, *ray.get(others)]
+
+    def dismiss(self) -> bool:
+        """Whether a process group is left."""
+        self.crew.dismiss()
+        return parallel.dist.is_initialized()
+
+
+@pytest.fixture
+def make(ray_cluster: None) -> Iterator[Any]:
+    """Starts a Trial of as many workers as asked for, each in a bundle of a placement group."""
+    split = scenes.split(8, 32)
+    shards = {name: [ray.put(split._tables[0])] for name in ("train", "val")}
+    groups = []
+
+    def made(size: int) -> Any:
+        if groups:
+            remove_placement_group(groups[-1])  # and all that runs in it: there are two CPUs
+        groups.append(placement_group([{"CPU": 1}] * size))
+        place = PlacementGroupSchedulingStrategy(groups[-1], placement_group_bundle_index=0)
+        # in a list, so that the references arrive as such
+        return Trial.options(scheduling_strategy=place).remote([shards], size)
+
+    yield made
+    remove_placement_group(groups[-1])
+
+
+def test_two_workers_report_what_one_does_and_their_checkpoints_change_hands(make: Any) -> None:
+    def report(crew: Any) -> dict[str, float]:
+        result = ray.get(crew.report.remote())
+        return {name: value for name, value in result.items() if not name.startswith("time/")}
+
+    one = make(1)
+    assert ray.get(one.start.remote(trial())) == []
+    first, middle, second = report(one), ray.get(one.state.remote()), report(one)
+    assert ray.get(one.steps.remote()) == [4]
+    two = make(2)
+    others = ray.get(two.start.remote(trial()))
+    assert len(others) == 1
+    assert report(two) == pytest.approx(first, rel=1e-3)
+    assert ray.get(two.steps.remote()) == [2, 2]
+    ray.get(two.load.remote(middle | {"step": 3}))
+    assert ray.get(two.steps.remote()) == [3, 3], "all workers go back"
+    assert ray.get(two.start.remote(trial(), middle)) == others, "workers stay for the next trial"
+    assert ray.get(two.steps.remote()) == [2, 2]
+    assert report(two) == pytest.approx(second, rel=1e-3)
+    # a trial that diverges does so on all workers, which stay
+    ray.get(two.start.remote(trial(lr=1e18, grad_clip=None, warmup_frac=0.0)))
+    assert " is nan" in ray.get(two.report.remote())
+    assert ray.get(two.start.remote(trial())) == others
+    assert report(two) == pytest.approx(first, rel=1e-3)
+    # after one has failed, there are new ones
+    assert ray.get(two.dismiss.remote()) is False
+    new = ray.get(two.start.remote(trial()))
+    assert len(new) == 1 and new != others
+    assert report(two) == pytest.approx(first, rel=1e-3)
+
+
+def test_a_refused_allocation_is_known_by_its_class_or_its_words() -> None:
+    assert out_of_memory(MemoryError())
+    assert out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"))
+    assert not out_of_memory(RuntimeError("memory is fine"))
