@@ -59,4 +59,5 @@ def build(name: str, config: Mapping[str, Any], image_size: int) -> "Segmentatio
     if image_size < 1:
         raise ValueError(f"image size {image_size} must be above zero")
     module = load(name)
-    return module.Model(typed_config.make(module.Config, config), image_size)
+    model: SegmentationModel = module.Model(typed_config.make(module.Config, config), image_size)
+    return model

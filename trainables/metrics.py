@@ -290,13 +290,15 @@ def _below_highest(area: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether each position of (B, S) is occupied and some higher position is too."""
     occupied = area > 0
     above = np.logical_or.accumulate(occupied[:, ::-1], 1)[:, ::-1]  # occupied here or higher
-    return occupied & np.pad(above[:, 1:], ((0, 0), (0, 1)))
+    below: NDArray[np.bool_] = occupied & np.pad(above[:, 1:], ((0, 0), (0, 1)))
+    return below
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> Floats:
     """``numerator / denominator``, NaN where the denominator is 0."""
-    undefined = np.full(numerator.shape, np.nan)
-    return np.divide(numerator, denominator, out=undefined, where=denominator != 0)
+    ratio = np.full(numerator.shape, np.nan)
+    np.divide(numerator, denominator, out=ratio, where=denominator != 0)
+    return ratio
 
 
 def _squared_error(pred_image: Tensor | ArrayLike | None, true_image: Tensor | ArrayLike | None) -> np.ndarray:

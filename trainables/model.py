@@ -40,7 +40,8 @@ class SegmentationModel(nn.Module, ABC):
 
     def clip_norm(self) -> float | None:
         """Largest norm of the joint gradient of all parameters; None means no clipping."""
-        return self.config.grad_clip
+        norm: float | None = self.config.grad_clip
+        return norm
 
     def initialise(self, images: Tensor) -> None:
         """Called once before step 0 with training images (B, 3, H, W); a model that does not override it gets none."""

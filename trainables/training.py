@@ -156,7 +156,7 @@ class Training:
             share = len(part) / len(rows)
             with nullcontext() if part is parts[-1] else parallel.gradients_kept(forward):
                 with autocast(self.device, self.task.precision), noise.drawn_from(self.noise, part, len(rows)):
-                    output = forward(images, self.step)
+                    output: SegmentationOutput = forward(images, self.step)
                 (output.loss * share * self.team.size).backward()  # processes exchange the mean of their gradients
             _add(sums, output, share)
         sums = self.team.total(sums, self.device)

@@ -6,6 +6,8 @@ or no longer fits its source.
 """
 
 import argparse
+import contextlib
+import importlib
 import os
 import re
 import shutil
@@ -15,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NoReturn
 
 from tests.mutations.table import MUTATIONS, TESTS, Mutation
 
@@ -23,31 +26,55 @@ SLOWEST = 600.0
 """Seconds that the tests of one source may take when nothing is wrong."""
 
 
+def preload() -> None:
+    """Import what the tests import and what is not ours, once for all runs: that is most of a short run's time."""
+    sys.dont_write_bytecode = True  # a mutation may leave size and time of a source as they were
+    os.environ |= {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    for name in ("optuna", "PIL.Image", "pyarrow.parquet", "pytest", "ray.tune", "rich.progress", "scipy.optimize"):
+        importlib.import_module(name)
+    importlib.import_module("torch.distributed")
+
+
 def run_tests(copy: Path, source: str, deadline: float) -> tuple[str, str]:
     """Whether the tests of ``source`` "passed", "failed" or "hung", and the first that failed or the last words."""
     tests = sorted(str(path.relative_to(copy)) for pattern in TESTS[source] for path in copy.glob(pattern))
     assert tests, f"no tests of {source}"
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:cacheprovider", *tests]
-    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    # A session of its own: what a test has started goes with it.
-    process = subprocess.Popen(
-        command,
-        cwd=copy,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    with tempfile.TemporaryFile("w+") as output:
+        child = os.fork()
+        if child == 0:
+            become_pytest(copy, tests, output.fileno())
+        until = time.monotonic() + deadline
+        while time.monotonic() < until:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                break
+            time.sleep(0.05)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)  # and with it what it has started
+        if not ended:
+            os.waitpid(child, 0)
+            return "hung", f"after {deadline:.0f} s"
+        output.seek(0)
+        text = output.read()
+    first = re.search(r"^(?:FAILED|ERROR) ([^ \n]+)", text, re.MULTILINE)
+    words = first[1] if first else (text.strip().splitlines() or ["no output"])[-1]
+    return ("passed" if os.waitstatus_to_exitcode(status) == 0 else "failed"), words
+
+
+def become_pytest(copy: Path, tests: list[str], output: int) -> NoReturn:
+    """Run ``tests`` in this forked process, on the modules in ``copy``, and end with pytest's status."""
+    os.setsid()
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    os.chdir(copy)
+    sys.path[0] = os.environ["PYTHONPATH"] = str(copy)
+    for name in [name for name in sys.modules if name.split(".")[0] == "tests"]:
+        del sys.modules[name]
+    status = 1
     try:
-        output, _ = process.communicate(timeout=deadline)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        return "hung", f"after {deadline:.0f} s"
-    first = re.search(r"^(?:FAILED|ERROR) (\S+)", output, re.MULTILINE)
-    words = first[1] if first else (output.strip().splitlines() or ["no output"])[-1]
-    return ("passed" if process.returncode == 0 else "failed"), words
+        status = int(importlib.import_module("pytest").main(["-q", "-x", "-p", "no:cacheprovider", *tests]))
+    finally:
+        os._exit(status)  # without what the parent would do at its end
 
 
 def apply(copy: Path, mutation: Mutation) -> str | None:
@@ -68,6 +95,7 @@ def main() -> int:
     parser.add_argument("files", nargs="*", metavar="FILE", help="part of a source's path [default: all]")
     wanted = parser.parse_args().files
     chosen = [m for m in MUTATIONS if not wanted or any(name in m.source for name in wanted)]
+    preload()
     counts = {"caught": 0, "excused": 0, "survived": 0, "stale": 0}
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "checkout"
@@ -97,8 +125,10 @@ def main() -> int:
                 verdict = "caught" if outcome != "passed" else "excused" if mutation.excuse else "survived"
                 words = mutation.excuse if verdict == "excused" else words
             counts[verdict] += 1
-            print(f"{verdict:8} {mutation.source}: {mutation.old.strip()}  ->  {mutation.new.strip()}  [{words}]")
-            sys.stdout.flush()
+            print(
+                f"{verdict:8} {mutation.source}: {mutation.old.strip()}  ->  {mutation.new.strip()}  [{words}]",
+                flush=True,
+            )
     print(", ".join(f"{number} {verdict}" for verdict, number in counts.items()))
     return 1 if counts["survived"] or counts["stale"] else 0
 

@@ -1,4 +1,4 @@
-"""Which trial gets the next worker, how many may live, and which are stopped; whole runs are in test_study_on_ray.py."""
+"""Which trial gets the next worker, how many may live, and which are stopped."""
 
 from types import SimpleNamespace
 
