@@ -4,7 +4,7 @@ VENV ?= .venv
 PYTHON ?= python3
 PIP_FLAGS ?= -qq --disable-pip-version-check
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test mutate lint bench clean
 
 demo: $(VENV)/installed-report  ## tune SPACE on the embedded data: 8 trials on a laptop's CPU
 	$(VENV)/bin/python study/run.py --model space --trials 8
@@ -12,6 +12,9 @@ demo: $(VENV)/installed-report  ## tune SPACE on the embedded data: 8 trials on 
 # Tests that share a Ray cluster are one xdist group (tests/conftest.py), so that one worker starts it.
 test: $(VENV)/installed-dev  ## the whole test suite on two cores
 	$(VENV)/bin/python -m pytest -q -n 2 --dist loadgroup
+
+mutate: $(VENV)/installed-dev  ## change one line at a time and see whether the file's own tests notice
+	$(VENV)/bin/python -m tests.mutations
 
 lint: $(VENV)/installed-dev  ## style, format, types
 	$(VENV)/bin/ruff check .

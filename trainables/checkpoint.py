@@ -1,7 +1,7 @@
 """Checkpoints of a trial: one file each, named by its step, read back without unpickling arbitrary objects.
 
-The newest checkpoint is the one with the highest step, which its name holds; folder names and times do not count, because Tune
-numbers its folders from 0 again when a study is continued. A damaged file is passed over.
+The newest checkpoint is the one with the highest step, which its name holds. Folder names and times do not count,
+because Tune numbers its folders from 0 again when a study is continued. A damaged file is passed over.
 """
 
 import os

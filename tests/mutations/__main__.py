@@ -37,7 +37,7 @@ def preload() -> None:
 
 def run_tests(copy: Path, source: str, deadline: float) -> tuple[str, str]:
     """Whether the tests of ``source`` "passed", "failed" or "hung", and the first that failed or the last words."""
-    tests = sorted(str(path.relative_to(copy)) for pattern in TESTS[source] for path in copy.glob(pattern))
+    tests = [str(path.relative_to(copy)) for pattern in TESTS[source] for path in sorted(copy.glob(pattern))]
     assert tests, f"no tests of {source}"
     with tempfile.TemporaryFile("w+") as output:
         child = os.fork()
@@ -125,10 +125,8 @@ def main() -> int:
                 verdict = "caught" if outcome != "passed" else "excused" if mutation.excuse else "survived"
                 words = mutation.excuse if verdict == "excused" else words
             counts[verdict] += 1
-            print(
-                f"{verdict:8} {mutation.source}: {mutation.old.strip()}  ->  {mutation.new.strip()}  [{words}]",
-                flush=True,
-            )
+            change = f"{mutation.old.strip()}  ->  {mutation.new.strip()}".replace("\n", "\\n")
+            print(f"{verdict:8} {mutation.source}: {change}  [{words}]", flush=True)
     print(", ".join(f"{number} {verdict}" for verdict, number in counts.items()))
     return 1 if counts["survived"] or counts["stale"] else 0
 

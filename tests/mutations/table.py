@@ -15,7 +15,7 @@ class Mutation(NamedTuple):
 
 
 TESTS: dict[str, list[str]] = {
-    "trainables/training.py": ["tests/trainables/test_training.py"],
+    "trainables/training.py": ["tests/trainables/test_training.py", "tests/trainables/test_parallel.py"],
     "trainables/scoring.py": ["tests/trainables/test_scoring.py"],
     "trainables/parallel.py": ["tests/trainables/test_parallel.py"],
     "trainables/crew.py": ["tests/trainables/test_crew.py"],
@@ -34,7 +34,7 @@ TESTS: dict[str, list[str]] = {
     "data/shards.py": ["tests/data/test_shards.py"],
     "data/spec.py": ["tests/data/test_spec.py"],
 }
-"""Source -> patterns of the files with its own tests."""
+"""Source -> patterns of the files with its own tests, in the order in which they run."""
 
 CHANGES: dict[str, list[tuple[str, ...]]] = {
     "trainables/training.py": [
@@ -55,8 +55,8 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("self.noise.set_state(before)  # every part", "pass  # every part"),
         ("share = len(part) / len(rows)", "share = 1 / len(parts)"),
         ("_add(sums, output, share)", "_add(sums, output)"),
-        ("* self.team.size).backward()", ").backward()", "without other processes the factor is 1; see parallel.py"),
-        ("sums = self.team.total(sums, self.device)", "pass", "one process has all sums; see test_parallel.py"),
+        ("* self.team.size).backward()", ").backward()"),
+        ("sums = self.team.total(sums, self.device)", "pass"),
         ("        self.model.on_validation(means)\n", ""),
         ("if end > self.step), len(ends))", "if end >= self.step), len(ends))"),
         ("round(i * self.task.steps / self.task.reports)", "i * (self.task.steps // self.task.reports)"),
@@ -84,7 +84,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
     "trainables/parallel.py": [
         ("dist.all_reduce(stacked)", "pass"),
         ("dist.broadcast_object_list(answer)", "pass"),
-        ("compute() if self.rank == 0 else None", "compute()", "the answer of rank 0 replaces the others' work"),
+        ("compute() if self.rank == 0 else None", "compute()"),
         ("return model if team.size == 1 else Replica(model)", "return model"),
         ("return forward.no_sync() if isinstance(forward, Replica) else nullcontext()", "return nullcontext()",
          "exchanging the gradients of every part adds up to the same"),

@@ -55,13 +55,15 @@ def work(team: Team, folder: Path) -> None:
         run = toy.training(team=team, bad_gradient_at=2)
         with pytest.raises(Diverged) as error:
             run.advance(3)
-    found = {
+    asked: list[int] = []
+    found: dict[str, Any] = {
         "steps": steps,
         "unlike": unlike,
         "continued": continued,
         "validated": means["loss"],
         "bad": (str(error.value), toy.state(run)),
-        "of rank 0": team.from_first(lambda: f"rank {team.rank}"),
+        "of rank 0": team.from_first(lambda: asked.append(team.rank) or f"rank {team.rank}"),
+        "asked": asked,
         "total": team.total({"x": torch.tensor(team.rank + 1.0), "y": torch.tensor(5)}, torch.device("cpu")),
     }
     torch.save(found, folder / f"{team.rank}.pt")
@@ -101,6 +103,7 @@ def test_sums_and_results_of_rank_0_are_the_same_on_all(pair: list[dict[str, Any
     for found in pair:
         assert found["of rank 0"] == "rank 0"
         assert {name: float(value) for name, value in found["total"].items()} == {"x": 3.0, "y": 10.0}
+    assert [found["asked"] for found in pair] == [[0], []]
     assert pair[0]["validated"] == pair[1]["validated"]
 
 

@@ -1,11 +1,10 @@
-"""From names, dictionaries and command lines to a model and its Config."""
+"""From dictionaries and command lines to a Config."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pytest
 
-import trainables
 from trainables import typed_config
 
 
@@ -96,22 +95,3 @@ def test_text_from_the_command_line_is_read_by_the_declared_type(key: str, text:
 def test_bad_text_from_the_command_line_is_refused(key: str, text: str) -> None:
     with pytest.raises(ValueError, match=key):
         typed_config.parse(Config, key, text)
-
-
-@pytest.mark.parametrize(("published", "ours"), sorted(trainables.PUBLISHED_NAMES.items()))
-def test_published_names_lead_to_ours(published: str, ours: str) -> None:
-    assert published != ours
-    if ours in trainables.names():
-        assert trainables.resolve(published) == ours
-
-
-def test_an_unknown_model_gets_close_matches_or_the_whole_list() -> None:
-    with pytest.raises(ValueError, match="'spaces' is unknown; did you mean space"):
-        trainables.build("spaces", {}, 32)
-    with pytest.raises(ValueError, match=r"there are .*slot_attention, space"):
-        trainables.load("zzz")
-
-
-def test_an_impossible_image_size_is_refused() -> None:
-    with pytest.raises(ValueError, match="image size 0"):
-        trainables.build("space", {}, 0)
