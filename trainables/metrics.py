@@ -21,6 +21,10 @@ Labels = NDArray[np.integer]
 Floats = NDArray[np.float64]
 
 
+class NotFinite(ValueError):
+    """Masks hold NaN, so that no slot wins."""
+
+
 def score(
     pred_masks: Tensor | ArrayLike,
     true_labels: Tensor | ArrayLike,
@@ -45,8 +49,8 @@ def score(
     slot), ``mSC_fg`` (every object, every slot).
 
     Without true foreground ``mIoU_fg``, ``mIoU_fg_strict``, ``DICE_FG``, ``ARI_FG``, ``mSC`` and ``mSC_fg``
-    are NaN. Raises ValueError for shapes that do not fit, labels that are negative or no integers, and NaN in
-    masks.
+    are NaN. Raises ValueError for shapes that do not fit, and labels that are negative or no integers; NotFinite
+    for NaN in masks.
     """
     labels, num_slots = harden(pred_masks, has_background=has_background)
     return score_labels(labels, true_labels, num_slots, pred_image, true_image)
@@ -154,7 +158,7 @@ def harden(masks: Tensor | ArrayLike, *, has_background: bool = True) -> tuple[L
         labels = _argmax(scores.reshape(B, K, H * W).numpy()).reshape(B, H, W)
     else:
         if scores.isnan().any():
-            raise ValueError("pred_masks contain NaN; score only masks of finite outputs")
+            raise NotFinite("pred_masks contain NaN; score only masks of finite outputs")
         labels = scores.argmax(1).short().cpu().numpy()
     return labels, K
 
@@ -171,7 +175,7 @@ def _argmax(scores: np.ndarray) -> Labels:
     for b in range(B):  # image by image: the passes then stay in the cache
         largest = scores[b].max(0)  # (P,)
         if np.isnan(largest).any():
-            raise ValueError("pred_masks contain NaN; score only masks of finite outputs")
+            raise NotFinite("pred_masks contain NaN; score only masks of finite outputs")
         labels[b] = K - ((scores[b] == largest).view(np.uint8) * rank).max(0)
     return labels
 

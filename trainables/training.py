@@ -178,7 +178,11 @@ class Training:
         rows = _spread(len(split), self.task.validation_images)
 
         def score() -> dict[str, float]:
-            return metrics.summarise(evaluate(self.model, split, rows, step=self.step, precision=self.task.precision))
+            try:
+                scores = evaluate(self.model, split, rows, step=self.step, precision=self.task.precision)
+            except metrics.NotFinite:
+                return {self.task.metric: math.nan}
+            return metrics.summarise(scores)
 
         means = self.team.from_first(score)
         _check_finite(f"validation {self.task.metric}", torch.tensor([means[self.task.metric]]))

@@ -58,6 +58,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("* self.team.size).backward()", ").backward()"),
         ("sums = self.team.total(sums, self.device)", "pass"),
         ("        self.model.on_validation(means)\n", ""),
+        ("except metrics.NotFinite:", "except KeyError:"),
         ("if end > self.step), len(ends))", "if end >= self.step), len(ends))"),
         ("round(i * self.task.steps / self.task.reports)", "i * (self.task.steps // self.task.reports)"),
         ("\"done\": self.step >= self.task.steps", "\"done\": self.step > self.task.steps"),

@@ -1,4 +1,4 @@
-"""Trials of two workers on a real Ray: they compete, are stopped, lose a worker or run out of memory, and free all."""
+"""Trials of two workers on a real Ray: they compete, are pruned, lose a worker or run out of memory, and free all."""
 
 import concurrent.futures
 import os
@@ -40,7 +40,7 @@ def raylet_of(worker: int) -> int:
 
 
 class KillEachOnce(Watch):
-    """Kills rank 1 of trial 0 and rank 0 of trial 1, each in the midst of training after its second report."""
+    """Kills rank 1 of trial 0 and rank 0 of trial 1, each while it trains after its second report."""
 
     def __init__(self):
         super().__init__()
@@ -60,7 +60,7 @@ class KillEachOnce(Watch):
 
 
 def everything_is_free(raylet: int) -> bool:
-    """Whether all CPUs and processes are given back, within ten seconds."""
+    """Whether all CPUs and processes are free within ten seconds."""
     assert raylet, "no result was seen"
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
@@ -98,7 +98,7 @@ def test_a_trial_goes_on_when_either_of_its_workers_is_killed(tmp_path, index, r
     assert everything_is_free(watch.raylet)
 
 
-def test_trials_that_are_stopped_early_free_everything(tmp_path, index, ray_cluster, monkeypatch):
+def test_pruned_trials_free_everything(tmp_path, index, ray_cluster, monkeypatch):
     monkeypatch.setattr(strategies, "pruner", lambda name, reports: optuna.pruners.ThresholdPruner(lower=2.0))
     watch = KillEachOnce()
     trials = study(tmp_path, index, watch, trials=3, workers_per_trial=2).get_trials()
@@ -107,7 +107,7 @@ def test_trials_that_are_stopped_early_free_everything(tmp_path, index, ray_clus
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_want_of_memory_is_a_failure_that_names_the_remedy_and_no_retry(workers, tmp_path, index, ray_cluster):
+def test_running_out_of_memory_is_a_failure_that_names_the_remedy_and_no_retry(workers, tmp_path, index, ray_cluster):
     # 20 TB of slots: refused by any machine, at once
     huge = {"num_slots": 10**10}
     trials = study(tmp_path, index, Watch(), trials=1, set=huge, workers_per_trial=workers).get_trials()
@@ -117,7 +117,7 @@ def test_want_of_memory_is_a_failure_that_names_the_remedy_and_no_retry(workers,
 
 
 class Breaking:
-    """A worker that breaks off."""
+    """A worker that fails."""
 
     def ready(self):
         return True
@@ -127,7 +127,7 @@ class Breaking:
 
 
 def crew(*others):
-    """A Crew whose rank 0 notices only that somebody is gone."""
+    """A Crew whose rank 0 notices only that another worker is gone."""
 
     def report(validation):
         raise RuntimeError("connection closed")
@@ -138,9 +138,9 @@ def crew(*others):
     return made
 
 
-def test_what_breaks_a_team_off_is_told_by_all_of_it(ray_cluster):
+def test_the_errors_of_all_workers_are_told(ray_cluster):
     worker = ray.remote(num_cpus=0)(Breaking).remote()
-    assert ray.get(worker.ready.remote())  # its start may take longer than rank 0 waits for its words
+    assert ray.get(worker.ready.remote())  # its start may take longer than rank 0 waits for its error
     with pytest.raises(RuntimeError, match="connection closed") as caught:
         crew(worker).report()
     ray.kill(worker)

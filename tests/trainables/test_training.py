@@ -132,12 +132,13 @@ def test_seed_and_number_fix_a_trial_and_nothing_else_does():
     before = torch.get_rng_state()
     runs = [training(), training(), training(number=1), training(dataclasses.replace(TASK, seed=6))]
     assert torch.equal(torch.get_rng_state(), before)
-    for run in runs:
-        run.advance(1)
-    first, second, other_number, other_seed = map(state, runs)
-    assert first == second
-    for other in (other_number, other_seed):
-        assert all(other[name] != first[name] for name in ("a", "b", "c", "d", "drawn"))
+    for names in ("abcd", ["initial", "drawn", "losses"]):
+        first, second, other_number, other_seed = map(state, runs)
+        assert first == second
+        for other in (other_number, other_seed):
+            assert all(other[name] != first[name] for name in names)
+        for run in runs:
+            run.advance(1)
 
 
 def test_bad_losses_end_a_trial_with_the_reason():
@@ -180,6 +181,15 @@ def test_an_objective_that_is_not_finite_ends_a_trial():
     with torch.no_grad():
         run.model.b.fill_(float("inf"))
     with pytest.raises(Diverged, match=r"^validation loss is inf$"):
+        run.validate(watched(4))
+
+
+def test_a_model_whose_masks_are_no_numbers_has_diverged():
+    run = training()
+    run.advance(1)
+    with torch.no_grad():
+        run.model.a.fill_(float("inf"))
+    with pytest.raises(Diverged, match=r"^validation MSE is nan$"):
         run.validate(watched(4))
 
 
