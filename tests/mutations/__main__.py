@@ -58,7 +58,8 @@ def run_tests(copy: Path, source: str, deadline: float) -> tuple[str, str]:
         text = output.read()
     first = re.search(r"^(?:FAILED|ERROR) ([^ \n]+)", text, re.MULTILINE)
     words = first[1] if first else (text.strip().splitlines() or ["no output"])[-1]
-    return ("passed" if os.waitstatus_to_exitcode(status) == 0 else "failed"), words
+    code = os.waitstatus_to_exitcode(status)
+    return ("passed" if code == 0 else "failed"), words if code >= 0 else f"ended by signal {-code}"
 
 
 def become_pytest(copy: Path, tests: list[str], output: int) -> NoReturn:

@@ -21,6 +21,7 @@ TESTS: dict[str, list[str]] = {
     "trainables/crew.py": ["tests/trainables/test_crew.py"],
     "trainables/checkpoint.py": ["tests/trainables/test_checkpoint.py"],
     "trainables/noise.py": ["tests/trainables/test_noise.py"],
+    "trainables/output.py": ["tests/trainables/test_output.py"],
     "trainables/optim.py": ["tests/trainables/test_optim.py"],
     "trainables/metrics.py": ["tests/trainables/test_metrics.py"],
     "trainables/schedules.py": ["tests/trainables/test_schedules.py"],
@@ -121,6 +122,12 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("return whole[each * images.start : each * images.stop]", "return whole[:rows]"),
         ("torch.randperm(n, generator=_source.get().generator,", "torch.randperm(n,"),
         ("return _draw(torch.rand, shape, like)", "return _draw(torch.randn, shape, like)"),
+    ],
+    "trainables/output.py": [
+        ("self._masks = self._masks()", "return self._masks()"),
+        ("assert error < 1e-3", "assert error < 1"),
+        ("assert float(masks.min()) >= 0", "assert float(masks.min()) >= -1"),
+        ("assert self.presence is not None and self.presence.shape == self.boxes.shape[:2]", "pass"),
     ],
     "trainables/optim.py": [
         ("Adam(parameters, lr=lr, weight_decay=weight_decay)\n        case \"adamw\"",
