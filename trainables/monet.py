@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from trainables.distributions import mixture_log_density, sample_normal
 from trainables.model import SegmentationModel
 from trainables.output import SegmentationOutput
-from trainables.spatial_broadcast import broadcast_conv, coordinates
+from trainables.positions import coordinates
+from trainables.schedules import warm_up
+from trainables.spatial_broadcast import broadcast_conv
 
 MAX_LOG_STD = 5.0
 """Bound of a latent's log standard deviation: a first step that is too long must not overflow its exponential."""
@@ -311,8 +313,7 @@ class Model(SegmentationModel):
         return torch.stack([*log_masks, log_scope], 1)
 
     def lr_scale(self, step: int) -> list[float]:
-        """Linear warm-up times decay, per step and from step 0 on."""
+        """Linear warm-up times decay; both begin at step 0."""
         c = self.config
-        warmup = c.warmup_frac * c.steps
-        rise = min(1.0, step / warmup) if warmup else 1.0
+        rise = warm_up(step, c.warmup_frac * c.steps)
         return [rise if c.half_life_frac is None else rise * 0.5 ** (step / (c.half_life_frac * c.steps))]

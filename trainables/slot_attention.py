@@ -16,9 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables import noise
+from trainables.conv_blocks import relu_convs, side_after
 from trainables.model import SegmentationModel
 from trainables.output import SegmentationOutput
-from trainables.schedules import half_cosine
+from trainables.positions import ramps
+from trainables.schedules import half_cosine, warm_up
 
 
 @dataclass(frozen=True)
@@ -105,17 +107,12 @@ class Encoder(nn.Module):
 
     def __init__(self, config: Config, image_size: int):
         super().__init__()
-        c = config.enc_channels
-        layers: list[nn.Module] = []
-        side, width = image_size, 3
-        for stride in config.strides:
-            layers += [nn.Conv2d(width, c, config.kernel_size, stride, config.kernel_size // 2), nn.ReLU(inplace=True)]
-            side, width = (side - 1) // stride + 1, c
-        self.conv = nn.Sequential(*layers)
+        c, side = config.enc_channels, side_after(config.strides, image_size)
+        self.conv = relu_convs(c, config.kernel_size, config.strides)
         self.position = nn.Linear(4, c)
         self.norm = nn.LayerNorm([c, side, side] if config.replicate else c)
         self.mlp = nn.Sequential(nn.Linear(c, c), nn.ReLU(), nn.Linear(c, c))
-        self.register_buffer("grid", position_grid(side), persistent=False)  # (side, side, 4)
+        self.register_buffer("grid", ramps(side), persistent=False)  # (side, side, 4)
 
     def forward(self, image: Tensor) -> Tensor:
         """Tokens (B, N, C) of ``image`` (B, 3, H, W)."""
@@ -192,7 +189,7 @@ class Decoder(nn.Module):
             layers += [UnitStrideTranspose(width, c, kernel, 1, kernel // 2), nn.ReLU(inplace=True)]
             width = c
         self.conv = nn.Sequential(*layers, nn.ConvTranspose2d(width, 4, 3, 1, 1))
-        self.register_buffer("grid", position_grid(image_size >> doublings), persistent=False)  # (side, side, 4)
+        self.register_buffer("grid", ramps(image_size >> doublings), persistent=False)  # (side, side, 4)
 
     def forward(self, slots: Tensor) -> tuple[Tensor, Tensor]:
         """Colours (B, K, 3, H, W), unbounded, and mask logits (B, K, 1, H, W) of ``slots`` (B, K, D)."""
@@ -230,10 +227,9 @@ class Model(SegmentationModel):
         return SegmentationOutput(loss, reconstruction, masks, {"attention_entropy": entropy}, appearances=colour)
 
     def lr_scale(self, step: int) -> list[float]:
-        """Linear warm-up times decay, per step and from step 0 on."""
+        """Linear warm-up times decay; both begin at step 0."""
         c = self.config
-        warmup = c.warmup_frac * c.steps
-        rise = min(1.0, step / warmup) if warmup else 1.0
+        rise = warm_up(step, c.warmup_frac * c.steps, from_zero=c.replicate)
         if c.schedule == "cosine":
             return [rise * half_cosine(step, c.steps)]
         return [rise * 0.5 ** (step / (c.half_life_frac * c.steps))]
@@ -242,10 +238,3 @@ class Model(SegmentationModel):
         """``grad_clip`` on the scale of our loss, which is 3HW times the mean squared error."""
         clip = self.config.grad_clip
         return None if clip is None else clip * 3 * self.image_size**2
-
-
-def position_grid(side: int) -> Tensor:
-    """(side, side, 4): row, column, 1 - row, 1 - column of each cell, in [0, 1] with both end points."""
-    ramp = torch.linspace(0, 1, side)
-    row, column = torch.meshgrid(ramp, ramp, indexing="ij")
-    return torch.stack([row, column, 1 - row, 1 - column], dim=-1)

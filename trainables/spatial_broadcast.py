@@ -3,15 +3,8 @@
 Watters et al. 2019, *Spatial Broadcast Decoder*.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-
-def coordinates(size: int) -> Tensor:
-    """(2, size, size): the row and the column of each pixel, from -1 to 1 with both end points."""
-    line = torch.linspace(-1, 1, size)
-    return torch.stack(torch.meshgrid(line, line, indexing="ij"))
 
 
 def broadcast_conv(conv: nn.Conv2d, z: Tensor, planes: Tensor) -> Tensor:

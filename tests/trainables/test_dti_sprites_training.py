@@ -15,11 +15,13 @@ from trainables.training import Task, Training
 
 def test_published_schedules() -> None:
     with torch.device("meta"):
-        m = trainables.build("dti_sprites", {}, 128)
+        m = trainables.build("dti_sprites", {"replicate": True}, 128)
+        ours = trainables.build("dti_sprites", {}, 128)
     scales = {step: m.lr_scale(step) for step in (0, 500, 1000, 312_499, 312_500, 500_000)}
     expected = {0: (0, 0), 500: (0.5, 0.5), 1000: (1, 1), 312_499: (1, 1), 312_500: (1, 0.1), 500_000: (1, 0.01)}
     for step, pair in expected.items():
         assert scales[step] == pytest.approx(pair), step
+    assert ours.lr_scale(0) == pytest.approx([1e-3, 1e-3]) and ours.lr_scale(999) == pytest.approx([1, 1])
     c = Config()
     assert c.freeze_frac * c.steps == pytest.approx(50_000) and c.projective_frac * c.steps == pytest.approx(187_500)
 

@@ -192,10 +192,11 @@ def test_the_target_is_an_error_whatever_sigma():
 
 
 def test_published_schedules():
-    m = model()
+    m = model(replicate=True)
     expected = {0: 0, 5_000: 0.5 * 0.5**0.05, 10_000: 0.933, 100_000: 0.5}
     assert {step: m.lr_scale(step)[0] for step in expected} == pytest.approx(expected, rel=1e-3)
     assert model(warmup_frac=0.0).lr_scale(0) == [1.0]
+    assert model(warmup_frac=0.1, steps=100).lr_scale(0) == [0.1]
     assert [m.refinements(step) for step in (0, 99_999, 100_000, 200_000)] == [3, 3, 1, 1]
     m = model(I_eval=2)
     assert m.refinements(0) == 3 and m.eval().refinements(0) == m.refinements(HALFWAY) == 2

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.spatial_broadcast import broadcast_conv, coordinates
+from trainables.positions import coordinates
+from trainables.spatial_broadcast import broadcast_conv
 
 
 @pytest.mark.parametrize("appended", [True, False])
@@ -25,9 +26,3 @@ def test_it_is_the_convolution_of_the_tiled_latent(appended: bool):
         strict=True,
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
-
-
-def test_coordinates_are_row_and_column():
-    row, column = coordinates(5)
-    assert row[:, 0].tolist() == column[0].tolist() == [-1, -0.5, 0, 0.5, 1]
-    assert (row == column.T).all()

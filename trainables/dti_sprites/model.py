@@ -16,7 +16,7 @@ from trainables.dti_sprites.networks import Heads, ResNet18, SmallEncoder
 from trainables.dti_sprites.transformations import bend, place, recolour, soft_clamp
 from trainables.model import SegmentationModel
 from trainables.output import SegmentationOutput
-from trainables.schedules import linear
+from trainables.schedules import warm_up
 from trainables.spatial_transformer import paste, pixel_boxes
 
 REASSIGN_BELOW = 0.2
@@ -201,9 +201,9 @@ class Model(SegmentationModel):
         return self._optimizers
 
     def lr_scale(self, step: int) -> list[float]:
-        """Both rise linearly from 0; that of encoder and heads falls to a tenth twice."""
+        """Both warm up linearly; that of encoder and heads falls to a tenth twice."""
         c = self.config
-        rise = linear(step, 0.0, 1.0, 0, c.warmup_frac * c.steps)
+        rise = warm_up(step, c.warmup_frac * c.steps, from_zero=c.replicate)
         drops = sum(step >= share * c.steps for share in (c.lr_drop1_frac, c.lr_drop2_frac))
         return [rise, rise * 0.1**drops]
 

@@ -1,11 +1,12 @@
-"""What inference and decoder share: the map of positions, the initial weights, and slots' normals by their raw numbers.
+"""What inference and decoder share: the map of positions, and slots' normals by their raw numbers.
 
 Axes: B batch, K slots, D latent dimensions, C channels, H W pixels.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from trainables.positions import ramps
 
 Normal = tuple[Tensor, Tensor]
 """Mean and standard deviation, each (B, K, D)."""
@@ -19,23 +20,12 @@ class Position(nn.Module):
     def __init__(self, channels: int, side: int):
         super().__init__()
         self.linear = nn.Linear(4, channels)
-        ramp = torch.linspace(0, 1, side)
-        row, column = torch.meshgrid(ramp, ramp, indexing="ij")
-        self.register_buffer("ramps", torch.stack([1 - row, row, column, 1 - column], -1), persistent=False)
+        # 1 - row, row, column, 1 - column
+        self.register_buffer("ramps", ramps(side)[..., [2, 0, 1, 3]], persistent=False)
 
     def forward(self) -> Tensor:
         """(side, side, C)."""
         return self.linear(self.ramps)
-
-
-def xavier(gain: float, *modules: nn.Module) -> None:
-    """Xavier normal weights and zero biases in all linear and convolutional layers of ``modules``."""
-    for module in modules:
-        for layer in module.modules():
-            if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-                nn.init.xavier_normal_(layer.weight, gain)
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
 
 
 def normal(raw: Tensor) -> Normal:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from trainables.efficient_morl.blocks import Position, xavier
+from trainables.efficient_morl.blocks import Position
 from trainables.efficient_morl.config import Config
+from trainables.initial_weights import xavier
 from trainables.spatial_broadcast import broadcast_conv
 
 KERNEL = 3

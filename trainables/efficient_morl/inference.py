@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trainables.conv_blocks import relu_convs, side_after
 from trainables.distributions import sample_normal
-from trainables.efficient_morl.blocks import Position, normal, xavier
+from trainables.efficient_morl.blocks import Position, normal
 from trainables.efficient_morl.config import Config
+from trainables.initial_weights import xavier
 
 
 class Encoder(nn.Module):
@@ -21,13 +23,8 @@ class Encoder(nn.Module):
     def __init__(self, config: Config, image_size: int):
         super().__init__()
         c = config.enc_channels
-        layers: list[nn.Module] = []
-        side, width = image_size, 3
-        for stride in config.strides:
-            layers += [nn.Conv2d(width, c, config.kernel_size, stride, config.kernel_size // 2), nn.ReLU(inplace=True)]
-            side, width = (side - 1) // stride + 1, c
-        self.conv = nn.Sequential(*layers)
-        self.position = Position(c, side)
+        self.conv = relu_convs(c, config.kernel_size, config.strides)
+        self.position = Position(c, side_after(config.strides, image_size))
         self.mlp = nn.Sequential(nn.LayerNorm(c), nn.Linear(c, c), nn.ReLU(), nn.Linear(c, c))
         xavier(config.init_gain, self.conv, self.mlp)
 

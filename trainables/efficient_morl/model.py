@@ -15,6 +15,7 @@ from trainables.efficient_morl.decoder import Decoder, KnownGradient
 from trainables.efficient_morl.inference import Encoder, Posterior, Prior, Refiner
 from trainables.model import SegmentationModel
 from trainables.output import SegmentationOutput
+from trainables.schedules import warm_up
 
 GECO_MEMORY = 0.99
 """Weight of the past in GECO's moving average."""
@@ -201,10 +202,9 @@ class Model(SegmentationModel):
         return c.I_start if step < c.curriculum_frac * c.steps else c.I_end
 
     def lr_scale(self, step: int) -> list[float]:
-        """Linear warm-up times halving, per step and from step 0 on."""
+        """Linear warm-up times decay; both begin at step 0."""
         c = self.config
-        warmup = c.warmup_frac * c.steps
-        rise = min(1.0, step / warmup) if warmup else 1.0
+        rise = warm_up(step, c.warmup_frac * c.steps, from_zero=c.replicate)
         return [rise * 0.5 ** (step / (c.half_life_frac * c.steps))]
 
 

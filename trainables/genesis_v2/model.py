@@ -17,8 +17,8 @@ from trainables.genesis_v2.config import Config
 from trainables.genesis_v2.encoder import ConvGNReLU, UNet
 from trainables.model import SegmentationModel
 from trainables.output import SegmentationOutput
-from trainables.schedules import half_cosine, linear
-from trainables.spatial_broadcast import coordinates
+from trainables.positions import coordinates
+from trainables.schedules import half_cosine, warm_up
 
 COLOURS = 8
 """Dimensions of a pixel's embedding, the last two of which begin as its row and column."""
@@ -195,7 +195,7 @@ class Model(SegmentationModel):
     def lr_scale(self, step: int) -> list[float]:
         """Linear warm-up times decay."""
         c = self.config
-        rise = linear(step + 1, 0.0, 1.0, 0, c.warmup_frac * c.steps)
+        rise = warm_up(step, c.warmup_frac * c.steps)
         decay = half_cosine(step, c.steps) if c.schedule == "cosine" else 1.0
         return [rise * decay]
 

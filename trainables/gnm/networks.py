@@ -1,4 +1,4 @@
-"""The networks of GNM that map images to features and latents to images, and the blocks that they are stacked from.
+"""The networks of GNM that map images to features and latents to images.
 
 In every block the activation comes before the norm, which spans all channels (Jiang and Ahn 2020, appendix).
 """
@@ -10,6 +10,7 @@ from typing import NamedTuple, Self
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trainables.conv_blocks import conv_block, upsample_block
 from trainables.distributions import normal_kl, sample_normal
 
 LAST_CHANNELS = 8
@@ -39,25 +40,6 @@ class Normal(NamedTuple):
         return normal_kl(*self, *prior)
 
 
-def conv_block(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    """(B, inputs, H, W) -> (B, outputs, H / stride, W / stride)."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2),
-        nn.CELU(inplace=True),
-        nn.GroupNorm(1, outputs),
-    )
-
-
-def upsample_block(inputs: int, outputs: int, kernel: int, factor: int) -> nn.Sequential:
-    """Sub-pixel convolution: (B, inputs, H, W) -> (B, outputs, factor * H, factor * W)."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs * factor**2, kernel, 1, kernel // 2),
-        nn.PixelShuffle(factor),
-        nn.CELU(inplace=True),
-        nn.GroupNorm(1, outputs),
-    )
-
-
 def mlp(*widths: int, plain_output: bool = True) -> nn.Sequential:
     """A multilayer perceptron (B, widths[0]) -> (B, widths[-1]), without activation and norm on a plain output."""
     layers: list[nn.Module] = []
@@ -73,9 +55,9 @@ class ImageEncoder(nn.Sequential):
         layers: list[nn.Module] = []
         inputs = 3
         for width in [16 << i for i in range(halvings - 1)]:
-            layers += [conv_block(inputs, width, 4, 2), conv_block(width, width, 3)]
+            layers += [conv_block(inputs, width, 4, 2, 1), conv_block(width, width, 3, 1, 1)]
             inputs = width
-        super().__init__(*layers, conv_block(inputs, feature_dim, 4, 2))
+        super().__init__(*layers, conv_block(inputs, feature_dim, 4, 2, 1))
 
 
 class GlimpseDecoder(nn.Module):

@@ -8,9 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from trainables.conv_blocks import conv_block
 from trainables.distributions import sample_relaxed_bernoulli
 from trainables.gnm.config import Config
-from trainables.gnm.networks import Normal, conv_block
+from trainables.gnm.networks import Normal
+from trainables.positions import centres
 from trainables.spatial_transformer import paste
 
 PRESENCE_BOUND = 8.8
@@ -104,10 +106,7 @@ def place(where: Tensor, limits: tuple[float, float] | None = SIDES) -> Tensor:
     if limits is not None:
         low, high = torch.tensor(limits).log().tolist()
         sides = sides.clamp(low, high)
-    grid = round(where.shape[1] ** 0.5)
-    index = torch.arange(grid, device=where.device)
-    cells = torch.cartesian_prod(index, index).flip(-1)  # (N, 2): column, row
-    return torch.cat([sides.exp(), 2 / grid * (cells + 0.5 + shift.tanh()) - 1], dim=-1)
+    return torch.cat([sides.exp(), centres(shift)], dim=-1)
 
 
 def render(

@@ -5,12 +5,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables.distributions import normal_kl, sample_normal
+from trainables.initial_weights import xavier
 from trainables.iodine.config import Config
 from trainables.iodine.likelihood import log_likelihoods, mixture_log_likelihood
 from trainables.iodine.networks import Decoder, Gradients, Refinement, Scene, State
 from trainables.model import SegmentationModel
 from trainables.output import SegmentationOutput
-from trainables.schedules import half_cosine, linear
+from trainables.schedules import half_cosine, linear, warm_up
 
 VARIANCE_FLOOR = 1e-6
 """Keeps the KL finite where softplus underflows; 6.4 nats at most per latent."""
@@ -30,12 +31,7 @@ class Model(SegmentationModel):
         self.refinement = Refinement(config, image_size)
         scale = torch.full((config.z_size,), config.scale_init)
         self.posterior = nn.Parameter(torch.cat([torch.zeros_like(scale), scale]))  # (2Z,): means, then scales
-        gain = 0.02 if config.replicate else config.init_gain
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.xavier_normal_(module.weight, gain)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        xavier(0.02 if config.replicate else config.init_gain, self)
 
     def forward(self, image: Tensor, step: int) -> SegmentationOutput:
         """Explain ``image`` (B, 3, H, W); the loss is a weighted sum of the negative ELBOs of all iterations.
@@ -99,8 +95,7 @@ class Model(SegmentationModel):
     def lr_scale(self, step: int) -> list[float]:
         """Linear warm-up times decay."""
         c = self.config
-        warmup = c.warmup_frac * c.steps
-        rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
+        rise = warm_up(step, c.warmup_frac * c.steps)
         done = min(1.0, step / c.steps)
         decay = {"constant": 1.0, "exp": 0.1**done, "cosine": half_cosine(step, c.steps)}
         return [rise * decay[c.schedule]]

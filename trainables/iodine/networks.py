@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from trainables.iodine.config import Config
 from trainables.iodine.likelihood import leave_one_out
-from trainables.spatial_broadcast import broadcast_conv, coordinates
+from trainables.positions import coordinates
+from trainables.spatial_broadcast import broadcast_conv
 
 
 class Scene(NamedTuple):

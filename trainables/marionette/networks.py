@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trainables.conv_blocks import group_norm
+
 GROUPS = 8
 """Groups of channels that are normalised together (benchmark: at any width)."""
 
@@ -40,10 +42,10 @@ class Down(nn.Sequential):
     def __init__(self, inputs: int, outputs: int, side: int):
         super().__init__(
             PartialConv(inputs, outputs, side),
-            norm(outputs),
+            group_norm(outputs, GROUPS),
             nn.LeakyReLU(inplace=True),
             PartialConv(outputs, outputs, side, stride=2),
-            norm(outputs),
+            group_norm(outputs, GROUPS),
             nn.LeakyReLU(inplace=True),
         )
 
@@ -78,7 +80,7 @@ class Dictionary(nn.Module):
         self.latents = nn.Parameter(torch.randn(entries, width))
         self.decoder = nn.Sequential(
             nn.Linear(width, 8 * width),
-            norm(8 * width),
+            group_norm(8 * width, GROUPS),
             nn.ReLU(inplace=True),
             nn.Linear(8 * width, channels * side**2),
         )
@@ -91,7 +93,9 @@ class Dictionary(nn.Module):
 
 def head(width: int, outputs: int) -> nn.Sequential:
     """Codes (M, width) -> (M, outputs): a hidden layer, and a linear one."""
-    return nn.Sequential(nn.Linear(width, width), norm(width), nn.LeakyReLU(inplace=True), nn.Linear(width, outputs))
+    return nn.Sequential(
+        nn.Linear(width, width), group_norm(width, GROUPS), nn.LeakyReLU(inplace=True), nn.Linear(width, outputs)
+    )
 
 
 def output_layer(network: nn.Sequential) -> nn.Linear:
@@ -99,14 +103,6 @@ def output_layer(network: nn.Sequential) -> nn.Linear:
     layer = network[-1]
     assert isinstance(layer, nn.Linear)
     return layer
-
-
-def norm(width: int) -> nn.GroupNorm:
-    """Normalisation of (M, width, ...) in ``GROUPS`` groups, or in fewer, of 4 channels, at widths below 32.
-
-    Encoders end at maps of one pixel, where a group of one channel is constant: nothing of the image would pass.
-    """
-    return nn.GroupNorm(min(GROUPS, width // 4), width)
 
 
 def standardise(codes: Tensor) -> Tensor:

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables.distributions import normal_kl, sample_normal
+from trainables.positions import coordinates
 from trainables.space.blocks import PixelDecoder, conv_bn
 from trainables.space.config import Config
-from trainables.spatial_broadcast import broadcast_conv, coordinates
+from trainables.spatial_broadcast import broadcast_conv
 
 MASK_FLOOR = 1e-5
 """Added to masks before their logarithm."""

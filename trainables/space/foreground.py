@@ -6,8 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trainables.conv_blocks import conv_block
 from trainables.distributions import bernoulli_kl, normal_kl, sample_normal, sample_relaxed_bernoulli
-from trainables.space.blocks import conv_gn, upsample
+from trainables.positions import centres
+from trainables.space.blocks import upsample
 from trainables.space.config import Config
 from trainables.spatial_transformer import crop, paste
 
@@ -56,15 +58,15 @@ class ImageEncoder(nn.Module):
         c16, c32, c64, c128, c256 = (max(1, round(width * c)) for c in (16, 32, 64, 128, 256))
         fourth, fifth = STRIDES[cell]
         self.trunk = nn.Sequential(
-            conv_gn(3, c16, 4, 2, 1, 4),
-            conv_gn(c16, c32, 4, 2, 1, 8),
-            conv_gn(c32, c64, 4, 2, 1, 8),
-            conv_gn(c64, c128, 3, fourth, 1, 16),
-            conv_gn(c128, c256, 3, fifth, 1, 32),
-            conv_gn(c256, c128, 1, 1, 0, 16),
+            conv_block(3, c16, 4, 2, 1, 4),
+            conv_block(c16, c32, 4, 2, 1, 8),
+            conv_block(c32, c64, 4, 2, 1, 8),
+            conv_block(c64, c128, 3, fourth, 1, 16),
+            conv_block(c128, c256, 3, fifth, 1, 32),
+            conv_block(c256, c128, 1, 1, 0, 16),
         )
-        self.lateral = nn.Sequential(conv_gn(c128, c128, 3, 1, 1, 16), conv_gn(c128, c128, 3, 1, 1, 16))
-        self.merge = conv_gn(2 * c128, c128, 3, 1, 1, 16)
+        self.lateral = nn.Sequential(conv_block(c128, c128, 3, 1, 1, 16), conv_block(c128, c128, 3, 1, 1, 16))
+        self.merge = conv_block(2 * c128, c128, 3, 1, 1, 16)
         self.scale = nn.Conv2d(c128, 4, 1)
         self.shift = nn.Conv2d(c128, 4, 1)
         self.pres = nn.Conv2d(c128, 1, 1)
@@ -84,12 +86,12 @@ class GlimpseEncoder(nn.Sequential):
     def __init__(self, width: float, glimpse: int, z_what: int):
         c16, c32, c64, c128, c256 = (max(1, round(width * c)) for c in (16, 32, 64, 128, 256))
         super().__init__(
-            conv_gn(3, c16, 3, 1, 1, 4),
-            conv_gn(c16, c32, 4, 2, 1, 8),
-            conv_gn(c32, c32, 3, 1, 1, 4),
-            conv_gn(c32, c64, 4, 2, 1, 8),
-            conv_gn(c64, c128, 4, 2, 1, 8),
-            conv_gn(c128, c256, glimpse // 8, 1, 0, 16),
+            conv_block(3, c16, 3, 1, 1, 4),
+            conv_block(c16, c32, 4, 2, 1, 8),
+            conv_block(c32, c32, 3, 1, 1, 4),
+            conv_block(c32, c64, 4, 2, 1, 8),
+            conv_block(c64, c128, 4, 2, 1, 8),
+            conv_block(c128, c256, glimpse // 8, 1, 0, 16),
             nn.Flatten(),
             nn.Linear(c256, 2 * z_what),
         )
@@ -102,7 +104,7 @@ class GlimpseDecoder(nn.Module):
         super().__init__()
         stages = ((128, 16), (128, 16), (64, 8), (32, 8), (16, 4))[5 - (glimpse.bit_length() - 1) :]
         channels = max(1, round(width * 256))
-        layers: list[nn.Module] = [conv_gn(z_what, channels, 1, 1, 0, 16)]
+        layers: list[nn.Module] = [conv_block(z_what, channels, 1, 1, 0, 16)]
         for published, groups in stages:
             inputs, channels = channels, max(1, round(width * published))
             layers.append(upsample(inputs, channels, 2, groups))
@@ -166,10 +168,7 @@ class Foreground(nn.Module):
 
 def place(z_scale: Tensor, z_shift: Tensor) -> Tensor:
     """Boxes (B, N, 4) from latents (B, N, 2) each; a centre moves at most one cell away from its own cell's."""
-    grid = round(z_shift.shape[1] ** 0.5)
-    index = torch.arange(grid, device=z_shift.device)
-    cells = torch.cartesian_prod(index, index).flip(-1)  # (N, 2): column, row
-    return torch.cat([z_scale.sigmoid(), 2 / grid * (cells + 0.5 + z_shift.tanh()) - 1], dim=-1)
+    return torch.cat([z_scale.sigmoid(), centres(z_shift)], dim=-1)
 
 
 def compose(appearance: Tensor, alpha: Tensor, z_pres: Tensor, z_depth: Tensor, z_where: Tensor, size: int) -> Canvas:

@@ -8,7 +8,7 @@ from trainables import optim
 from trainables.distributions import normal_log_density
 from trainables.model import SegmentationModel
 from trainables.output import SegmentationOutput
-from trainables.schedules import linear
+from trainables.schedules import linear, warm_up
 from trainables.space.background import MASK_FACTORS, MASK_FLOOR, Background, Mixture
 from trainables.space.config import Config
 from trainables.space.foreground import STRIDES, Canvas, Foreground, Objects
@@ -98,7 +98,7 @@ class Model(SegmentationModel):
 
     def lr_scale(self, step: int) -> list[float]:
         """The foreground warms up; the background does not."""
-        return [linear(step + 1, 0.0, 1.0, 0, self.config.fg_warmup_frac * self.config.steps), 1.0]
+        return [warm_up(step, self.config.fg_warmup_frac * self.config.steps), 1.0]
 
     @torch.no_grad()
     def _appearances(self, objects: Objects, ground: Mixture) -> Tensor:

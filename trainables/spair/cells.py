@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from trainables import noise
+from trainables import noise, positions
 from trainables.spair.count_prior import PRESENCE_FLOOR
 from trainables.spair.networks import Perceptron, mean_std, scaled
 from trainables.spatial_transformer import crop
@@ -65,9 +65,7 @@ class CellInference(nn.Module):
         self.empty = nn.Parameter(torch.zeros(latent))
         """What stands for the latents of a cell that does not exist."""
         self.order(wavefronts(grid))
-        index = torch.arange(grid)
-        # (N, 2): column, row
-        self.register_buffer("position", torch.cartesian_prod(index, index).flip(-1).float(), persistent=False)
+        self.register_buffer("position", positions.cells(grid).float(), persistent=False)  # (N, 2): column, row
         self.position: Tensor
 
     def order(self, waves: list[slice]) -> None:

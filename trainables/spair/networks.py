@@ -5,7 +5,9 @@ import itertools
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainables.spatial_broadcast import broadcast_conv, coordinates
+from trainables.conv_blocks import conv_block
+from trainables.positions import coordinates
+from trainables.spatial_broadcast import broadcast_conv
 
 STD_FLOOR = 1e-21
 """Smallest standard deviation of a latent (benchmark)."""
@@ -23,13 +25,11 @@ class Backbone(nn.Sequential):
         for i, (published, groups) in enumerate([(16, 4), (32, 8), (64, 8), (128, 16), (256, 32)]):
             outputs = scaled(published, width)
             stride = 2 if 2**i < cell else 1
-            blocks += [nn.Conv2d(inputs, outputs, 3, stride, 1), nn.CELU(inplace=True), group_norm(outputs, groups)]
+            blocks += conv_block(inputs, outputs, 3, stride, 1, groups)
             inputs = outputs
         self.features = scaled(100, width)
         """Features per cell."""
-        super().__init__(
-            *blocks, nn.Conv2d(inputs, self.features, 1), nn.CELU(inplace=True), group_norm(self.features, 10)
-        )
+        super().__init__(*blocks, *conv_block(inputs, self.features, 1, groups=10))
 
 
 class Perceptron(nn.Sequential):
@@ -91,9 +91,3 @@ def mean_std(mean: Tensor, raw_std: Tensor) -> tuple[Tensor, Tensor]:
 def scaled(published: int, width: float) -> int:
     """The published number of channels or units times ``width``, 1 at least."""
     return max(1, round(width * published))
-
-
-def group_norm(channels: int, groups: int) -> nn.GroupNorm:
-    """GroupNorm with at most ``groups`` groups, the published number, of 4 channels at least, as published."""
-    most = min(groups, max(1, channels // 4))
-    return nn.GroupNorm(next(number for number in range(most, 0, -1) if channels % number == 0), channels)
