@@ -185,6 +185,15 @@ def test_the_learning_rate_drops_once_on_a_plateau():
     assert copy.lr_scale(0) == pytest.approx([0.3]) and float(copy.best_mse) == pytest.approx(3.8)
 
 
+def test_the_published_learning_rate_drops_after_a_fixed_number_of_reports():
+    model = small(plateau_patience=3, replicate=True)
+    scales = []
+    for mse in (5.0, 4.0, 3.0, 2.0, 1.0, 0.5, 0.4, 0.3, 0.2):
+        model.on_validation({"MSE": mse})
+        scales += model.lr_scale(0)
+    assert scales == [1.0] * 3 + [0.5] * 6
+
+
 def test_noise_comes_in_the_documented_order(monkeypatch):
     drawn = []
     for name in ("uniform", "normal"):

@@ -13,7 +13,10 @@ class Config:
     lr: float = 1e-4
     """Learning rate (benchmark)."""
     plateau_patience: int = 3
-    """Reports without a better validation MSE after which the learning rate drops, once (benchmark: 3 epochs)."""
+    """Reports without a better validation MSE that are tolerated; with the next one the learning rate drops, once.
+
+    Benchmark: 3, and a report is an epoch. With ``replicate`` no MSE counts as better, as published.
+    """
     plateau_scale: float = 0.5
     """What is left of the learning rate then; 1 = it stays (benchmark: from 1e-4 to 5e-5)."""
     optimizer: str = "adam"
@@ -75,7 +78,8 @@ class Config:
     """Factor on all channels and hidden units of the background."""
 
     replicate: bool = False
-    """The published model with its quirks: evaluation samples, and the prior of presence is updated in float32."""
+    """The published model with its quirks: evaluation samples, the prior of presence is updated in float32, and the
+    learning rate drops after ``plateau_patience`` + 1 reports, even if the validation MSE falls."""
 
     def __post_init__(self) -> None:
         for key in ("plateau_patience", "bg_dim"):

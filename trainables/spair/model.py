@@ -160,14 +160,18 @@ class Model(SegmentationModel):
         return [float(self.lr_factor)]
 
     def on_validation(self, metrics: dict[str, float]) -> None:
-        """Lower the learning rate, once, when the mean squared error has not improved for long enough."""
-        if metrics["MSE"] < self.best_mse * (1 - PLATEAU_THRESHOLD):
+        """Lower the learning rate, once, when the mean squared error has not improved for long enough.
+
+        In the published call ``True`` stands in the place of the threshold, so that no error counts as better. With
+        ``replicate`` the rate therefore drops after ``plateau_patience`` + 1 reports, whatever the errors are.
+        """
+        threshold = 1.0 if self.config.replicate else PLATEAU_THRESHOLD
+        self.reports_since += 1
+        if metrics["MSE"] < self.best_mse * (1 - threshold):
             self.best_mse.fill_(metrics["MSE"])
             self.reports_since.zero_()
-        else:
-            self.reports_since += 1
-            if self.reports_since > self.config.plateau_patience:
-                self.lr_factor.fill_(self.config.plateau_scale)
+        elif self.reports_since > self.config.plateau_patience:
+            self.lr_factor.fill_(self.config.plateau_scale)
 
 
 def blend(alphas: Tensor, distances: Tensor) -> Tensor:
