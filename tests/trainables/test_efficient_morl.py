@@ -64,6 +64,18 @@ def test_published_initial_weights():
     assert m.encoder.position.linear.bias.any()
 
 
+@pytest.mark.parametrize("replicate", [False, True])
+def test_the_initial_positions_of_decoder_and_encoder(replicate):
+    """Xavier's gain of 0.02 holds for the decoder's projection, torch's default for the encoder's."""
+    m = trainables.build("efficient_morl", {"replicate": replicate}, 32)
+    decoder, encoder = (
+        float(part.position.linear.weight.detach().square().mean().sqrt()) for part in (m.decoder, m.encoder)
+    )
+    assert decoder == pytest.approx(0.02 * (2 / (4 + 64)) ** 0.5, rel=0.15)  # 0.0034
+    assert encoder == pytest.approx(0.5 / 3**0.5, rel=0.15)  # 0.289
+    assert not m.decoder.position.linear.bias.any()
+
+
 def test_narrow_posteriors_at_the_start():
     p = model(gru_init="default", s_init=-6.0, s_bias=-4.0).posterior
     assert p.initial.tolist() == [0.0] * 8 + [-6.0] * 8

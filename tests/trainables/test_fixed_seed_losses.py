@@ -18,19 +18,26 @@ from trainables.training import Task, Training, evaluate
 
 SIZE, IMAGES, STEPS = 32, 4, 20
 UPDATES = 2
-"""More of them would amplify rounding: RMSprop's first steps are as long for small gradients as for large ones."""
+"""More updates would amplify rounding until only coarse tolerances hold."""
 
 LATE = 15
 """A step past most milestones of a trial of ``STEPS`` steps."""
 
-TOLERANCES = (1e-4, 1e-4, 1e-4, 5e-3)
-"""Relative, per column. Other processors, AVX2 instead of AVX-512, and more threads move the losses by less."""
+INITIAL, UPDATED = 1e-4, 1e-3
+"""Relative tolerances of losses of the initial weights and of updated ones.
+
+Kernels for SSE and AVX2 instead of AVX-512, and a second thread, move the former by 2e-6 and the latter by 1.3e-5 at
+most, but for :data:`SENSITIVE`.
+"""
+
+SENSITIVE = {("space", "tiny"): 2e-2}
+"""Tolerance of the updated loss where rounding decides more: RMSprop's first steps are long even for tiny gradients."""
 
 LOSSES: dict[tuple[str, str], tuple[float, float, float, float]] = {
     ("dti_sprites", "tiny"): (0.08555496, 0.03251789, 0.03186901, 0.07335941),
     ("dti_sprites", "published"): (0.04320792, 0.0358595, 0.03284011, 0.03194292),
-    ("efficient_morl", "tiny"): (-11900.74, -11900.74, -11889.36, -12655.37),
-    ("efficient_morl", "published"): (530.7532, 493.6628, 493.6576, 25181.12),
+    ("efficient_morl", "tiny"): (-11929.62, -11929.62, -11920.66, -12659.59),
+    ("efficient_morl", "published"): (530.7694, 493.669, 493.6638, 25181.1),
     ("genesis_v2", "tiny"): (11136.9, 11136.9, 11058.96, 11197.93),
     ("genesis_v2", "published"): (1867.146, 1867.146, 1859.276, 1848.053),
     ("gnm", "tiny"): (1389.384, 1752.216, 1772.878, -285.1883),
@@ -94,5 +101,7 @@ def losses(name: str, kind: str) -> tuple[float, float, float, float]:
 @pytest.mark.parametrize("kind", ["tiny", "published"])
 @pytest.mark.parametrize("name", trainables.names())
 def test_the_losses_are_those_on_record(name: str, kind: str) -> None:
-    for loss, recorded, tolerance in zip(losses(name, kind), LOSSES[name, kind], TOLERANCES, strict=True):
-        assert loss == pytest.approx(recorded, rel=tolerance)
+    *initial, updated = losses(name, kind)
+    *recorded, after = LOSSES[name, kind]
+    assert initial == pytest.approx(recorded, rel=INITIAL)
+    assert updated == pytest.approx(after, rel=SENSITIVE.get((name, kind), UPDATED))

@@ -42,7 +42,7 @@ class Decoder(nn.Module):
         self.position = Position(
             config.z_dim, image_size >> config.dec_layers if self.doubling else image_size + margin
         )
-        xavier(config.init_gain, self.conv)
+        xavier(config.init_gain, self)
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Colours (B, K, 3, H, W) in (0, 1) and log masks (B, K, 1, H, W) of ``z`` (B, K, D)."""
