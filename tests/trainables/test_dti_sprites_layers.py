@@ -177,6 +177,12 @@ def test_masks_keep_the_benchmarks_argmax() -> None:
     weights = naive_weights(alphas, over)
     assert float(weights.sum(1).min()) < 0.9
     assert torch.equal(masks.argmax(1), weights.argmax(1))
+    beyond = soft_clamp(2 * torch.rand(64, 6, 1, 32, 32) - 0.3)  # as trained masks are: a little outside of [0, 1]
+    over = covering(3 * torch.randn(64, 15), 6)
+    masks = segment(beyond, over)
+    torch.testing.assert_close(masks.sum(1), torch.ones(64, 1, 32, 32))
+    assert float(masks.min()) >= 0
+    assert torch.equal(masks.argmax(1), weigh(beyond, over).argmax(1))
     lost = segment(torch.ones(1, 3, 1, 2, 2), covering(torch.tensor([[1e9, -1e9, 1e9]]), 3))
     assert (lost[:, 0] == 1).all() and not lost[:, 1:].any()
 

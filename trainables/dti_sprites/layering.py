@@ -22,8 +22,8 @@ def covering(logits: Tensor, layers: int) -> Tensor:
 def weigh(alphas: Tensor, over: Tensor) -> Tensor:
     """How much of each segment is seen, (B, L + 1, 1, H, W), through the layers' ``alphas`` (B, L, 1, H, W).
 
-    Each layer shines through what lies in front of it (Monnier et al. 2021). The sum over segments may fall
-    below 1, where three or more layers overlap without a clear order.
+    Each layer shines through what lies in front of it (Monnier et al. 2021). For alphas in [0, 1] the sum over segments
+    may fall below 1, where three or more layers overlap without a clear order.
     """
     seen = torch.cat([torch.ones_like(alphas[:, :1]), alphas], dim=1)
     for layer in range(alphas.shape[1]):
@@ -37,12 +37,16 @@ def passing(alpha: Tensor, over: Tensor) -> Tensor:
 
 
 def segment(alphas: Tensor, over: Tensor) -> Tensor:
-    """Masks (B, L + 1, 1, H, W), background first, that sum to 1 and have the argmax of the weights."""
-    weights = weigh(alphas.clamp(0, 1), over)
-    total = weights.sum(1, keepdim=True)
-    nothing = torch.zeros_like(weights)
-    nothing[:, 0] = 1
-    return torch.where(total > 1e-6, weights / total.clamp(min=1e-6), nothing)
+    """Masks (B, L + 1, 1, H, W), background first, that sum to 1 and have the argmax of the weights.
+
+    Soft clamps let alphas leave [0, 1] a little, and weights with them. To clamp the alphas instead would move the
+    argmax of some pixels. Where no weight is above zero, the largest gets all: the background, if they are all zero.
+    """
+    weights = weigh(alphas, over)
+    shares = weights.relu()
+    total = shares.sum(1, keepdim=True)
+    largest = torch.zeros_like(weights).scatter_(1, weights.argmax(1, keepdim=True), 1.0)
+    return torch.where(total > 0, shares / total.clamp(min=torch.finfo(total.dtype).tiny), largest)
 
 
 @torch.no_grad()
