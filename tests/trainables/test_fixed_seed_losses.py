@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from torch import nn
 
 import trainables
 from data.loader import Split
@@ -23,40 +24,36 @@ UPDATES = 2
 LATE = 15
 """A step past most milestones of a trial of ``STEPS`` steps."""
 
-INITIAL, UPDATED = 1e-4, 1e-3
-"""Relative tolerances of losses of the initial weights and of updated ones.
-
-Kernels for SSE and AVX2 instead of AVX-512, and a second thread, move the former by 2e-6 and the latter by 1.3e-5 at
-most, but for :data:`SENSITIVE`.
-"""
+FIXED, UPDATED = 1e-4, 1e-3
+"""Relative tolerances of losses of fixed weights and of updated ones."""
 
 SENSITIVE = {("space", "tiny"): 2e-2}
 """Tolerance of the updated loss where rounding decides more: RMSprop's first steps are long even for tiny gradients."""
 
 LOSSES: dict[tuple[str, str], tuple[float, float, float, float]] = {
-    ("dti_sprites", "tiny"): (0.08555496, 0.03251789, 0.03186901, 0.07335941),
-    ("dti_sprites", "published"): (0.04320792, 0.0358595, 0.03284011, 0.03194292),
-    ("efficient_morl", "tiny"): (-11929.62, -11929.62, -11920.66, -12659.59),
-    ("efficient_morl", "published"): (530.7694, 493.669, 493.6638, 25181.1),
-    ("genesis_v2", "tiny"): (11136.9, 11136.9, 11058.96, 11197.93),
-    ("genesis_v2", "published"): (1867.146, 1867.146, 1859.276, 1848.053),
-    ("gnm", "tiny"): (1389.384, 1752.216, 1772.878, -285.1883),
-    ("gnm", "published"): (4037.303, 4106.997, 4028.227, 1597.554),
-    ("iodine", "tiny"): (-1179.208, 3643.745, -1024.189, -2813.819),
-    ("iodine", "published"): (-4665.19, -4665.19, -6021.686, -4676.339),
-    ("marionette", "tiny"): (0.0291259, 0.04439889, 0.04409041, 0.02970269),
-    ("marionette", "published"): (0.0646914, 0.0646914, 0.05811689, 0.04756617),
-    ("monet", "tiny"): (249.9596, 249.9596, -80.57391, 432.1786),
-    ("monet", "published"): (371.5366, 371.5366, -48.11336, 336.985),
-    ("slot_attention", "tiny"): (963.069, 963.069, 962.5926, 860.6317),
-    ("slot_attention", "published"): (810.7129, 810.7129, 783.6876, 673.746),
-    ("space", "tiny"): (2411.104, 2477.041, 2500.41, 623.5499),
-    ("space", "published"): (1186.725, 2559.773, 2300.802, 536.1683),
-    ("spair", "tiny"): (1906.143, -254.2315, -242.2483, 945.7592),
-    ("spair", "published"): (2266.959, 688.1996, 486.639, 651.016),
+    ("dti_sprites", "tiny"): (0.08555496, 0.1040397, 0.05136404, 0.07335941),
+    ("dti_sprites", "published"): (0.04320792, 0.204558, 0.2772476, 0.03194292),
+    ("efficient_morl", "tiny"): (-11929.62, -3165.052, -3442.24, -12659.59),
+    ("efficient_morl", "published"): (530.7694, 11033.83, 12492.24, 25181.1),
+    ("genesis_v2", "tiny"): (11136.9, 9123.114, 9310.407, 11197.93),
+    ("genesis_v2", "published"): (1867.146, 2118.403, 2174.057, 1848.053),
+    ("gnm", "tiny"): (1389.384, 11786.18, 15331.82, -285.1883),
+    ("gnm", "published"): (4037.303, 28579.2, 38115.96, 1597.554),
+    ("iodine", "tiny"): (-1179.208, 22430.53, 20116.42, -2813.819),
+    ("iodine", "published"): (-4665.19, -3047.032, -4146.87, -4676.339),
+    ("marionette", "tiny"): (0.0291259, 0.06060043, 0.06061537, 0.02970269),
+    ("marionette", "published"): (0.0646914, 0.05175343, 0.04714243, 0.04756617),
+    ("monet", "tiny"): (249.9596, 129862.6, 30970.22, 432.1786),
+    ("monet", "published"): (371.5366, 1407.701, 1215.636, 336.985),
+    ("slot_attention", "tiny"): (963.069, 4661.636, 4525.634, 860.6317),
+    ("slot_attention", "published"): (810.7129, 8440.886, 7616.876, 673.746),
+    ("space", "tiny"): (2411.104, 6042.296, 5795.414, 623.5499),
+    ("space", "published"): (1186.725, 4236.237, 3965.827, 536.1683),
+    ("spair", "tiny"): (1906.143, 317.111, 357.3506, 945.7592),
+    ("spair", "published"): (2266.959, 2322.121, 1713.419, 651.016),
 }
-"""Model and configuration -> training loss at step 0 and at step ``LATE``, evaluation loss at ``LATE``, all three of
-the initial weights, and training loss after ``UPDATES`` updates from step 0 on."""
+"""Model and configuration -> training loss at step 0; training and evaluation loss at step ``LATE`` with weights as
+:func:`enliven` leaves them; training loss after ``UPDATES`` updates from step 0 on."""
 
 
 def scenes() -> Split:
@@ -83,6 +80,15 @@ def configuration(name: str, kind: str) -> dict[str, Any]:
     return {"replicate": True, "batch_size": 2, "steps": STEPS, **slots}
 
 
+@torch.no_grad()
+def enliven(model: nn.Module) -> None:
+    """Add noise to all weights: many start at zero, or so small that the loss does not show what depends on them."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        scale = 0.1 if parameter.ndim < 2 else (parameter.numel() / len(parameter)) ** -0.5
+        parameter += scale * torch.randn(parameter.shape, generator=generator)
+
+
 def losses(name: str, kind: str) -> tuple[float, float, float, float]:
     """The numbers of a row of :data:`LOSSES`."""
     split = scenes()
@@ -93,6 +99,7 @@ def losses(name: str, kind: str) -> tuple[float, float, float, float]:
 
     trained, late = trial(), trial()
     start, *_, updated = (trained.advance(1)["loss"] for _ in range(UPDATES + 1))
+    enliven(late.model)
     late.step = LATE
     evaluated = evaluate(late.model, split, np.arange(IMAGES), step=LATE)["loss"].mean()
     return start, late.advance(1)["loss"], float(evaluated), updated
@@ -101,7 +108,7 @@ def losses(name: str, kind: str) -> tuple[float, float, float, float]:
 @pytest.mark.parametrize("kind", ["tiny", "published"])
 @pytest.mark.parametrize("name", trainables.names())
 def test_the_losses_are_those_on_record(name: str, kind: str) -> None:
-    *initial, updated = losses(name, kind)
+    *fixed, updated = losses(name, kind)
     *recorded, after = LOSSES[name, kind]
-    assert initial == pytest.approx(recorded, rel=INITIAL)
+    assert fixed == pytest.approx(recorded, rel=FIXED)
     assert updated == pytest.approx(after, rel=SENSITIVE.get((name, kind), UPDATED))
