@@ -1,7 +1,7 @@
 """Densities, divergences and reparameterised samples that several models share; all elementwise, in float32.
 
 Normals are given by mean and standard deviation, Bernoullis by logits: the logit keeps its precision where the
-probability has long rounded to 0 or 1.
+probability rounds to 0 or 1.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""MONet: a recurrent attention network peels an image apart, one variational autoencoder explains every part.
+"""MONet: a recurrent attention network divides an image into parts, one variational autoencoder explains each part.
 
 Paper: Burgess et al. 2019, "MONet: Unsupervised Scene Decomposition and Representation", arXiv:1901.11390. The
 defaults are those of the ClevrTex benchmark, Karazija et al. 2021, arXiv:2111.10265.
@@ -22,7 +22,7 @@ from trainables.schedules import warm_up
 from trainables.spatial_broadcast import broadcast_conv
 
 MAX_LOG_STD = 5.0
-"""Bound of a latent's log standard deviation: a first step that is too long must not overflow its exponential."""
+"""Upper bound of a latent's log standard deviation: after too long a first step its exponential would overflow."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class UpBlock(Block):
         assert skip is not None
         if x.shape[-1] == skip.shape[-1]:
             return super().forward(torch.cat([x, skip], 1))
-        if skip.shape[-1] < 32:  # the other way has more weights to move than it saves
+        if skip.shape[-1] < 32:  # on small maps the other way costs more than it saves
             return super().forward(torch.cat([F.interpolate(x, scale_factor=2), skip], 1))
         below, beside = self.conv.weight.split([self.below, skip.shape[1]], 1)
         return self.normalise(upsampled_conv(x, below) + F.conv2d(skip, beside, padding=1))
@@ -252,8 +252,8 @@ class Decoder(nn.Module):
 class Model(SegmentationModel):
     """MONet for square images.
 
-    Noise: one ``noise.normal`` of shape (B, K, D) per forward in training; evaluation takes the latents' means. The
-    background is meant to be slot 0, but only its smaller ``sigma_bg`` says so. No weight depends on the number of
+    Noise: one ``noise.normal`` of shape (B, K, D) per forward in training; evaluation takes the latents' means. Slot 0
+    is meant for the background, but only its smaller ``sigma_bg`` favours that. No weight depends on the number of
     slots: ``num_slots`` may be set to another K at any time.
     """
 

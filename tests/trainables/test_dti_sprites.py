@@ -79,7 +79,7 @@ def test_the_trunk_starts_as_published() -> None:
     torch.testing.assert_close(block(x), (inside + block.downsample[1](block.downsample[0](x))).relu())
 
 
-def test_heads_in_bulk_are_heads() -> None:
+def test_an_array_of_heads_equals_single_heads() -> None:
     torch.manual_seed(0)
     heads, x = Heads((2, 3), 5, 7, 4), torch.randn(6, 5)
     assert not heads(x).any()
@@ -163,7 +163,7 @@ def test_sprites_learn_once_they_thaw() -> None:
     assert [bool(row.any()) for row in m.masks.grad] == used
 
 
-def test_a_sprite_that_nobody_shows_has_no_gradient() -> None:
+def test_a_sprite_that_no_layer_shows_has_no_gradient() -> None:
     m = diverse()
     m.masks.data[1] = 0.0
     m.sprites.data[1] = 1.0

@@ -48,7 +48,7 @@ def test_a_homography_of_zeros_is_the_identity(padding: str) -> None:
     torch.testing.assert_close(bend(texture, torch.zeros(2, 3, 9), padding=padding), texture, rtol=0, atol=1e-5)
 
 
-def test_the_published_homography_zooms() -> None:
+def test_the_published_homography_shrinks() -> None:
     bent = bend(torch.ones(1, 1, 40, 40), torch.zeros(1, 9), replicate=True)
     assert float(bent[0, 0, 0, 0]) == pytest.approx(0.25, abs=1e-4)
     assert float(bent.sum()) == pytest.approx(1521, abs=0.5)
@@ -127,7 +127,7 @@ def naive_weights(alphas: Tensor, over: Tensor) -> Tensor:
     return weights
 
 
-def test_who_covers_whom() -> None:
+def test_which_layer_covers_which() -> None:
     logits = torch.randn(2, 6)
     over = covering(logits, 4)
     assert over.shape == (2, 4, 5) and (over[..., 0] == 1).all()

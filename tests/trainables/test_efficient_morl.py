@@ -256,7 +256,7 @@ def test_images_do_not_see_each_other(monkeypatch):
 
 
 def test_the_published_refinement_depends_on_the_batch_size(monkeypatch):
-    """It reads the gradient of the batch's mean, which 1e-5 in the normalisation sees."""
+    """It reads the gradient of the batch's mean, so small that the 1e-5 of the normalisation counts."""
     x, pattern = images(1), torch.randn(12, 1, 4, 8)
     change = {}
     for replicate in (False, True):

@@ -66,7 +66,7 @@ def plain_loss(m: Model, image: Tensor, step: int, frozen: bool) -> Tensor:
 @pytest.mark.parametrize("frozen", [True, False])
 @pytest.mark.parametrize("keys", [{}, {"replicate": True}, {"likelihood": "gmm"}, {"L": 1}, {"L": 2}])
 def test_gradients_are_those_of_the_plain_loss(keys, frozen):
-    """Nothing flows through what refinement reads, and the decoder's gradient, taken ahead, is the one it gets."""
+    """No gradient passes through what refinement reads; the decoder gets the gradient that was computed ahead."""
     m, x = model(16, geco_warmup_frac=0.0, **keys), images(3, 16)
     m.geco_raw += 1
     nn.init.normal_(m.posterior.initial)  # a state of zeros gives the GRU's weights no gradient

@@ -89,7 +89,7 @@ def test_schedules_have_the_published_end_points():
 
 
 def test_terms_begin_where_the_published_ones_do():
-    """Ranges over five seeds of the published model on a grey image, in nats; most hang on how many cells are on."""
+    """Ranges over five seeds of the published model on a grey image, in nats; most depend on how many cells are on."""
     image = torch.full((2, 3, 128, 128), 0.5)
     torch.manual_seed(5)
     model = Model(Config(replicate=True), 128)
@@ -226,7 +226,7 @@ def test_noise_comes_in_the_documented_order(monkeypatch):
 
 
 def test_priors_are_those_of_the_step_before():
-    """All steps' priors are taken at once; a step's must not see that step's latent."""
+    """All steps' priors are computed at once; a step's must not see that step's latent."""
     struct_draw = small().struct_draw
     features = torch.randn(2, 16, 4, 4)
     with noise.drawn_from(torch.Generator().manual_seed(0)):

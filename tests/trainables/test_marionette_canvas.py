@@ -1,4 +1,4 @@
-"""MarioNette's canvas: tiles cut, shifted, painted and stacked, against pictures that can be told by hand."""
+"""MarioNette's canvas: tiles cut, shifted, painted and stacked, against pictures worked out by hand."""
 
 import pytest
 import torch

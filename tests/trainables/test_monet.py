@@ -34,7 +34,7 @@ def count(module: nn.Module) -> int:
 
 
 def answer(module: nn.Module, value) -> None:
-    """From now on ``module`` answers ``value`` or, of a function, what it makes of the true answer."""
+    """From now on ``module`` returns ``value`` or, if it is a function, what that makes of the true output."""
     module.register_forward_hook(lambda _, inputs, output: value(output) if callable(value) else value)
 
 

@@ -221,7 +221,7 @@ def test_noise_comes_in_the_documented_order(monkeypatch):
 
 
 def test_the_batch_decodes_as_one_by_one():
-    """Masks are decoded together, and the broadcast latent's first convolution is taken apart; neither may show."""
+    """Decoding masks together and splitting the broadcast latent's first convolution must not change the result."""
     background = small().eval().background
     z = torch.randn(6, 4)
     together = background.mask_decoder(z).sigmoid()

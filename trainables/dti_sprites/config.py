@@ -27,7 +27,7 @@ class Config:
     """Factor on the encoder's learning rate.
 
     The published optimiser lists the encoder once per layer, once for the background and once for the order of layers,
-    and Adam steps it each time: ``num_slots + 1`` times per step. So it is with ``replicate``.
+    and Adam steps it each time: ``num_slots + 1`` times per step. ``replicate`` does the same.
     """
     sprite_lr_mult: float = 1.0
     """Factor on the learning rate of sprites and background (benchmark: 1)."""
@@ -81,9 +81,8 @@ class Config:
     """Hidden width of every head (benchmark)."""
 
     replicate: bool = False
-    """The published model with its quirks: homographies zoom by (h + 1) / h on a sprite of h pixels, and their
-    denominator may be anything, negative too. Reassignment is ours in either case: published, one random layer judges
-    a sprite.
+    """The published model with its quirks: homographies shrink a sprite of h pixels by (h - 1) / h, and their
+    denominator may have any value, even below zero. For what is not reproduced see docs/models.md.
     """
 
     def __post_init__(self) -> None:

@@ -22,8 +22,8 @@ def covering(logits: Tensor, layers: int) -> Tensor:
 def weigh(alphas: Tensor, over: Tensor) -> Tensor:
     """How much of each segment is seen, (B, L + 1, 1, H, W), through the layers' ``alphas`` (B, L, 1, H, W).
 
-    Each layer shines through what lies in front of it (Monnier et al. 2021). For alphas in [0, 1] the sum over segments
-    may fall below 1, where three or more layers overlap without a clear order.
+    Each segment is seen through the layers in front of it (Monnier et al. 2021). For alphas in [0, 1] the sum over
+    segments may fall below 1, where three or more layers overlap without a clear order.
     """
     seen = torch.cat([torch.ones_like(alphas[:, :1]), alphas], dim=1)
     for layer in range(alphas.shape[1]):
@@ -59,8 +59,8 @@ def search(
     ``sweeps`` times; the first among equals. A layer that is not empty pays ``cost``; at None none may be empty.
     ``image`` and ``ground`` are (B, 3, H, W), ``colours`` (B, L, K, 3, H, W), ``alphas`` (B, L, K, 1, H, W).
 
-    With the others held, what layer l shows as candidate k is linear in its alpha a and its premultiplied colour:
-    others + seen * a * colour - a * covered, so that no candidate needs a composition of its own.
+    With the other layers held, the image is linear in the alpha a and the premultiplied colour of candidate k in layer
+    l: others + seen * a * colour - a * covered. So no candidate needs a composition of its own.
     """
     B, L, K, _, H, W = colours.shape
     colours = alphas * colours

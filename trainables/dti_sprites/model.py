@@ -20,10 +20,10 @@ from trainables.schedules import warm_up
 from trainables.spatial_transformer import paste, pixel_boxes
 
 REASSIGN_BELOW = 0.2
-"""A sprite counts as unused below this share of 1 / K of the most used one's use."""
+"""A sprite is unused if its use is below this share of 1 / K times that of the most used one."""
 
 REASSIGN_STD = 1e-4
-"""Standard deviation of the noise that tells copies of a sprite apart, in intensities of [0, 1]."""
+"""Standard deviation of the noise that makes copies of a sprite differ, in intensities of [0, 1]."""
 
 
 class Model(SegmentationModel):
@@ -190,7 +190,7 @@ class Model(SegmentationModel):
         heads = [parameter for parameter in self.parameters() if id(parameter) not in apart]
         encoder_group: dict[str, Any] = {"params": encoder, "lr": c.lr * c.encoder_lr_mult}
         if c.replicate:
-            # layers, background and occlusion each hand in the encoder that they share: as many updates per step
+            # each layer, the background and the occlusion list the encoder that they share: as many updates per step
             encoder_group |= {"params": (c.num_slots + 1) * encoder, "foreach": False}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*duplicate parameters")
@@ -208,7 +208,7 @@ class Model(SegmentationModel):
         return [rise, rise * 0.1**drops]
 
     def after_step(self, step: int, output: SegmentationOutput) -> None:
-        """Keep count of who is used; every ``reassign_every`` steps, unused sprites become the most used one."""
+        """Count which sprites are used; every ``reassign_every`` steps, unused ones become copies of the most used."""
         c = self.config
         if step < c.freeze_frac * c.steps:
             return
@@ -219,10 +219,9 @@ class Model(SegmentationModel):
 
     @torch.no_grad()
     def _reassign(self) -> None:
-        """Copy the most used sprite, its heads and the optimisers' memory of both, over unused ones.
+        """Copy the most used sprite, its heads and the optimisers' moments of both, over unused ones.
 
-        The published code judges a sprite by one random layer, and lets the optimiser's memory of a head be shared with
-        its copy's, so that each updates it for the other.
+        The published code differs, see docs/models.md.
         """
         best = self.usage.argmax()
         unused = self.usage < REASSIGN_BELOW / len(self.usage) * self.usage[best]  # (K,)
@@ -231,8 +230,8 @@ class Model(SegmentationModel):
         rows = [(parameter, 0) for parameter in (self.sprites, self.masks)]
         rows += [(parameter, 1) for parameter in self.sprite_heads.parameters()]
         for parameter, axis in rows:
-            memory = [m for o in self._optimizers for m in o.state.get(parameter, {}).values() if m.ndim]
-            for tensor in (parameter, *memory):
+            moments = [m for o in self._optimizers for m in o.state.get(parameter, {}).values() if m.ndim]
+            for tensor in (parameter, *moments):
                 by_sprite = tensor.movedim(axis, 0)
                 by_sprite[unused] = by_sprite[best].clone()
         unused[best] = True

@@ -1,4 +1,4 @@
-"""What predicts the transformations: encoders of the image, and heads in bulk."""
+"""What predicts the transformations: encoders of the image, and arrays of heads."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SMALL_IMAGE = 32
-"""Side in pixels up to which ResNet-18 goes without its max-pooling, which would leave one cell, blind to places."""
+"""Up to this side in pixels ResNet-18 has no max-pooling: it would leave a map of one cell, without positions."""
 
 
 class BasicBlock(nn.Module):

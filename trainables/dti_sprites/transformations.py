@@ -1,4 +1,4 @@
-"""How sprites and background are recoloured, bent and placed; every transformation is the identity at zero but one.
+"""How sprites and background are recoloured, bent and placed; at zero, all but the position are the identity.
 
 Maps are inverse, from where a pixel is drawn to where it is read, in coordinates from -1 to 1 over the image.
 """
@@ -11,11 +11,11 @@ LEAK = 0.01
 """Slope of the soft clamp outside [0, 1]."""
 
 LEAST_DEPTH = 1e-3
-"""Lower bound of a homography's denominator, beyond which pixels would come from behind the observer."""
+"""Lower bound of a homography's denominator; below zero, pixels would come from behind the observer."""
 
 
 def soft_clamp(x: Tensor) -> Tensor:
-    """``x`` clamped to [0, 1], but for a small slope outside, which lets gradients bring it back."""
+    """``x`` clamped to [0, 1], with a small slope outside, so that gradients can bring it back."""
     return torch.lerp(x.clamp(0, 1), x, LEAK)
 
 
@@ -28,8 +28,9 @@ def recolour(rgb: Tensor, colour: Tensor) -> Tensor:
 def bend(texture: Tensor, homography: Tensor, *, padding: str = "zeros", replicate: bool = False) -> Tensor:
     """``texture`` (..., C, h, w) under the homography I + ``homography`` (..., 9), row by row.
 
-    The published model lays its grid from corner to corner and samples it as if it ended at pixels' edges: even the
-    identity then zooms by (h + 1) / h. ``padding`` is that of ``torch.nn.functional.grid_sample``.
+    With ``replicate``, as published, the grid runs over the centres of the outermost pixels but is sampled as if it ran
+    over their outer edges: even the identity shrinks what it shows by (h - 1) / h. ``padding`` is that of
+    ``torch.nn.functional.grid_sample``.
     """
     h, w = texture.shape[-2:]
     axes = [torch.linspace(-1, 1, n, device=texture.device) * (1 if replicate else 1 - 1 / n) for n in (h, w)]

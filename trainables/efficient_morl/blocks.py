@@ -1,4 +1,4 @@
-"""What inference and decoder share: the map of positions, and slots' normals by their raw numbers.
+"""What inference and decoder share: the map of positions, and the normals that raw numbers stand for.
 
 Axes: B batch, K slots, D latent dimensions, C channels, H W pixels.
 """

@@ -10,7 +10,7 @@ class Config:
     """Hyperparameters; the defaults are the benchmark's for CLEVR at 128x128, its changes for ClevrTex being unknown.
 
     The paper's authors ship other values for ClevrTex: ``likelihood="gmm"``, ``geco_target_mse=0.01605``, ``I_end=2``,
-    300,000 steps with ``curriculum_frac=0.333``, and a GECO that lets go five times faster than it pulls.
+    300,000 steps with ``curriculum_frac=0.333``, and a GECO multiplier that falls five times faster than it rises.
     """
 
     lr: float = 4e-4
@@ -41,8 +41,8 @@ class Config:
     geco_target_mse: float = 2 * 0.1**2 * (-108_000 / (3 * 128**2) - math.log(0.1))
     """Squared error per value, 0.0021, whose likelihood is GECO's target: -108,000 nats at 128x128 and sigma 0.1.
 
-    With ``gmm`` the error of the slot that owns a pixel. Out of reach, the reconstruction's weight grows to its bound,
-    10, and the KL terms hardly count.
+    With ``gmm`` it is the error of the slot that owns a pixel. If the target is out of reach, the reconstruction's
+    weight grows to its bound, 10, and the KL terms hardly count.
     """
     geco_eta: float = 1e-6
     """Step of GECO's multiplier per nat that a 128x128 image misses the target by; other sizes are scaled to it."""
@@ -58,7 +58,7 @@ class Config:
     I_start: int = 3
     """Refinement steps at first; with 0 there is no refiner."""
     I_end: int = 1
-    """Refinement steps from ``curriculum_frac`` on. With 0 the refiner stands still from there."""
+    """Refinement steps from ``curriculum_frac`` on. With 0 the refiner is not trained from there on."""
     curriculum_frac: float = 0.2
     """Share of ``steps`` after which ``I_end`` holds: 100,000 of 500,000."""
     I_eval: int | None = None
@@ -79,7 +79,7 @@ class Config:
     dec_layers: int = 4
     """Convolutions of the decoder before the output layer."""
     init_gain: float = 0.02
-    """Gain of the Xavier normal initial weights. 0.02 makes all slots equal at first and the start long and flat."""
+    """Gain of the Xavier normal initial weights. At 0.02 all slots are equal at first, and the loss falls late."""
     gru_init: Literal["normal", "default"] = "normal"
     """Initial weights and biases of the slots' GRUs: N(0, 1) (published) or torch's."""
     s_init: float = 1.0

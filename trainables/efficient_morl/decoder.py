@@ -1,4 +1,4 @@
-"""From latents to pixels, and the negative log-likelihood whose gradient is taken at once.
+"""From latents to pixels, and a scalar whose gradient is computed at once.
 
 Axes: B batch, K slots, D latent dimensions, C channels, H W pixels.
 """
@@ -22,7 +22,8 @@ KERNEL = 3
 class Decoder(nn.Module):
     """Latents -> colours and masks: a spatial broadcast decoder.
 
-    Unpadded convolutions eat up the margin of a grid larger than the image, or transposed ones double a small grid.
+    Unpadded convolutions remove the margin of a grid that is larger than the image, or transposed ones double a small
+    grid.
     """
 
     def __init__(self, config: Config, image_size: int):

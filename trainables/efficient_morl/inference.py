@@ -112,7 +112,7 @@ class Refiner(nn.Module):
     def forward(self, raw: Tensor, gradient: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
         """The refined posterior (B, K, 2D) and the state (B*K, D), which is None before the first step.
 
-        ``raw`` and ``gradient`` are (B, K, 2D); the gradient is an input like any other, nothing flows through it.
+        ``raw`` and ``gradient`` are (B, K, 2D). The gradient is data: nothing is differentiated through it.
         """
         x = torch.cat([raw, normalise(gradient.detach())], -1).flatten(0, 1)  # (B*K, 4D)
         hidden = self.gru(self.mlp(x), hidden)

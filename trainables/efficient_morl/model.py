@@ -115,8 +115,8 @@ class Model(SegmentationModel):
     def decode(self, image: Tensor, z: Tensor, learning: bool) -> tuple[Tensor, Decoded]:
         """Mean negative log-likelihood (scalar) of ``image`` (B, 3, H, W) given ``z`` (B, K, D), and what was decoded.
 
-        Refinement and training both want the gradient of the same scalar, up to a factor. It is taken once, here, and
-        the decoder's activations, most of all memory, are given back before the next refinement.
+        Refinement and training both need the gradient of the same scalar, up to a factor. It is computed once, here,
+        and the decoder's activations, the largest part of the memory, are freed before the next refinement.
         """
         if not torch.is_grad_enabled():
             return self.nll(image, z)
@@ -143,8 +143,8 @@ class Model(SegmentationModel):
         """Mean KL (scalar) of all layers' ``posteriors`` (B, K, 2D), given from the bottom up, and the last prior.
 
         The generative chain runs the other way: the layer inferred last comes first and has prior N(0, 1), and a
-        fresh sample of each layer is what the prior of the layer below hangs on (Emami et al. 2021, section 3.2). The
-        prior of the lowest layer is refinement's too.
+        fresh sample of each layer gives the prior of the layer below (Emami et al. 2021, section 3.2). Refinement uses
+        the prior of the lowest layer, too.
         """
         top = normal(posteriors[-1])
         prior = torch.zeros_like(top[0]), torch.ones_like(top[1])
@@ -156,8 +156,11 @@ class Model(SegmentationModel):
         return kl, prior
 
     def objective(self, nll: Tensor, kl: Tensor, step: int) -> Tensor:
-        """Loss of one decoded posterior (scalar), of which GECO's gradient is the reconstruction's weight times that of
-        ``nll``, whatever the moving average."""
+        """Loss of one decoded posterior (scalar).
+
+        Under GECO its gradient is that of the KL plus the reconstruction's weight times that of ``nll``; the moving
+        average changes only its value.
+        """
         kl = self.config.kl_weight * kl
         if not self.config.use_geco or step < self.geco_start:
             return nll + kl

@@ -11,16 +11,17 @@ MASK_FLOOR = 1e-5
 
 
 def clamp_alpha(alpha: Tensor) -> Tensor:
-    """``alpha`` within its bounds, with the gradient of the identity, so that no pixel is lost for good."""
+    """``alpha`` within its bounds, with the gradient of the identity, so that pixels beyond them still learn."""
     return alpha + (alpha.clamp(ALPHA_MIN, ALPHA_MAX) - alpha).detach()
 
 
 def stick_breaking(embedding: Tensor, order: Tensor, sigma: Tensor, num_slots: int) -> Tensor:
     """Log attention masks (B, K, N) of the pixels' embeddings (B, E, N); their exponentials sum to 1 over K.
 
-    Each of the first K - 1 clusters is sown at a pixel that is little explained so far, ``order`` (B, N) in [0, 1)
-    deciding among them, and takes from all pixels by a Gaussian kernel of squared width ``sigma``; the last takes
-    what is left. Gradients flow through the seeds' embeddings and the scope, not through the choice of the seeds.
+    Each of the first K - 1 clusters has a seed, a pixel that is little explained so far; ``order`` (B, N) in [0, 1)
+    decides among them. From each pixel the cluster takes a share of what is left, by a Gaussian kernel of squared width
+    ``sigma`` around the seed. The last cluster takes the rest. Gradients flow through the seeds' embeddings and the
+    scope, not through the choice of the seeds.
     """
     log_scope = torch.zeros_like(order)  # (B, N)
     log_masks = []

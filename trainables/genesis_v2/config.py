@@ -54,8 +54,8 @@ class Config:
     context_init: float = 1.0
     """Factor on the initial weights by which an embedding sees more than its pixel's own colour (published: 1).
 
-    Near 0, pixels of one colour have one embedding from the start and half of the features; the other half of the
-    features sees the scene, to tell the latents where things are.
+    Near 0, all pixels of one colour have the same embedding and the same first half of their features from the start.
+    The other half of the features sees the scene, so that latents can tell where things are.
     """
     sigma_init_scale: float = 1.0
     """Factor on the kernel's initial width 1 / (K log 2), at which alpha is 0.5 at a squared distance of 1 / K."""
@@ -65,7 +65,7 @@ class Config:
     kl_mode: Literal["geco", "fixed"] = "geco"
     """Whether GECO (Rezende and Viola 2018) moves the weight of the KL, or it stays as it is (benchmark: geco)."""
     kl_weight: float = 1.0
-    """Weight of the KL; in ``geco`` where it begins (benchmark: 1)."""
+    """Weight of the KL; with ``geco``, its initial value (benchmark: 1)."""
     target_mse: float = 3.1717e-3
     """Mean squared error per value at which GECO balances; the default is the paper's goal of 0.5655 nats."""
     g_goal: float | None = None
@@ -83,7 +83,8 @@ class Config:
     """Whose masks that term moves; the paper's release detaches the decoder's."""
 
     replicate: bool = False
-    """The published model with its quirks: evaluation samples, GECO pursues a goal out of reach."""
+    """The published model with its quirks: evaluation samples, GECO pursues a goal out of reach. For what is not
+    reproduced see docs/models.md."""
 
     def __post_init__(self) -> None:
         if not (0 < self.feat_dim <= 64 and self.feat_dim % 8 == 0):

@@ -182,7 +182,7 @@ class Model(SegmentationModel):
         return SegmentationOutput(loss, reconstruction, masks, terms, appearances=colour)
 
     def optimizers(self) -> list[Optimizer]:
-        """One optimiser, in which the U-Net and the embedding have a learning rate of their own."""
+        """One optimiser; U-Net, embedding and kernel form a group with its own learning rate."""
         c = self.config
         encoder = [*self.unet.parameters(), *self.embedding.parameters(), self.log_sigma]
         slow = set(encoder)

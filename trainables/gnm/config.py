@@ -47,8 +47,8 @@ class Config:
     """Latent dimensions of the background (benchmark)."""
 
     input_mean: float = 0.0
-    """Subtracted from the images that the encoder sees (published: 0). Its norms span all channels, so that what all
-    pixels share drowns their differences, and a model of images in [0, 1] learns colours slowly."""
+    """Subtracted from the images that the encoder sees (published: 0). Its norms span all channels: the level that all
+    pixels share outweighs their differences, and a model of images in [0, 1] learns colours slowly."""
     input_std: float = 1.0
     """What the encoder's images are divided by, after that (published: 1)."""
     scale_init: float = -1.0

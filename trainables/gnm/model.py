@@ -78,7 +78,7 @@ class Model(SegmentationModel):
             boxes = place(latents.where, None if c.replicate else SIDES)  # (B, N, 4)
         colours, alphas = self.glimpse_decoder(latents.what)  # (B, N, 3, g, g), (B, N, 1, g, g)
         background = self.background_decoder(z_bg)  # (B, 3, H, W)
-        # the published schedule spares step 0
+        # as published, not yet at step 0
         fixed = c.curriculum_alpha if 0 < step < self._at(c.curriculum_frac) else None
         with torch.autocast(image.device.type, enabled=False):
             scene = render(colours, alphas, latents.pres, latents.depth, boxes, background, fixed)

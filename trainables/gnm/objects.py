@@ -16,7 +16,7 @@ from trainables.positions import centres
 from trainables.spatial_transformer import paste
 
 PRESENCE_BOUND = 8.8
-"""Presence logits are squashed to plus or minus this, so that no cell is ever lost for good."""
+"""Presence logits are squashed to plus or minus this, so that presence never saturates."""
 
 SIDES = (1e-3, 10.0)
 """Limits of a box's sides, in sides of the image, unless the published model is replicated."""

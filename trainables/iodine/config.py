@@ -43,7 +43,7 @@ class Config:
     sigma: float = 0.1
     """Standard deviation of a pixel around its slot's colour, in intensities of [0, 1] (benchmark)."""
     sigma_start: float | None = None
-    """Standard deviation at step 0, whence it moves linearly to ``sigma``; None = ``sigma`` (benchmark)."""
+    """Standard deviation at step 0; from there it moves linearly to ``sigma``. None = ``sigma`` (benchmark)."""
     sigma_warmup_frac: float = 0.0
     """Share of ``steps`` over which the standard deviation moves (benchmark: none)."""
     kl_weight: float = 1.0
@@ -61,7 +61,7 @@ class Config:
     replicate: bool = False
     """Follow the benchmark where it errs: the objective that is refined is averaged over the batch, so that inference
     depends on the batch's size; norms have an affine map per pixel; the mask posterior enters in log scale; the
-    variance has no floor; weights start at a gain of 0.02. Its mix-up of slots and images is not reproduced.
+    variance has no floor; weights start at a gain of 0.02. For what is not reproduced see docs/models.md.
 
     With every other key at its default and 128 pixels the model is then the published one, tensor by tensor.
     """

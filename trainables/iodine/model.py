@@ -14,7 +14,7 @@ from trainables.output import SegmentationOutput
 from trainables.schedules import half_cosine, linear, warm_up
 
 VARIANCE_FLOOR = 1e-6
-"""Keeps the KL finite where softplus underflows; 6.4 nats at most per latent."""
+"""Added to the variance, so that the KL stays finite where softplus underflows: at most 6.4 nats per latent."""
 
 
 class Model(SegmentationModel):

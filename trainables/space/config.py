@@ -22,7 +22,7 @@ class Config:
     fg_optimizer: Literal["rmsprop", "adam"] = "rmsprop"
     """Optimiser of the foreground."""
     fg_warmup_frac: float = 0.0
-    """Share of ``steps`` over which the foreground's rate rises linearly, so that the background comes first."""
+    """Share of ``steps`` over which the foreground's rate rises linearly, so that the background learns first."""
     weight_decay: float = 0.0
     """L2 penalty on all parameters."""
     grad_clip: float | None = 1.0
@@ -85,7 +85,8 @@ class Config:
     sample_posterior: bool = False
     """Whether evaluation samples latents, as published, instead of taking the posterior's means."""
     replicate: bool = False
-    """The published model with its quirks: evaluation samples, standard deviations have no usable floor."""
+    """The published model with its quirks: evaluation samples, standard deviations have no usable floor. For what is
+    not reproduced see docs/models.md."""
 
     def __post_init__(self) -> None:
         if self.glimpse not in (8, 16, 32):

@@ -14,7 +14,7 @@ from trainables.space.config import Config
 from trainables.spatial_transformer import crop, paste
 
 PRESENCE_BOUND = 8.8
-"""Presence logits are squashed to plus or minus this, so that no cell is ever lost for good."""
+"""Presence logits are squashed to plus or minus this, so that presence never saturates."""
 
 SCALE_PRIOR_STD = 0.1
 """Standard deviation of the prior of the box size, before its sigmoid."""

@@ -53,7 +53,7 @@ class Model(SegmentationModel):
         ground = self.background(image, sample)
         with torch.autocast(image.device.type, enabled=False):
             canvas = objects.canvas
-            # the published schedule spares step 0
+            # as published, not yet at step 0
             fixed = 0 < step < c.fix_alpha_frac * c.steps
             alpha = torch.full_like(canvas.alpha, FIXED_ALPHA) if fixed else canvas.alpha
             reconstruction = alpha * canvas.image + (1 - alpha) * ground.image
@@ -88,7 +88,7 @@ class Model(SegmentationModel):
     def optimizers(self) -> list[Optimizer]:
         """One optimiser for the foreground and Adam for the background, stepped after one common backward pass.
 
-        The benchmark ran two passes per step, one for each, as a side effect of its training framework.
+        The published code differs, see docs/models.md.
         """
         c = self.config
         return [

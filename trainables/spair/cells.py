@@ -15,7 +15,8 @@ from trainables.spair.networks import Perceptron, mean_std, scaled
 from trainables.spatial_transformer import crop
 
 CONTEXT = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 0))
-"""Whose latents a cell sees, as steps of row and column; its own do not exist yet, but are asked for as published."""
+"""Whose latents a cell sees, as steps of row and column. The last is the cell itself: its latents do not exist yet, and
+it sees those of an empty cell in their place, as published."""
 
 SATURATION = 10.0
 """Raw samples of box and depth are clamped to plus or minus this before their sigmoid."""
@@ -46,7 +47,7 @@ class Cells(NamedTuple):
 
 
 class CellInference(nn.Module):
-    """Infers the cells of images in an order that lets no cell wait longer than it must."""
+    """Infers the cells of images in waves: cells that do not see each other are inferred together."""
 
     def __init__(self, features: int, z_what: int, glimpse: int, grid: int, anchor: float, width: float):
         super().__init__()
@@ -63,7 +64,7 @@ class CellInference(nn.Module):
         self.depth = Perceptron(base + 4 + z_what + passed, hidden, hidden, 2 + passed)
         self.presence = Perceptron(base + 4 + z_what + 1 + passed, hidden, hidden, 1)
         self.empty = nn.Parameter(torch.zeros(latent))
-        """What stands for the latents of a cell that does not exist."""
+        """The latents of a cell outside of the grid."""
         self.order(wavefronts(grid))
         self.register_buffer("position", positions.cells(grid).float(), persistent=False)  # (N, 2): column, row
         self.position: Tensor

@@ -18,7 +18,7 @@ class Config:
     Benchmark: 3, and a report is an epoch. With ``replicate`` no MSE counts as better, as published.
     """
     plateau_scale: float = 0.5
-    """What is left of the learning rate then; 1 = it stays (benchmark: from 1e-4 to 5e-5)."""
+    """Factor on the learning rate from then on; 1 = no drop (benchmark: from 1e-4 to 5e-5)."""
     optimizer: str = "adam"
     """One of ``optim.NAMES`` (benchmark: adam, betas 0.9 and 0.999)."""
     batch_size: int = 128
@@ -65,11 +65,11 @@ class Config:
     init_gain: float = 1.0
     """Factor on the initial weights of the encoders and decoders of objects and background, except the decoders' last.
 
-    Published: 1, torch's default. 6 ** 0.5 makes it He's, with which latents see colours and draw them from the start.
+    Published: 1, torch's default. 6 ** 0.5 gives He's initialisation: latents then carry colours from the start.
     """
     what_std_bias: float = 0.0
     """Added to the initial bias of an appearance's raw standard deviation (published: 0). At -2 the deviation starts
-    at softplus(-2) = 0.13 instead of 0.7, so that colours survive the sampling before the decoder knows them."""
+    at softplus(-2) = 0.13 instead of 0.7, so that sampling does not drown the colours that the decoder has to learn."""
     fg_width: float = 1.0
     """Factor on all channels and hidden units of backbone, cells and object decoder."""
     bg_dim: int = 4

@@ -41,7 +41,7 @@ def prior_table(cells: int, p: float) -> Tensor:
 def sequential_prior(present: Tensor, p: float) -> Tensor:
     """What :func:`count_prior` gives, as published: the posterior over k is updated cell by cell in float32.
 
-    At a small ``p`` it underflows after many objects, and is then left without a sum of 1.
+    At a small ``p`` it underflows after many objects; its sum is then below 1.
     """
     N = present.shape[1]
     k = torch.arange(N + 1).to(present)

@@ -1,4 +1,4 @@
-"""SPAIR as a whole: what the cells say is drawn over the background, and weighed against their priors."""
+"""SPAIR as a whole: the objects of the cells are drawn over the background; likelihood and KL terms are the loss."""
 
 import math
 
@@ -59,7 +59,7 @@ class Model(SegmentationModel):
         self.reports_since: Tensor
         """Reports since then."""
         self.lr_factor: Tensor
-        """What is left of the learning rate."""
+        """Factor on the learning rate."""
 
     @torch.no_grad()
     def _initialise_weights(self) -> None:

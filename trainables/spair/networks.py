@@ -16,7 +16,7 @@ STD_FLOOR = 1e-21
 class Backbone(nn.Sequential):
     """Features of the cells (B, F, G, G) from images (B, 3, H, H), for cells of 8, 16 or 32 pixels.
 
-    Blocks of convolution, CELU and GroupNorm, in this order: as many of stride 2 as it takes.
+    Blocks of convolution, CELU and GroupNorm, in this order; the first ones, as many as a cell needs, have stride 2.
     """
 
     def __init__(self, width: float, cell: int):
