@@ -9,6 +9,7 @@ from rich.table import Table
 
 import trainables
 from study.cluster import places
+from study.display.durations import duration
 from study.presets import Resolved
 from study.search import forecast
 from trainables import noise
@@ -87,8 +88,3 @@ def seconds_per_step(study: Resolved, model: SegmentationModel, device: torch.de
             seconds = time.perf_counter() - started
     torch.set_num_threads(threads)
     return seconds * batch / images, images
-
-
-def duration(seconds: float) -> str:
-    """A time for people, in minutes or hours."""
-    return f"{seconds / 3600:,.1f} h" if seconds > 5400 else f"{seconds / 60:.1f} min"

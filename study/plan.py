@@ -26,6 +26,7 @@ from data import clevrtex, synthetic
 from data.spec import DataSpec
 from study import config, dry_run, presets
 from study.cluster import places
+from study.display.durations import duration
 from study.search import forecast
 from trainables import noise
 from trainables.model import SegmentationModel
@@ -249,13 +250,13 @@ def show(study: presets.Resolved, machines: Machines, console: Console) -> None:
     )
     device = "GPU" if machines.gpus else "core"
     each, workers = c.gpus or c.cpus, c.workers_per_trial
-    whole_study = dry_run.duration(3600 * plan.hours)
+    whole_study = duration(3600 * plan.hours)
     lines = {
         "the study": f"{c.trials} trials of {c.model} on {study.data}, {study.preset} preset, {study.steps:,} steps",
         "the cluster": f"{_count(machines.devices, device)} on {_count(len(machines.nodes()), 'node')}; "
         f"{_count(plan.at_a_time, 'trial')} at a time, {_count(each * workers, device)} each",
         "one step": f"{step.seconds:.3g} s for a batch of {step.batch} ({step.origin})",
-        "one full trial": dry_run.duration(3600 * plan.trial_hours)
+        "one full trial": duration(3600 * plan.trial_hours)
         + (f", if {workers} workers are {workers} times as fast" if workers > 1 else "")
         + (f", if {each:g} of a {device} is {each:g} times as fast as all of it" if each < 1 else ""),
     }
@@ -263,7 +264,7 @@ def show(study: presets.Resolved, machines: Machines, console: Console) -> None:
         lines["with early stopping"] = (
             f"{whole_study}; {plan.share:.0%} of the steps are left (simulated; 45 to 57 % in the README's studies)"
         )
-        lines["without"] = dry_run.duration(3600 * plan.hours_without_stopping)
+        lines["without"] = duration(3600 * plan.hours_without_stopping)
     else:
         lines["the whole study"] = whole_study
     price = f" {plan.cluster_hours * machines.price:,.2f} at {machines.price:g} an hour" if machines.price else ""

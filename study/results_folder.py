@@ -14,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from data import atomic
+
 ROOT = Path(__file__).resolve().parents[1]
 """The checkout."""
 
@@ -130,9 +132,8 @@ def refuse_other_identity(name: str, stored: dict[str, Any], wanted: dict[str, A
 
 def write_json(path: Path, value: Any) -> None:
     """Replace ``path`` by ``value`` as JSON in one step, so that a kill leaves the old file or the new one."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(partial, path)
+    with atomic.replacing(path) as partial:
+        partial.write_text(json.dumps(value, indent=2) + "\n")
 
 
 def versions() -> dict[str, str]:

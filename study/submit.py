@@ -25,6 +25,7 @@ if sys.path[0] == str(ROOT / "study"):
 from study import config, results_folder
 from study.cluster import ray_runtime
 from study.config import StudyConfig
+from study.display.error_lines import first_line, last_line
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -187,7 +188,7 @@ def connect(address: str) -> "JobSubmissionClient":
     try:
         return JobSubmissionClient(headers=headers)
     except AuthenticationError as error:
-        raise ValueError(f"--address {address}: {str(error).splitlines()[0]}; {ray_runtime.NEEDS_TOKEN}") from error
+        raise ValueError(f"--address {address}: {first_line(error)}; {ray_runtime.NEEDS_TOKEN}") from error
     except (OSError, RuntimeError, ValueError, RayError) as error:
         if "ray[default]" in str(error):
             raise ValueError(NEEDS_JOBS) from error
@@ -315,7 +316,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         job = submit(client, studies, flags, pip=asked.pip)
     except (OSError, RuntimeError, RayError) as error:
-        raise ValueError(f"{client.get_address()} did not take the job: {_last_line(error)}") from error
+        raise ValueError(f"{client.get_address()} did not take the job: {last_line(error)}") from error
     ray = "ray" if shutil.which("ray") else str(Path(sys.executable).with_name("ray"))
     commands = {
         word: f"{mode}{ray} job {verb} --address {client.get_address()} {job}"
@@ -336,11 +337,6 @@ def run(arguments: Sequence[str]) -> int:
     status = exit_status(details)
     _say(f"job {job}: {details.status}" + ("" if status in (0, 2) else f"; {studies[0].again} goes on"))
     return status
-
-
-def _last_line(error: Exception) -> str:
-    """What a server's traceback says in its last line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 def _say(line: str) -> None:

@@ -4,11 +4,12 @@ The newest checkpoint is the one with the highest step, which its name holds. Fo
 because Tune numbers its folders from 0 again when a study is continued. A damaged file is passed over.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from data import atomic
 
 PATTERN = "step_*.pt"
 
@@ -16,9 +17,8 @@ PATTERN = "step_*.pt"
 def save(folder: str | Path, state: dict[str, Any]) -> Path:
     """Write ``state`` (tensors, numbers, strings, lists and dicts; ``state['step']`` is an int) into ``folder``."""
     path = Path(folder) / f"step_{state['step']:09d}.pt"
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    os.replace(partial, path)
+    with atomic.replacing(path) as partial:
+        torch.save(state, partial)
     return path
 
 

@@ -26,6 +26,7 @@ from data import shards, store
 from data.shards import ShardIndex
 from study import results_folder
 from study.cluster import ray_runtime
+from study.display.error_lines import first_line, last_line
 from study.results_folder import ROOT, StudyFolder
 
 SOURCES = ("data", "search_spaces", "study", "trainables")
@@ -115,7 +116,7 @@ def _data_fault(index: ShardIndex) -> str | None:
         with files.open_input_file(f"{path}/{index.shards(shards.EVERYTHING)[0].name}") as stream:
             stream.read(1)
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0].partition(";")[0]
+        reason = first_line(error).partition(";")[0]
         if "://" in index.folder:
             return f"cannot read shards: {reason}; give this node access to {index.folder}"
         return f"cannot read shards: {reason}; give --cache a folder that all nodes share, or one on s3:// or gs://"
@@ -216,8 +217,8 @@ class Round:
             if node["NodeID"] not in {other["NodeID"] for other in ray_runtime.alive()}:
                 return []  # the node has left the cluster
             return [
-                f"cannot run this program ({_last_line(error)}); it needs the packages of setup.cfg, and the checkout "
-                f"at {ROOT} unless the study is sent with study/submit.py"
+                f"cannot run this program ({last_line(error)[:200]}); it needs the packages of setup.cfg, and the "
+                f"checkout at {ROOT} unless the study is sent with study/submit.py"
             ]
         found = faults(theirs, ours, node, needed, gpus)
         if not theirs.folder:
@@ -228,11 +229,6 @@ class Round:
                 here = f"has another folder than the driver at {self._marker.parent}"
                 found.insert(0, f"{here}; give --results a folder that all nodes share")
         return found
-
-
-def _last_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1].strip()[:200] if lines else type(error).__name__
 
 
 class Preflight:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from study.display.error_lines import first_line
 from study.results_folder import ROOT
 
 QUIET = {
@@ -58,7 +59,7 @@ def start(address: str | None, root: Path) -> None:
                 log_to_driver=False,
             )
     except ray.exceptions.AuthenticationError as error:
-        raise ValueError(f"--address {address}: {str(error).splitlines()[0]}; {NEEDS_TOKEN}") from error
+        raise ValueError(f"--address {address}: {first_line(error)}; {NEEDS_TOKEN}") from error
     except ConnectionError as error:
         raise ValueError(
             f"--address {address}: no Ray cluster answers there; start one with `ray start --head`, "

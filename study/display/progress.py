@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from study.display.durations import duration
 from study.search.searcher import StudySearcher
 
 LINE_EVERY = 30.0
@@ -97,10 +98,10 @@ class ProgressCallback(tune.Callback):
         if complete:
             best = self._searcher.study.best_trial
             text += f"; best {self._metric} {best.value:.4f} (trial {best.number})"
-        text += f"; {_duration(elapsed)} gone"
+        text += f"; {duration(elapsed)} gone"
         left = max(0, self._searcher.trials - ended)
         if new and left:
-            text += f", about {_duration(left * elapsed / new)} left"
+            text += f", about {duration(left * elapsed / new)} left"
         return text
 
     def _table(self) -> Table:
@@ -126,10 +127,3 @@ STATES = {"COMPLETE": "done", "PRUNED": "stopped", "FAIL": "failed", "RUNNING": 
 """Optuna's trial states in the words of the progress table."""
 
 ENDED = ("COMPLETE", "PRUNED", "FAIL")
-
-
-def _duration(seconds: float) -> str:
-    """Seconds as people say them: 48 s, 12 min, 3.4 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

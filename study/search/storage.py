@@ -10,6 +10,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from study.config import StudyConfig
+from study.display.error_lines import first_line
 from study.results_folder import StudyFolder
 from study.search import strategies
 from trainables.objectives import OBJECTIVES
@@ -23,8 +24,7 @@ def open_storage(folder: StudyFolder, url: str | None) -> BaseStorage:
         return optuna.storages.get_storage(url)
     except Exception as error:  # SQLAlchemy, drivers and files each raise their own
         where = str(folder.path) if url is None else url.rpartition("@")[2]  # without a password
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"Optuna storage {where} cannot be opened: {reason}") from error
+        raise ValueError(f"Optuna storage {where} cannot be opened: {first_line(error)}") from error
 
 
 def open_study(config: StudyConfig, folder: StudyFolder, identity: dict[str, Any]) -> optuna.Study:
