@@ -116,6 +116,14 @@ class StudyFolder:
         self.trials.mkdir()
 
 
+def read_record(folder: Path) -> dict[str, Any]:
+    """The contents of ``folder``/study.json. Raises ValueError if it is missing or damaged."""
+    record = StudyFolder(folder).read() if folder.is_dir() else None
+    if record is None:
+        raise ValueError(f"{folder} holds no study.json; give the folder of a study below results/")
+    return record
+
+
 def refuse_other_identity(name: str, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Raise ValueError naming the keys in which ``wanted`` differs from the ``stored`` identity."""
     changed = [

@@ -12,15 +12,16 @@ from rich.console import Console
 from data import convert, store
 from data.final_splits import final_splits
 from data.shards import ShardIndex
-from study import compare, dry_run, presets, report, results_folder
+from study import dry_run, presets, results_folder
 from study.cluster import ray_runtime
 from study.cluster.places import Places
 from study.cluster.preflight import Newcomers, Preflight
 from study.config import StudyConfig
+from study.display import comparison_page, study_page, tables
 from study.display.event_files import TensorBoardCallback
 from study.display.progress import ProgressCallback
 from study.presets import Resolved
-from study.scoring import evaluation
+from study.scoring import comparison, evaluation
 from study.search import storage
 from study.search.searcher import StudySearcher
 from study.search.stopping import StudyStopped
@@ -64,7 +65,7 @@ def run(asked: StudyConfig, console: Console) -> Path:
             tune(prepared)
         score(prepared)
     finally:
-        report.write(folder, console)
+        study_page.write(folder, console)
     say(console, f"report: {folder / 'report.html'}")
     say(console, f"curves: tensorboard --logdir {folder}")
     say(console, f"more:   {asked.again} with more than {asked.trials} --trials goes on from here")
@@ -91,12 +92,12 @@ def run_all(studies: Sequence[StudyConfig], console: Console) -> None:
             say(console, f"stopped: {reason}")
         ray_runtime.leave()  # Tune never lets go of a study's parameters, its shards among them
     if finished and not studies[0].dry_run:
-        comparison = compare.compare(list(finished.values()))
-        compare.print_comparison(console, comparison)
+        compared = comparison.compare(list(finished.values()))
+        tables.print_comparison(console, compared)
         model, folder = next(iter(finished.items()))
         shared = folder.name.replace(model, "").strip("-")
         page = folder.with_name(f"comparison-{shared}.html")
-        compare.write(comparison, page)
+        comparison_page.write(compared, page)
         say(console, f"page:   {page}")
         say(console, f"again:  {shlex.join(['python', 'study/compare.py', *map(str, finished.values())])}")
     missing = [asked.model for asked in studies if asked.model not in finished]

@@ -1,12 +1,16 @@
-"""The HTML of report.html: fragments of one self-contained page that works offline, in light and dark."""
+"""HTML of the pages: fragments of one self-contained page that works offline, in light and dark."""
 
 import base64
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
-from study.scoring.leaderboard import Row, Section
+from data import atomic
+from study.display.durations import duration
+from study.scoring.leaderboard import TITLES, Row, Section
+from study.scoring.trial_table import STATES
 
 STYLE = """
 :root { color-scheme: light dark; --page: #f6f7f9; --card: #ffffff; --text: #1c2330; --soft: #667085;
@@ -50,7 +54,7 @@ tr.baseline b { color: var(--text); }
 .trials th[aria-sort=ascending]::after { content: " \\2191"; }
 .trials th[aria-sort=descending]::after { content: " \\2193"; }
 .state { font-size: 12px; font-weight: 600; padding: 1px 8px; border-radius: 9px; border: 1px solid; }
-.complete { color: var(--good); } .pruned { color: var(--calm); } .fail { color: var(--bad); }
+.complete { color: var(--good); } .pruned { color: var(--calm); } .failed { color: var(--bad); }
 .running, .waiting { color: var(--accent); }
 svg.curve { display: block; width: 90px; height: 22px; color: var(--accent); }
 details img { display: block; max-width: 100%; height: auto; border-radius: 6px; margin: 4px 0 12px; }
@@ -78,9 +82,9 @@ for (const head of document.querySelectorAll(".trials th")) head.addEventListene
 """
 
 
-def page(title: str, fragments: Sequence[str], scripts: Sequence[str] = ()) -> str:
-    """The whole document; ``scripts`` are placed in the head, before what uses them."""
-    return "\n".join(
+def write(path: Path, title: str, fragments: Sequence[str], scripts: Sequence[str] = ()) -> None:
+    """Write the document to ``path``, in one step; ``scripts`` go into the head, before the fragments that use them."""
+    document = "\n".join(
         [
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
@@ -91,6 +95,8 @@ def page(title: str, fragments: Sequence[str], scripts: Sequence[str] = ()) -> s
             f"</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n",
         ]
     )
+    with atomic.replacing(path) as partial:
+        partial.write_text(document)
 
 
 def headline(title: str, facts: Mapping[str, Any]) -> str:
@@ -109,7 +115,7 @@ def numbers(values: Mapping[str, str]) -> str:
 
 
 def notes(lines: Sequence[str]) -> str:
-    """Remarks that qualify what stands above them; nothing if there are none."""
+    """Remarks on the fragment above them; nothing if there are none."""
     if not lines:
         return ""
     return f'<div class="notes">{"".join(f"<p>{escape(line)}</p>" for line in lines)}</div>'
@@ -126,9 +132,10 @@ def leaderboard(tables: Sequence[Section]) -> str:
 
 
 def pictures(by_split: Mapping[str, Sequence[tuple[str, bytes]]]) -> str:
-    """PNG files by split, as (entry, bytes), best entry first; the others fold away."""
+    """PNG files by split, as (entry, bytes); the first of each split is open, the others fold away."""
     cards = []
-    for split, files in by_split.items():
+    for name, files in by_split.items():
+        split = TITLES.get(name, name)
         figures = [
             f"<details{' open' if i == 0 else ''}><summary>{escape(entry)}</summary>"
             f"{_image(entry, split, png)}</details>"
@@ -159,7 +166,7 @@ def trials(rows: Sequence[Mapping[str, Any]], value_name: str) -> str:
     for row in rows:
         cells = [
             _td(row["number"]),
-            f'<td><span class="state {row["state"].lower()}">{escape(row["state"].lower())}</span></td>',
+            f'<td><span class="state {STATES[row["state"]]}">{STATES[row["state"]]}</span></td>',
             _td(row["value"], "%.4f"),
             f"<td data-key=''>{_curve(row['intermediate_values'])}</td>",
             _td(row["step"]),
@@ -206,16 +213,6 @@ def studies(rows: Sequence[tuple[str, str, str, str]]) -> str:
     )
     head = "<tr><th>row</th><th>report</th><th>trials</th></tr>"
     return f'<div class="card"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds as people say them: '45 s', '12 min', '3 h 05 min'; empty for None."""
-    if seconds is None:
-        return ""
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _split_table(table: Section) -> str:

@@ -9,10 +9,17 @@ from rich.live import Live
 from rich.table import Table
 
 from study.display.durations import duration
+from study.scoring.trial_table import STATES
 from study.search.searcher import StudySearcher
 
 LINE_EVERY = 30.0
 """Seconds between two summary lines where the output is not a terminal."""
+
+ENDED = ("COMPLETE", "PRUNED", "FAIL")
+"""States of a trial that has ended."""
+
+COUNTED = (*ENDED, "RUNNING")
+"""States that the summary counts, in its order."""
 
 
 class ProgressCallback(tune.Callback):
@@ -55,7 +62,7 @@ class ProgressCallback(tune.Callback):
             self._print(f"trial {ended.number:4d}  {STATES[ended.state.name]:8s}  {how}")
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        """A trial that errs for good is over."""
+        """As on completion: the trial has failed for good."""
         self.on_trial_complete(iteration, trials, trial)
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
@@ -70,12 +77,12 @@ class ProgressCallback(tune.Callback):
             self._print(self._summary())
 
     def on_experiment_end(self, trials: list, **info: Any) -> None:
-        """Take the table away and print the last summary."""
+        """Remove the table and print the last summary."""
         self.close()
         self._print(self._summary())
 
     def close(self) -> None:
-        """Give the terminal back."""
+        """Remove the table from the terminal; may be called twice."""
         if self._live is not None:
             self._live.stop()
 
@@ -84,15 +91,15 @@ class ProgressCallback(tune.Callback):
 
     def _counts(self) -> dict[str, int]:
         states = [trial.state.name for trial in self._searcher.study.get_trials(deepcopy=False)]
-        return {state: states.count(state) for state in STATES}
+        return {state: states.count(state) for state in COUNTED}
 
     def _summary(self) -> str:
         counts = self._counts()
         ended = sum(counts[state] for state in ENDED)
         new = ended - sum(self._already[state] for state in ENDED)
         elapsed = time.monotonic() - self._started
-        counts["RUNNING"] = len(self._running)  # without those that wait for a place
-        parts = [f"{counts[state]} {word}" for state, word in STATES.items()]
+        counts["RUNNING"] = len(self._running)  # not those that wait for a place
+        parts = [f"{counts[state]} {STATES[state]}" for state in COUNTED]
         text = f"{ended}/{self._searcher.trials} trials: {', '.join(parts)}"
         complete = [t for t in self._searcher.study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
         if complete:
@@ -121,9 +128,3 @@ class ProgressCallback(tune.Callback):
                 f"{row['time/train_s'] + row['time/validation_s']:.1f}",
             )
         return table
-
-
-STATES = {"COMPLETE": "done", "PRUNED": "stopped", "FAIL": "failed", "RUNNING": "running"}
-"""Optuna's trial states in the words of the progress table."""
-
-ENDED = ("COMPLETE", "PRUNED", "FAIL")

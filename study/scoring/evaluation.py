@@ -1,12 +1,12 @@
 """The final stage: the best trials and three untrained baselines, scored image by image on test, OOD and CAMO.
 
-Each (entry, split) pair is one Ray task over shards that no trial ever saw. The scores go to ``evaluation.parquet``
-as soon as a task is done, one row per entry x split x image; pairs that are there already are not computed again.
+Each (entry, split) pair is one Ray task over shards that no trial has seen. When a task ends, its scores go to
+``evaluation.parquet``, one row per image. Pairs that the file has already are not computed again.
 """
 
+import hashlib
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from safetensors.torch import load_file, save_file
 
-from data import store
+from data import atomic, store
 from data.loader import sequential
 from data.shards import ShardIndex
 from study.presets import Resolved
@@ -36,18 +36,23 @@ Refs = list[ray.ObjectRef]
 
 @dataclass(frozen=True)
 class Entry:
-    """One row group of the final table: a trial, or a baseline that needs no training."""
+    """What the final stage scores: a trial, or a baseline that needs no training."""
 
     name: str
     """trial_0007 or baseline_grid_4x4"""
     trial: int | None
     """Optuna's trial number; None for baselines"""
     fingerprint: str
-    """what the scores depend on besides the images: checkpoint step and size, or the baseline's name"""
+    """what the scores depend on besides the images and the study's identity: the checkpoint's step, hyperparameters
+    and weights, or the baseline's name"""
+    earlier: str | None = None
+    """the step alone, the fingerprint in rows of earlier versions; None unless these are newer than the checkpoint"""
 
 
 def entries(folder: StudyFolder, numbers: list[int]) -> list[Entry]:
     """The trials ``numbers``, best first, and the baselines. Raises ValueError for a trial without a checkpoint."""
+    scores = folder.path / "evaluation.parquet"
+    scored = scores.stat().st_mtime if scores.exists() else 0.0
     found = []
     for number in numbers:
         state = checkpoint.newest(folder.trial(number))
@@ -56,7 +61,10 @@ def entries(folder: StudyFolder, numbers: list[int]) -> list[Entry]:
                 f"trial {number} has no readable checkpoint in {folder.trial(number)}; "
                 "restore it, or lower --top, or start over with --fresh"
             )
-        found.append(Entry(folder.trial(number).name, number, f"step {state['step']}"))
+        step = f"step {state['step']}"
+        trained = max(path.stat().st_mtime for path in folder.trial(number).rglob(checkpoint.PATTERN))
+        fingerprint = f"{step}, weights {_digest(state)}"
+        found.append(Entry(folder.trial(number).name, number, fingerprint, step if trained <= scored else None))
     return found + [Entry(f"baseline_{name}", None, name) for name in BASELINES]
 
 
@@ -70,12 +78,12 @@ def evaluate_study(
     """Score ``chosen`` on ``splits`` (name -> index and its split) and return the rows of ``evaluation.parquet``."""
     folder, task, cpus, gpus = study.folder, study.task, study.config.cpus, study.gpus
     path = folder.path / "evaluation.parquet"
-    wanted = {
-        (entry.name, name): f"{entry.fingerprint}, {index.fingerprint}/{split}"
-        for entry in chosen
-        for name, (index, split) in splits.items()
-    }
-    table = _known_rows(path, wanted)
+    wanted, valid = {}, {}
+    for entry in chosen:
+        for name, (index, split) in splits.items():
+            sources = [f"{what}, {index.fingerprint}/{split}" for what in (entry.fingerprint, entry.earlier) if what]
+            wanted[entry.name, name], valid[entry.name, name] = sources[0], sources
+    table = known_rows(path, valid)
     done = set(zip(*(table[key].to_pylist() for key in ("entry", "split")), strict=True)) if table else set()
     todo = [(entry, name) for name in splits for entry in chosen if (entry.name, name) not in done]
     if not todo:
@@ -87,7 +95,9 @@ def evaluate_study(
     tasks = {}
     for entry, name in todo:
         if entry.trial is None:
-            ref = _score_baseline.options(num_cpus=cpus).remote(entry.fingerprint, refs[name], max_objects, task.seed)
+            ref = _score_baseline.options(num_cpus=cpus).remote(
+                entry.name.removeprefix("baseline_"), refs[name], max_objects, task.seed
+            )
         else:
             ref = _score_trial.options(num_cpus=cpus, num_gpus=gpus).remote(
                 task, str(folder.trial(entry.trial).resolve()), refs[name], gpus > 0
@@ -144,17 +154,16 @@ def _score_baseline(name: str, refs: Refs, max_objects: int, seed: int) -> tuple
 def export_best(folder: StudyFolder, task: Task, trial: int, summary: dict[str, Any]) -> None:
     """Write ``best.json``, and the best trial's weights with their config to ``best/``.
 
-    :func:`load_best` brings the model back.
+    :func:`load_best` reads the model.
     """
     state = checkpoint.newest(folder.trial(trial))
     assert state is not None
     best = folder.path / "best"
     best.mkdir(exist_ok=True)
     config = {key: state[key] for key in ("model", "image_size", "hyperparameters", "step")}
-    partial = best / f"{task.model}.safetensors.partial"
     weights = {name: tensor.contiguous().clone() for name, tensor in state["weights"].items()}
-    save_file(weights, partial, metadata={"format": "pt", "config": json.dumps(config)})
-    os.replace(partial, best / f"{task.model}.safetensors")
+    with atomic.replacing(best / f"{task.model}.safetensors") as partial:
+        save_file(weights, partial, metadata={"format": "pt", "config": json.dumps(config)})
     write_json(best / f"{task.model}.json", config)
     write_json(folder.path / "best.json", {"trial": trial, **config, **summary})
 
@@ -165,21 +174,24 @@ def load_best(folder: str | Path) -> SegmentationModel:
     return restore_model({**json.loads(path.read_text()), "weights": load_file(path.with_suffix(".safetensors"))})
 
 
-def _known_rows(path: Path, wanted: Mapping[tuple[str, str], str]) -> pa.Table | None:
-    """The rows of an earlier run that still hold: same entry, split, checkpoint and data. None if there are none."""
+def known_rows(path: Path, valid: Mapping[tuple[str, str], Sequence[str]]) -> pa.Table | None:
+    """The rows in ``path`` that still hold, or None if there are none; the file loses the others.
+
+    ``valid`` is (entry, split) -> the values of ``source`` that its rows may have.
+    """
     if not path.exists():
         return None
     try:
         table = pq.read_table(path)
     except pa.ArrowInvalid:
-        return None  # unreadable: the scores can be computed again
+        return None  # damaged: the scores can be computed again
     keep = [
-        wanted.get((entry, split)) == source
+        source in valid.get((entry, split), ())
         for entry, split, source in zip(*(table[key].to_pylist() for key in ("entry", "split", "source")), strict=True)
     ]
     kept = table.filter(pa.array(keep, pa.bool_()))
     if 0 < kept.num_rows < table.num_rows:
-        _write_parquet(kept, path)  # a smaller --top, or checkpoints that went on
+        _write_parquet(kept, path)  # a smaller --top, other checkpoints, or other images
     return kept if kept.num_rows else None
 
 
@@ -197,6 +209,15 @@ def _rows(entry: Entry, split: str, source: str, scores: Mapping[str, np.ndarray
 
 
 def _write_parquet(table: pa.Table, path: Path) -> None:
-    partial = path.with_name(path.name + ".partial")
-    pq.write_table(table, partial)
-    os.replace(partial, path)
+    with atomic.replacing(path) as partial:
+        pq.write_table(table, partial)
+
+
+def _digest(state: Mapping[str, Any]) -> str:
+    """SHA-256 over a checkpoint's model, image size, hyperparameters and weights; the first 16 digits of it."""
+    what = [state["model"], state["image_size"], state["hyperparameters"]]
+    digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode())
+    for name, tensor in sorted(state["weights"].items()):
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]

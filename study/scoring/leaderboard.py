@@ -1,18 +1,20 @@
-"""The leaderboard: per-image scores of the final stage as means, set in tables for terminal and Markdown."""
+"""The leaderboard of a study: means over the scores of all images, ordered and set as text."""
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from rich.console import Console
-from rich.table import Table
+import pyarrow.parquet as pq
 
-SPLITS = ("test", "outd", "camo")
-"""The splits of the final stage, in the order of the tables."""
+from study.scoring.trial_table import read_trials
+
+TITLES = {"test": "test", "outd": "OOD", "camo": "CAMO"}
+"""The splits of the final stage in the order of the tables: name in files -> name in the papers."""
 
 FRACTIONS = ("mIoU_fg", "ARI_FG")
 """Metrics that are stored as fractions and shown in percent; higher is better."""
@@ -30,11 +32,11 @@ class Row:
     kind: Literal["trial", "summary", "baseline"]
     """summary: mean and population standard deviation over the trials' means"""
     split: str
-    """test, outd or camo"""
+    """its name in files: test, outd or camo"""
     images: int
     """images of the split"""
     undefined: int
-    """images without true foreground, which ``mIoU_fg`` and ``ARI_FG`` leave out"""
+    """images without true foreground; ``mIoU_fg`` and ``ARI_FG`` leave them out"""
     means: dict[str, float]
     """metric -> mean as stored (fractions, MSE as a sum over 3HW); NaN if no image defines it"""
     stds: dict[str, float] = field(default_factory=dict)
@@ -43,19 +45,24 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """One split's table, ready to be set in type."""
+    """The table of one split, as text."""
 
+    split: str
+    """its name as people read it"""
     title: str
+    """the same, with the number of images"""
     headings: list[str]
     rows: list[tuple[Row, list[str], list[bool]]]
     """row, its cells, and which of these are the best of their column"""
 
 
-def leaderboard(evaluation: pa.Table) -> list[Row]:
-    """Rows by split: trials (best mIoU_fg on the first split first), their summary if two or more, baselines.
+def leaderboard(evaluation: pa.Table, by_validation: Sequence[int]) -> list[Row]:
+    """Rows by split: the trials, their summary if they are two or more, the baselines.
 
     ``evaluation`` has one row per entry, split and image: entry, trial (null for baselines), split, image and
-    one column per metric; NaN where an image leaves a metric undefined.
+    one column per metric; NaN where an image leaves a metric undefined. ``by_validation`` holds the numbers of the
+    trials, the best on validation images first: the rows keep that order, since test labels choose nothing. Trials
+    that it lacks follow by number. Baselines, which nobody chooses, are ordered by mIoU_fg on the first split.
     """
     table = evaluation.select(["entry", "trial", "split"])
     undefined = pa.array(np.zeros(len(evaluation), bool))
@@ -71,17 +78,28 @@ def leaderboard(evaluation: pa.Table) -> list[Row]:
     )
     rows = [_row(group) for group in groups.to_pylist()]
     splits = sorted({row.split for row in rows}, key=_split_order)
+    rank = {f"trial {number}": place for place, number in enumerate(by_validation)}
     first = {row.entry: row.means["mIoU_fg"] for row in rows if row.split == splits[0]}
-    rank = sorted({row.entry for row in rows}, key=lambda entry: (-_or(first.get(entry), -math.inf), entry))
     ordered = []
     for split in splits:
-        here = sorted((row for row in rows if row.split == split), key=lambda row: rank.index(row.entry))
+        here = [row for row in rows if row.split == split]
         trials = [row for row in here if row.kind == "trial"]
+        trials.sort(key=lambda row: (rank.get(row.entry, len(rank)), int(row.entry.removeprefix("trial "))))
         ordered += trials
         if len(trials) > 1:
             ordered.append(_summary(trials))
-        ordered += [row for row in here if row.kind == "baseline"]
+        baselines = [row for row in here if row.kind == "baseline"]
+        ordered += sorted(baselines, key=lambda row: (-_or(first.get(row.entry), -math.inf), row.entry))
     return ordered
+
+
+def read_leaderboard(folder: Path) -> list[Row]:
+    """The leaderboard of a study's ``folder``; empty before the final stage.
+
+    The order of its trials by validation is that of trials.parquet.
+    """
+    path = folder / "evaluation.parquet"
+    return leaderboard(pq.read_table(path), [number for number, _ in read_trials(folder)]) if path.exists() else []
 
 
 def sections(rows: Sequence[Row], size: int) -> list[Section]:
@@ -96,53 +114,24 @@ def sections(rows: Sequence[Row], size: int) -> list[Section]:
             cells = [_cell(metric, row) for metric in METRICS]
             bold = [cell == best[metric] for metric, cell in zip(METRICS, cells, strict=True)]
             body.append((row, cells, bold))
-        result.append(Section(f"{split} ({here[0].images:,} images)", headings, body))
+        title = TITLES.get(split, split)
+        result.append(Section(title, f"{title} ({here[0].images:,} images)", headings, body))
     return result
 
 
 def footnotes(rows: Sequence[Row], incomplete: bool) -> list[str]:
-    """What a reader must know before comparing the numbers."""
+    """What a reader must know before comparing the numbers of ``rows``; ``incomplete``: images are missing."""
     notes = []
     if incomplete:
         notes.append("incomplete data: not comparable with published numbers")
+    if any(row.kind == "summary" for row in rows):
+        notes.append("trials are in the order of their validation scores, which chose them")
     for split in dict.fromkeys(row.split for row in rows):
         undefined = max(row.undefined for row in rows if row.split == split)
         if undefined:
-            notes.append(f"{split}: mIoU_fg and ARI_FG leave out images without foreground, {undefined} of them")
+            title = TITLES.get(split, split)
+            notes.append(f"{title}: mIoU_fg and ARI_FG leave out images without foreground, {undefined} of them")
     return notes
-
-
-def print_table(console: Console, rows: Sequence[Row], size: int, incomplete: bool = False) -> None:
-    """Print one table per split; the best of each column is bold, baselines stand below a rule."""
-    for section in sections(rows, size):
-        table = Table(title=section.title, title_justify="left", title_style="bold cyan")
-        table.add_column("")
-        for heading in section.headings:
-            table.add_column(heading, justify="right")
-        previous = section.rows[0][0]
-        for row, cells, bold in section.rows:
-            if row.kind == "baseline" != previous.kind:
-                table.add_section()
-            marked = _emphasise(cells, bold, lambda cell: f"[bold]{cell}[/bold]")
-            table.add_row(row.entry, *marked, style="italic" if row.kind == "summary" else "")
-            previous = row
-        console.print(table)
-    for note in footnotes(rows, incomplete):
-        console.print(f"[yellow]{note}[/yellow]")
-
-
-def markdown(rows: Sequence[Row], size: int, incomplete: bool = False) -> str:
-    """The same tables in Markdown, to be pasted into notes and issues."""
-    lines = []
-    for section in sections(rows, size):
-        lines += [f"**{section.title}**", "", "| | " + " | ".join(section.headings) + " |"]
-        lines.append("|---|" + "---:|" * len(section.headings))
-        for row, cells, bold in section.rows:
-            entry = f"*{row.entry}*" if row.kind != "trial" else row.entry
-            marked = _emphasise(cells, bold, lambda cell: f"**{cell}**")
-            lines.append(f"| {entry} | " + " | ".join(marked) + " |")
-        lines.append("")
-    return "\n".join([*lines, *(f"- {note}" for note in footnotes(rows, incomplete))]).rstrip() + "\n"
 
 
 def entry_name(entry: str) -> str:
@@ -187,7 +176,7 @@ def _cell(metric: str, row: Row) -> str:
 
 
 def _best(metric: str, rows: Sequence[Row]) -> str | None:
-    """The best cell of a column as text, so that what looks equal is marked alike; None if all undefined."""
+    """The best cell of a column as text, so that equal cells are all marked; None if all are undefined."""
     known = [row for row in rows if row.kind != "summary" and not math.isnan(row.means[metric])]
     if not known:
         return None
@@ -195,12 +184,8 @@ def _best(metric: str, rows: Sequence[Row]) -> str | None:
     return _cell(metric, choose(known, key=lambda row: row.means[metric]))
 
 
-def _emphasise(cells: Sequence[str], bold: Sequence[bool], mark: Callable[[str], str]) -> list[str]:
-    return [mark(cell) if best else cell for cell, best in zip(cells, bold, strict=True)]
-
-
 def _split_order(split: str) -> tuple[int, str]:
-    return (SPLITS.index(split) if split in SPLITS else len(SPLITS)), split
+    return (list(TITLES).index(split) if split in TITLES else len(TITLES)), split
 
 
 def _or(value: float | None, default: float) -> float:

@@ -1,6 +1,7 @@
 """The Optuna storage of a study: open it, create or continue the study in it, and find the best trials."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from optuna.trial import TrialState
 
 from study.config import StudyConfig
 from study.display.error_lines import first_line
-from study.results_folder import StudyFolder
+from study.results_folder import StudyFolder, read_record
 from study.search import strategies
 from trainables.objectives import OBJECTIVES
 
@@ -58,6 +59,22 @@ def open_study(config: StudyConfig, folder: StudyFolder, identity: dict[str, Any
     seeds = np.random.SeedSequence([config.seed, len(study.get_trials(deepcopy=False))])
     study.sampler = strategies.sampler(config.sampler, int(seeds.generate_state(1)[0]))
     return study
+
+
+def load_study(folder: Path) -> optuna.Study:
+    """The Optuna study of a results folder, in the storage that its study.json names or in its journal.
+
+    Raises ValueError if there is none, or if the storage cannot be opened.
+    """
+    url = read_record(folder).get("storage")
+    journal = folder / "optuna.journal"
+    if url is None and not journal.exists():
+        raise ValueError(f"{journal} is missing; run the study first, or restore the file")
+    opened = open_storage(StudyFolder(folder), url)
+    try:
+        return optuna.load_study(study_name=folder.name, storage=opened)
+    except KeyError as error:
+        raise ValueError(f"{url or journal} holds no study {folder.name!r}; was the folder renamed?") from error
 
 
 def best_trials(study: optuna.Study, top: int) -> list[int]:

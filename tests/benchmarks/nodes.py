@@ -24,8 +24,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from data import store
 from data.shards import Scenes, write
-from study import report
 from study.cluster import ray_runtime
+from study.search import storage
 from tests.study.cluster.virtual_nodes import ENVIRONMENT, ROOT, VirtualCluster, virtual_cluster
 
 TRIALS, REPORTS = 24, 5
@@ -100,7 +100,7 @@ def study(cluster: VirtualCluster, folder: Path) -> None:
 def trials(results: Path) -> list[optuna.trial.FrozenTrial]:
     """The study's trials as they are now."""
     try:
-        return report.load_study(results).get_trials(deepcopy=False)
+        return storage.load_study(results).get_trials(deepcopy=False)
     except (ValueError, KeyError):
         return []  # not yet begun
 

@@ -12,10 +12,10 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data import convert, spec
-from study import report
 from study.cluster import preflight
 from study.cluster.preflight import faults, look
 from study.results_folder import ROOT, StudyFolder
+from study.search import storage
 from tests.study.cluster import virtual_nodes
 from tests.study.cluster.virtual_nodes import ENVIRONMENT, virtual_cluster
 
@@ -67,7 +67,7 @@ class Command:
 
     def trials(self):
         try:
-            return report.load_study(self.results).get_trials(deepcopy=False)
+            return storage.load_study(self.results).get_trials(deepcopy=False)
         except (ValueError, KeyError):
             return []  # not yet begun
 

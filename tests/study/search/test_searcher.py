@@ -3,7 +3,7 @@
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from study.report import trial_table
+from study.scoring.trial_table import trial_table
 from tests.study.search.made_up import result
 
 

@@ -1,0 +1,36 @@
+"""The page that compares several studies."""
+
+import os
+from pathlib import Path
+
+from study.display import pages
+from study.scoring.comparison import Comparison
+from study.scoring.leaderboard import sections
+
+
+def write(comparison: Comparison, path: Path) -> None:
+    """Write one self-contained page to ``path``: the tables, and the best trials' pictures by split."""
+    pictures: dict[str, list[tuple[str, bytes]]] = {}
+    for split in dict.fromkeys(row.split for row in comparison.rows):
+        for entry, trial in comparison.best.items():
+            file = comparison.folders[entry] / "pictures" / f"trial_{trial:04d}_{split}.png"
+            if file.exists():
+                pictures.setdefault(split, []).append((entry, file.read_bytes()))
+    studies = [
+        (entry, folder.name, os.path.relpath(folder / "report.html", path.parent), comparison.trials[entry])
+        for entry, folder in comparison.folders.items()
+    ]
+    fragments = [
+        pages.headline(
+            f"{len(comparison.folders)} studies on {comparison.data}",
+            {"size": f"{comparison.size}x{comparison.size}", "each row": "the best trial of a study by validation"},
+        ),
+        pages.section(
+            "Leaderboard",
+            pages.leaderboard(sections(comparison.rows, comparison.size)),
+            pages.notes(comparison.notes),
+        ),
+        pages.section("Pictures", pages.pictures(pictures)),
+        pages.section("Studies", pages.studies(studies), pages.notes([comparison.caption])),
+    ]
+    pages.write(path, f"{comparison.data} - clevrtune", fragments)

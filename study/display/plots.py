@@ -1,0 +1,90 @@
+"""Plots of a study's search: Optuna's own, in the style of the page."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import optuna
+
+PLOT_CONFIG = {"displayModeBar": False, "responsive": True}
+
+MANY = 6
+"""A plot with one axis per hyperparameter shows at most so many of them, to stay legible."""
+
+
+def search_plots(study: optuna.Study, metric: str) -> tuple[list[tuple[str, str, bool]], list[str], list[str]]:
+    """Plots as (title, HTML, full width?), remarks on those left out, and the scripts that the plots need.
+
+    ``metric`` names the objective. Without plotly there is no plot, and a remark says what to install.
+    """
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError:
+        return [], ["The plots need a package: pip install 'clevrtune[report]'"], []
+    draw = optuna.visualization
+    important = _important(study)
+    named, few = {"target_name": metric}, {"target_name": metric, "params": important}
+    suffix = "" if important is None or len(important) < MANY else f", the {MANY} most important"
+    wanted: list[tuple[str, Any, dict[str, Any], bool]] = [
+        ("Optimisation history", draw.plot_optimization_history, named, False),
+        ("Intermediate values", draw.plot_intermediate_values, {}, False),
+        ("Hyperparameter importances", draw.plot_param_importances, named, False),
+        ("Timeline", draw.plot_timeline, {}, False),
+        (f"Parallel coordinates{suffix}", draw.plot_parallel_coordinate, few, True),
+        (f"Slices{suffix}", draw.plot_slice, few, True),
+    ]
+    drawn, missing = [], []
+    for title, plot, arguments, wide in wanted:
+        with _quiet():
+            try:
+                figure = plot(study, **arguments)
+            except (ValueError, RuntimeError, ZeroDivisionError):
+                figure = None
+        if figure is None or not figure.data:
+            missing.append(f"{title}: too few trials yet")
+            continue
+        _style(figure)
+        html = figure.to_html(full_html=False, include_plotlyjs=False, config=PLOT_CONFIG)
+        drawn.append((title, html, wide))
+    return drawn, missing, [get_plotlyjs()] if drawn else []
+
+
+def _important(study: optuna.Study) -> list[str] | None:
+    """The most important hyperparameters, at most :data:`MANY`; None while there are too few trials to tell."""
+    with _quiet():
+        warnings.simplefilter("error", UserWarning)  # Optuna calls all equal where there are too few trials
+        try:
+            return list(optuna.importance.get_param_importances(study))[:MANY]
+        except (ValueError, RuntimeError, UserWarning):
+            return None
+
+
+def _style(figure: Any) -> None:
+    """Fit ``figure`` into a card: dark on transparent; in dark mode the page's style inverts it."""
+    grid = "rgba(128, 136, 150, 0.25)"
+    figure.update_layout(
+        title=None,
+        width=None,  # that of the card
+        height=380,
+        margin={"l": 60, "r": 30, "t": 30, "b": 50},
+        legend={"orientation": "h", "y": 1.12},
+        paper_bgcolor="rgba(0, 0, 0, 0)",
+        plot_bgcolor="rgba(0, 0, 0, 0)",
+        font={"color": "#475467", "family": "system-ui, sans-serif"},
+    )
+    figure.update_xaxes(gridcolor=grid, zerolinecolor=grid)
+    figure.update_yaxes(gridcolor=grid, zerolinecolor=grid)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Within this context Optuna does not warn that a study is small."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)

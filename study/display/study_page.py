@@ -1,0 +1,135 @@
+"""The report of a study: report.html, made anew from the results folder alone, at any time."""
+
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from study.display import pages, tables
+from study.display.durations import duration
+from study.display.plots import search_plots
+from study.results_folder import read_record
+from study.scoring.leaderboard import FRACTIONS, Row, entry_name, footnotes, read_leaderboard, sections
+from study.scoring.trial_table import write_trials
+from study.search import storage
+
+
+def write(folder: Path, console: Console | None = None) -> Path:
+    """Write trials.parquet and report.html of the study in ``folder`` and return the path of the latter.
+
+    With ``console``, print the leaderboard there. What an unfinished study lacks (scores, pictures, even complete
+    trials) is left out and named. Raises ValueError if ``folder`` holds no study.
+    """
+    record, study = read_record(folder), storage.load_study(folder)
+    config, data = record["config"], record.get("data") or {}
+    incomplete = bool(data.get("incomplete"))
+    trials = write_trials(study, folder).to_pylist()
+    rows, failures, missing = read_leaderboard(folder), _failures(trials), _missing(folder, trials)
+    fragments = [
+        pages.headline(
+            f"{config['model']} on {config['data']}",
+            {
+                "study": folder.name,
+                "preset": config["preset"],
+                "size": f"{config['size']}x{config['size']}",
+                "steps": config["steps"],
+                "seed": config["seed"],
+                "date": max(
+                    (f"{t['complete'] or t['start']:%Y-%m-%d %H:%M}" for t in trials if t["start"]), default=""
+                ),
+                "git": record.get("git"),
+                **(record.get("versions") or {}),
+            },
+        ),
+        pages.numbers(_numbers(trials, config["metric"], record.get("timing") or {})),
+    ]
+    if failures:
+        fragments.append(pages.section("Failed trials", pages.failures(failures)))
+    remarks = [*footnotes(rows, incomplete), *data.get("notices", [])]
+    board = [pages.leaderboard(sections(rows, config["size"]))] if rows else []
+    fragments.append(pages.section("Leaderboard", *board, pages.notes([*missing, *remarks])))
+    if pictures := _pictures(folder, rows):
+        fragments.append(pages.section("Pictures", pages.pictures(pictures)))
+    fragments.append(pages.section("Trials", pages.trials(trials, config["metric"])))
+    drawn, left_out, scripts = search_plots(study, config["metric"])
+    fragments.append(pages.section("Search", pages.plots(drawn), pages.notes(left_out)))
+    fragments.append(pages.section("Configuration", pages.key_values(config)))
+    fragments.append(pages.section("How to reproduce", pages.code(_command(folder, record, len(trials)))))
+    path = folder / "report.html"
+    pages.write(path, f"{folder.name} - clevrtune", fragments, scripts)
+    if console is not None:
+        tables.print_leaderboard(console, rows, config["size"], incomplete)
+        failed = [f"failed, {count} x: {reason}" for reason, count in failures.items()]
+        tables.print_notes(console, [*missing, *failed])
+    return path
+
+
+def leaderboard_markdown(folder: Path) -> str:
+    """The leaderboard of the study in ``folder`` in Markdown. Raises ValueError if there is no study."""
+    record = read_record(folder)
+    incomplete = bool((record.get("data") or {}).get("incomplete"))
+    return tables.leaderboard_markdown(read_leaderboard(folder), record["config"]["size"], incomplete)
+
+
+def _pictures(folder: Path, rows: Sequence[Row]) -> dict[str, list[tuple[str, bytes]]]:
+    """PNG files of the final stage as split -> (entry, bytes), in the order of the leaderboard's ``rows``."""
+    found: dict[str, list[tuple[str, bytes]]] = {}
+    named = {path.stem: path for path in (folder / "pictures").glob("*.png")}
+    entries = {entry_name(stem.rpartition("_")[0]): stem.rpartition("_")[0] for stem in sorted(named)}
+    for row in rows:
+        path = named.get(f"{entries.get(row.entry)}_{row.split}")
+        if path is not None:
+            found.setdefault(row.split, []).append((row.entry, path.read_bytes()))
+    return found
+
+
+def _command(folder: Path, record: Mapping[str, Any], trials: int) -> str:
+    """The lines that run the study again, with as many ``trials``, from a checkout."""
+    lines = [f"git checkout {record['git'].rstrip('+')}"] if record.get("git") else []
+    words = ["python", "study/run.py", "--name", folder.name, "--trials", str(trials)]
+    for key, value in record["config"].items():
+        if key == "set":
+            for name, fixed in value.items():
+                words += ["--set", f"{name}={'none' if fixed is None else fixed}"]
+        elif key != "size" and value is not None:  # the data's name or the preset brings the size
+            words += [f"--{key.replace('_', '-')}", str(value)]
+    return "\n".join([*lines, shlex.join(words)])
+
+
+def _failures(trials: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Reason -> number of trials that failed for it, the most frequent first."""
+    reasons = Counter(trial["reason"] or "no reason recorded" for trial in trials if trial["state"] == "FAIL")
+    return dict(reasons.most_common())
+
+
+def _missing(folder: Path, trials: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One line that names the missing files of the final stage and says why; none if all are there."""
+    absent = [name for name in ("evaluation.parquet", "best.json") if not (folder / name).exists()]
+    if not absent:
+        return []
+    if any(trial["state"] == "COMPLETE" for trial in trials):
+        why = "the best trials are not all scored yet; run the study's command again"
+    else:
+        why = "no trial is complete yet; run the study's command again, with more --trials or --hours"
+    return [f"no {' and no '.join(absent)}: {why}"]
+
+
+def _numbers(trials: Sequence[Mapping[str, Any]], metric: str, timing: Mapping[str, Any]) -> dict[str, str]:
+    """The large figures at the top of the page; of ``trials``, the best complete one comes first."""
+    states = Counter(trial["state"] for trial in trials)
+    figures = {"trials complete": str(states["COMPLETE"]), "pruned": str(states["PRUNED"])}
+    figures["failed"] = str(states["FAIL"])
+    if states["RUNNING"]:
+        figures["running or interrupted"] = str(states["RUNNING"])
+    if states["COMPLETE"]:
+        best = trials[0]
+        shown = f"{best['value']:.1%}" if metric in FRACTIONS else f"{best['value']:.4g}"
+        figures = {f"best {metric} on validation, trial {best['number']}": shown} | figures
+    if sessions := timing.get("sessions"):
+        figures["wall time of tuning"] = duration(sum(session["wall_s"] for session in sessions))
+    if timing.get("busy_share") is not None:
+        figures["of the time in training and validation"] = f"{timing['busy_share']:.0%}"
+    return figures

@@ -1,0 +1,116 @@
+"""Leaderboard and comparison as tables for the terminal and in Markdown."""
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from study.scoring.comparison import Comparison
+from study.scoring.leaderboard import FRACTIONS, METRICS, Row, Section, footnotes, sections
+
+WIDE = 112
+"""Characters of a terminal's line that hold all columns of a comparison."""
+
+
+def print_leaderboard(console: Console, rows: Sequence[Row], size: int, incomplete: bool = False) -> None:
+    """Print one table per split; the best of each column is bold, baselines stand below a rule."""
+    for section in sections(rows, size):
+        table = Table(title=section.title, title_justify="left", title_style="bold cyan")
+        table.add_column("")
+        for heading in section.headings:
+            table.add_column(heading, justify="right")
+        previous = section.rows[0][0]
+        for row, cells, bold in section.rows:
+            if row.kind == "baseline" != previous.kind:
+                table.add_section()
+            table.add_row(
+                row.entry, *_marked(cells, bold, "[bold]", "[/bold]"), style="italic" if row.kind == "summary" else ""
+            )
+            previous = row
+        console.print(table)
+    print_notes(console, footnotes(rows, incomplete))
+
+
+def leaderboard_markdown(rows: Sequence[Row], size: int, incomplete: bool = False) -> str:
+    """The same tables in Markdown, for notes and issues."""
+    lines = []
+    for section in sections(rows, size):
+        body = []
+        for row, cells, bold in section.rows:
+            entry = f"*{row.entry}*" if row.kind != "trial" else row.entry
+            body.append([entry, *_marked(cells, bold, "**", "**")])
+        lines += [f"**{section.title}**", "", *_markdown(["", *section.headings], body), ""]
+    return "\n".join([*lines, *(f"- {note}" for note in footnotes(rows, incomplete))]).rstrip() + "\n"
+
+
+def print_comparison(console: Console, comparison: Comparison) -> None:
+    """Print one table: a row per study and baseline, columns per split; the best of each column is bold.
+
+    A narrow terminal gets the two fractions alone; the page has the rest.
+    """
+    metrics = METRICS if console.width >= WIDE else FRACTIONS
+    tables = sections(comparison.rows, comparison.size)
+    table = Table(title=f"best trial of each study on {comparison.data}", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    if metrics == METRICS:
+        table.add_column("trials", justify="right")
+        table.caption = comparison.caption
+    for section in tables:
+        for metric in metrics:
+            table.add_column(f"{section.split}\n{metric}", justify="right", no_wrap=True)
+    shown = [METRICS.index(metric) + i * len(METRICS) for i in range(len(tables)) for metric in metrics]
+    for entry, (row, cells, bold) in _side_by_side(tables).items():
+        marked = _marked(cells, bold, "[bold]", "[/bold]")
+        trials = [comparison.trials.get(entry, "")] if metrics == METRICS else []
+        style = "dim" if row.kind == "baseline" else None
+        above_baselines = len(table.rows) + 1 == len(comparison.best)
+        table.add_row(entry, *trials, *(marked[i] for i in shown), style=style, end_section=above_baselines)
+    console.print(table)
+    print_notes(console, comparison.notes)
+
+
+def comparison_markdown(comparison: Comparison) -> str:
+    """The same table in Markdown, for notes and papers."""
+    tables = sections(comparison.rows, comparison.size)
+    heads = [f"{section.split} {metric}" for section in tables for metric in METRICS]
+    body = []
+    for entry, (row, cells, bold) in _side_by_side(tables).items():
+        name = f"*{entry}*" if row.kind == "baseline" else entry
+        body.append([name, comparison.trials.get(entry, ""), *_marked(cells, bold, "**", "**")])
+    notes = [f"- {note}" for note in (comparison.caption, *comparison.notes)]
+    return "\n".join([*_markdown(["", "trials", *heads], body), "", *notes]) + "\n"
+
+
+def print_notes(console: Console, notes: Sequence[str]) -> None:
+    """Print each of ``notes`` as it is, on a line of its own."""
+    for note in notes:
+        console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def _side_by_side(tables: Sequence[Section]) -> dict[str, tuple[Row, list[str], list[bool]]]:
+    """Entry -> a row of it, its cells over all splits, and which of these are the best of their column."""
+    lines: dict[str, tuple[Row, list[str], list[bool]]] = {}
+    for row, _, _ in (line for section in tables for line in section.rows):
+        if row.entry in lines:
+            continue
+        cells: list[str] = []
+        bold: list[bool] = []
+        for section in tables:
+            found = [(c, b) for other, c, b in section.rows if other.entry == row.entry]
+            here, marks = found[0] if found else (["-"] * len(METRICS), [False] * len(METRICS))
+            cells += here
+            bold += marks
+        lines[row.entry] = (row, cells, bold)
+    return lines
+
+
+def _marked(cells: Sequence[str], bold: Sequence[bool], before: str, after: str) -> list[str]:
+    return [f"{before}{cell}{after}" if best else cell for cell, best in zip(cells, bold, strict=True)]
+
+
+def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table whose columns are right-aligned but for the first."""
+    lines = [headings, *rows]
+    text = ["| " + " | ".join(cells) + " |" for cells in lines]
+    return [text[0], "|---|" + "---:|" * (len(headings) - 1), *text[1:]]

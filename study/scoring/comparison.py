@@ -1,0 +1,123 @@
+"""Several studies on the same data: the best trial of each, in one leaderboard."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from study.results_folder import read_record
+from study.scoring.leaderboard import Row, footnotes, read_leaderboard
+from study.scoring.trial_table import STATES, read_trials
+
+COUNTED = ("COMPLETE", "PRUNED", "FAIL")
+"""States of a trial that a comparison counts."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The scores of several studies on the same data.
+
+    In each study, validation chose the trial. The order of the studies is that of their mIoU_fg on test: a
+    leaderboard, by which nothing is chosen.
+    """
+
+    data: str
+    """the data specification that all of them have"""
+    size: int
+    """height and width of the images in pixels"""
+    rows: list[Row]
+    """by split: one row per study, best mIoU_fg on test first, then the baselines"""
+    folders: dict[str, Path]
+    """entry -> folder of its study, in the order of the rows; the studies without scores last"""
+    best: dict[str, int]
+    """entry -> number of its best trial, of the studies that have scores"""
+    trials: dict[str, str]
+    """entry -> how many trials are complete / pruned / failed"""
+    notes: list[str]
+    """what a reader must know before comparing"""
+
+    @property
+    def caption(self) -> str:
+        """What the columns and the order of the rows mean, in one line."""
+        words = " / ".join(STATES[state] for state in COUNTED)
+        mse = f"MSE: sum over 3x{self.size}x{self.size}"
+        return f"mIoU_fg and ARI_FG in %; {mse}; trials: {words}; best mIoU_fg on test first"
+
+
+def compare(folders: Sequence[Path]) -> Comparison:
+    """Gather the best trial of each study in ``folders``; a study without scores becomes a note.
+
+    Raises ValueError if a folder holds no study, or if the studies were scored on different images.
+    """
+    records = {folder: read_record(folder) for folder in folders}
+    first, reference = next(iter(records.items()))
+    rows: list[Row] = []
+    baselines: list[Row] = []
+    named: dict[str, Path] = {}
+    chosen: dict[str, int] = {}
+    notes: list[str] = []
+    for folder, record in records.items():
+        for key, here, there in (
+            ("data", record["config"]["data"], reference["config"]["data"]),
+            ("size", record["config"]["size"], reference["config"]["size"]),
+            ("fingerprint", _images(record), _images(reference)),
+        ):
+            if here != there:
+                raise ValueError(
+                    f"{folder.name} and {first.name} were not scored on the same images ({key} {here} and {there}); "
+                    "compare studies of one data set and size"
+                )
+        entry = _entry(folder, records)
+        named[entry] = folder
+        scored = read_leaderboard(folder)
+        if not scored or not (folder / "best.json").exists():
+            notes.append(f"{entry}: nothing to compare yet; run its study to the end")
+            continue
+        chosen[entry] = json.loads((folder / "best.json").read_text())["trial"]
+        rows += [replace(row, entry=entry) for row in scored if row.entry == f"trial {chosen[entry]}"]
+        baselines = baselines or [row for row in scored if row.kind == "baseline"]
+        notes += (record.get("data") or {}).get("notices", [])
+    rank = _rank(rows)
+    splits = dict.fromkeys(row.split for row in [*rows, *baselines])
+    ordered = []
+    for split in splits:
+        ordered += sorted((row for row in rows if row.split == split), key=lambda row: rank.index(row.entry))
+        ordered += [row for row in baselines if row.split == split]
+    incomplete = any((record.get("data") or {}).get("incomplete") for record in records.values())
+    entries = [*rank, *(entry for entry in named if entry not in rank)]
+    return Comparison(
+        data=reference["config"]["data"],
+        size=reference["config"]["size"],
+        rows=ordered,
+        folders={entry: named[entry] for entry in entries},
+        best=chosen,
+        trials={entry: _trials(named[entry]) for entry in entries},
+        notes=[*dict.fromkeys(notes), *footnotes(ordered, incomplete)],
+    )
+
+
+def _entry(folder: Path, records: Mapping[Path, Mapping[str, Any]]) -> str:
+    """The model's name, or the study's where several studies are of one model."""
+    model = records[folder]["config"]["model"]
+    alone = sum(record["config"]["model"] == model for record in records.values()) == 1
+    return model if alone else folder.name
+
+
+def _images(record: Mapping[str, Any]) -> str | None:
+    """What tells the images apart; synthetic scenes may differ in their last bit from machine to machine."""
+    return None if record["config"]["data"].startswith("synthetic") else (record.get("data") or {}).get("fingerprint")
+
+
+def _trials(folder: Path) -> str:
+    """How many trials of the study in ``folder`` ended in each of the :data:`COUNTED` states."""
+    counts = Counter(state for _, state in read_trials(folder))
+    return " / ".join(str(counts[state]) for state in COUNTED)
+
+
+def _rank(rows: Sequence[Row]) -> list[str]:
+    """Entries by mIoU_fg on the first split, best first; those without a value last."""
+    first = {row.entry: row.means["mIoU_fg"] for row in reversed(rows)}
+    return sorted(first, key=lambda entry: (math.isnan(first[entry]), -first[entry], entry))

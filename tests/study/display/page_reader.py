@@ -1,0 +1,37 @@
+"""Reads what tests look at in a page."""
+
+from html.parser import HTMLParser
+
+
+class Page(HTMLParser):
+    """Headings, cells by table, summaries of what folds away, and addresses of everything loaded."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.headings: list[str] = []
+        self.tables: list[list[str]] = []
+        self.loaded: list[str] = []
+        self.details: list[str] = []
+        self._open: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        values = dict(attrs)
+        if tag not in ("meta", "link", "img", "br", "polyline"):
+            self._open.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        self.loaded += [values[key] for key in ("src", "href", "srcset", "data") if values.get(key)]
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self._open:
+            while self._open.pop() != tag:
+                pass
+
+    def handle_data(self, data: str) -> None:
+        if "table" in self._open and data.strip():
+            self.tables[-1].append(data.strip())
+        elif self._open and self._open[-1] in ("h1", "h2", "h3"):
+            self.headings.append(data)
+        elif self._open and self._open[-1] == "summary":
+            self.details.append(data)

@@ -1,0 +1,53 @@
+"""A comparison in the terminal, in Markdown and on its page."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from study.display import comparison_page, tables
+from study.scoring.comparison import Comparison, compare
+from tests.study.display.page_reader import Page
+from tests.study.results import COMPARED_SPLITS, write_three
+
+
+@pytest.fixture
+def comparison(tmp_path: Path) -> Comparison:
+    return compare(write_three(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("width", "cells"),
+    [
+        (120, "2 / 1 / 1 40.0 60.0 4.0 30.0 70.0 3.0 20.0 80.0 2.0"),
+        (80, "40.0 60.0 30.0 70.0 20.0 80.0"),
+    ],
+)
+def test_one_table_holds_all_splits_on_any_terminal(comparison: Comparison, width: int, cells: str) -> None:
+    console = Console(width=width, file=io.StringIO(), record=True)
+    tables.print_comparison(console, comparison)
+    text = console.export_text()
+    (line,) = [line for line in text.splitlines() if line.lstrip().startswith("space")]
+    assert line.split() == ["space", *cells.split()]
+    assert "test" in text and "OOD" in text and "CAMO" in text
+    assert ("complete / pruned / failed" in text) == (width == 120)
+
+
+def test_markdown_marks_the_best_of_each_column(comparison: Comparison) -> None:
+    text = tables.comparison_markdown(comparison)
+    assert text.startswith("|  | trials | test mIoU_fg | test ARI_FG | test MSE | OOD mIoU_fg |")
+    assert "| gnm | 2 / 1 / 1 | **50.0** | 50.0 | 5.0 |" in text
+    assert "| *grid 4x4* |  | 30.0 | **70.0** | **3.0** |" in text
+
+
+def test_the_page_shows_pictures_and_links_to_the_reports(comparison: Comparison, tmp_path: Path) -> None:
+    comparison_page.write(comparison, tmp_path / "all.html")
+    html = (tmp_path / "all.html").read_text()
+    page = Page(html)
+    assert html.count("<img") == 2 * len(COMPARED_SPLITS)
+    assert page.headings[:5] == [
+        *("3 studies on synthetic:plain", "Leaderboard", "test (2 images)", "OOD (2 images)", "CAMO (2 images)"),
+    ]
+    assert page.headings[5:9] == ["Pictures", "test", "OOD", "CAMO"]
+    assert 'href="space-plain/report.html"' in html and 'href="iodine-plain/report.html"' in html

@@ -1,0 +1,57 @@
+"""Progress of a real Optuna study, called directly in the order in which Tune does."""
+
+import io
+from pathlib import Path
+from types import SimpleNamespace
+
+from rich.console import Console
+
+from study.display.progress import ProgressCallback
+from study.results_folder import StudyFolder
+from study.search.proposal import Proposal
+from study.search.searcher import StudySearcher
+from study.search.storage import load_study
+
+
+def progress_of(folder: Path, console: Console) -> ProgressCallback:
+    proposal = Proposal(lambda trial, base: {}, {"lr": 0.1}, {}, ("lr",))
+    searcher = StudySearcher(load_study(folder), StudyFolder(folder), 12, proposal)
+    return ProgressCallback(searcher, console, metric="mIoU_fg", reports=4)
+
+
+def trial(number: int) -> SimpleNamespace:
+    """What the callback uses of a Tune trial."""
+    return SimpleNamespace(trial_id=f"id{number}", config={"number": number})
+
+
+def test_lines_say_how_trials_ended(results_folder: Path) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    progress = progress_of(results_folder, console)
+    for number in (0, 4, 8):
+        progress.on_trial_start(0, [], trial(number))
+    progress.on_trial_complete(0, [], trial(0))
+    progress.on_trial_error(0, [], trial(4))
+    progress.on_experiment_end([])
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert lines[:2] == [
+        "trial    0  complete  mIoU_fg 0.8454 at step 400",
+        "trial    4  failed    loss is nan at step 120 </script>",
+    ]
+    counts = "8/12 trials: 5 complete, 2 pruned, 1 failed, 1 running; best mIoU_fg 0.8454 (trial 0)"
+    assert lines[2].startswith(counts) and len(lines) == 3
+
+
+def test_a_terminal_gets_a_table_of_running_trials(results_folder: Path) -> None:
+    console = Console(file=io.StringIO(), width=200, force_terminal=True)
+    progress = progress_of(results_folder, console)
+    progress.on_trial_start(0, [], trial(8))
+    report = {"report": 2, "step": 200, "objective": 0.4321, "train/loss": 12.5}
+    progress.on_trial_result(0, [], trial(8), {**report, "time/train_s": 3.0, "time/validation_s": 0.5})
+    progress._last_line -= 2  # the table was drawn two seconds ago
+    progress.on_step_end(0, [])
+    progress.on_experiment_end([])
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+    (line,) = {line.strip() for line in shown.splitlines() if "0.4321" in line}
+    assert [cell.strip() for cell in line.split("│")[1:-1]] == ["8", "200", "2/4", "0.4321", "12.5", "3.5"]

@@ -1,0 +1,124 @@
+"""Reports of small results folders: whole, hardly begun, failing, interrupted."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import optuna
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from study.display import study_page
+from tests.study.display.page_reader import Page
+from tests.study.results import CONFIG, open_study
+
+
+def quiet_console() -> Console:
+    return Console(record=True, width=80, file=open(os.devnull, "w"))
+
+
+def test_report_is_one_file_with_everything_in_it(results_folder: Path) -> None:
+    path = study_page.write(results_folder)
+    html = path.read_text()
+    page = Page(html)
+    assert page.headings[0] == "space on synthetic"
+    sections = ["Leaderboard", "Pictures", "Trials", "Search", "Configuration", "How to reproduce"]
+    assert [heading for heading in page.headings if heading in sections] == sections
+    assert "OOD (6 images)" in page.headings and "outd" not in html.partition("<body>")[2].partition("<h2>Pic")[0]
+    failures, test, outd, trials, _ = page.tables
+    assert failures == ["reason", "trials", "loss is nan at step 120 </script>", "1"]
+    assert page.headings.index("Failed trials") == 1, "near the top"
+    assert test[-4:] == ["background", "2.5", "2.5", "200"] and "52.5 ± 10.0" in test
+    assert test.index("trial 5") < test.index("trial 2"), "in the order of validation; test says the opposite"
+    assert outd[-8:-4] == ["grid 4x4", "12.6", "12.6", "160"]
+    assert "loss is nan at step 120 </script>" in trials
+    states = {word: trials.count(word) for word in ("complete", "pruned", "failed", "running")}
+    assert states == {"complete": 5, "pruned": 2, "failed": 1, "running": 1}
+    assert page.details == ["trial 5", "trial 2", "grid 4x4"], "in the order of the leaderboard"
+    images = [source for source in page.loaded if source.startswith("data:image/png;base64,")]
+    assert len(images) == 3
+    assert all(source.startswith(("data:", "#")) for source in page.loaded), "works offline"
+    assert "url(" not in html.partition("</style>")[0] and "@import" not in html.partition("</style>")[0]
+    assert "evaluation.parquet" not in html and "best.json" not in html, "nothing is missing"
+    for text in (
+        "incomplete data: not comparable",
+        "clevrtex:camo is absent",
+        "best mIoU_fg on validation, trial 0",
+        "84.5%",
+        "0123456789ab+",
+        "86%",
+        "1 h 57 min",
+    ):
+        assert text in html
+    for title in ("Optimisation history", "Intermediate values", "Timeline", "Hyperparameter importances"):
+        assert title in page.headings
+    assert html.count('class="plotly-graph-div') == 6 and html.count("plotly.js v") == 1
+    assert "--trials 9" in html and "--set optimizer=adam --set grad_clip=none" in html and "--micro-batch" not in html
+
+
+def test_report_of_a_study_that_has_hardly_begun(tmp_path: Path) -> None:
+    folder = tmp_path / "young"
+    folder.mkdir()
+    (folder / "study.json").write_text(json.dumps({"config": CONFIG, "direction": "max"}))
+    study = open_study(folder)
+    html = study_page.write(folder).read_text()
+    assert "no trial is complete yet" in html and "Parallel coordinates: too few trials yet" in html
+    assert pq.read_table(folder / "trials.parquet").num_rows == 0
+    study.ask().suggest_float("lr", 0, 1)
+    html = study_page.write(folder).read_text()
+    assert "running" in html and "Failed trials" not in html
+
+
+def test_report_of_a_study_in_which_every_trial_failed(tmp_path: Path) -> None:
+    folder, console = tmp_path / "failing", quiet_console()
+    folder.mkdir()
+    (folder / "study.json").write_text(json.dumps({"config": CONFIG, "data": {"incomplete": True}}))
+    study = open_study(folder)
+    for reason in ("out of memory", "loss is [red]nan", "loss is [red]nan", None):
+        trial = study.ask({"lr": optuna.distributions.FloatDistribution(0, 1)})
+        if reason is not None:
+            trial.set_user_attr("reason", reason)
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    html = study_page.write(folder, console).read_text()
+    reasons = Page(html).tables[0]
+    assert reasons[2:4] == ["loss is [red]nan", "2"], "the most frequent first"
+    assert set(reasons[4:]) == {"out of memory", "no reason recorded", "1"}
+    printed = console.export_text().splitlines()
+    assert printed[0] == "incomplete data: not comparable with published numbers"
+    assert printed[1] == (
+        "no evaluation.parquet and no best.json: no trial is complete yet; "
+        "run the study's command again, with more --trials or --hours"
+    )
+    assert printed[2] == "failed, 2 x: loss is [red]nan" and len(printed) == 5
+    assert "no evaluation.parquet and no best.json" in html and "incomplete data: not comparable" in html
+
+
+def test_report_of_a_final_stage_that_was_interrupted(results_folder: Path) -> None:
+    console = quiet_console()
+    (results_folder / "best.json").unlink()
+    html = study_page.write(results_folder, console).read_text()
+    line = "no best.json: the best trials are not all scored yet"
+    assert "trial 5" in console.export_text(clear=False) and line in console.export_text() and line in html
+    (results_folder / "evaluation.parquet").unlink()
+    shutil.rmtree(results_folder / "pictures")
+    page = Page(study_page.write(results_folder, console).read_text())
+    assert "no evaluation.parquet and no best.json: the best trials are not" in console.export_text()
+    assert "Leaderboard" in page.headings and "Pictures" not in page.headings
+
+
+def test_the_page_names_the_package_that_plots_need(results_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    html = study_page.write(results_folder).read_text()
+    assert "pip install &#x27;clevrtune[report]&#x27;" in html and 'class="plotly-graph-div' not in html
+
+
+def test_folders_without_a_study_are_errors(results_folder: Path, tmp_path: Path) -> None:
+    for place in (tmp_path, results_folder / "study.json", tmp_path / "absent"):
+        with pytest.raises(ValueError, match=r"holds no study\.json; give the folder of a study"):
+            study_page.write(place)
+    (results_folder / "study.json").write_text("{")
+    with pytest.raises(ValueError, match="is damaged"):
+        study_page.write(results_folder)

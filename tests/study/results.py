@@ -1,0 +1,141 @@
+"""Results folders as a study leaves them, made in a second: a real Optuna study in a journal, scores, and pictures."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pyarrow as pa
+import pyarrow.parquet as pq
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from trainables import pictures
+
+CONFIG = {
+    "model": "space",
+    "data": "synthetic",
+    "size": 32,
+    "preset": "tiny",
+    "steps": 400,
+    "metric": "mIoU_fg",
+    "seed": 3,
+    "micro_batch": None,
+    "set": {"optimizer": "adam", "grad_clip": None},
+}
+RECORD = {
+    "config": CONFIG,
+    "direction": "max",
+    "storage": None,
+    "versions": {"torch": "2.13.0", "optuna": "5.0.0"},
+    "git": "0123456789ab+",
+    "data": {"incomplete": True, "notices": ["clevrtex:camo is absent"], "counts": {"train": 4000}},
+    "timing": {"sessions": [{"wall_s": 7000.0, "busy_s": 6000.0, "at_a_time": 1}], "busy_share": 0.857},
+}
+SCORES = {"baseline_grid_4x4": 0.2, "trial_0002": 0.6, "trial_0005": 0.4, "baseline_background": 0.0}
+"""Entry -> mIoU_fg of the first image on test. On validation images trial 5 is better than trial 2."""
+
+
+def evaluation(entries: dict[str, float], images: int = 6) -> pa.Table:
+    """Scores of ``entries`` on two splits; ``outd`` has one image without foreground."""
+    rows = []
+    for split, offset in (("outd", -0.1), ("test", 0.0)):  # not in the order of the tables
+        for entry, level in entries.items():
+            for image in range(images):
+                empty = split == "outd" and image == 2
+                score = math.nan if empty else level + offset + 0.01 * image
+                trial = int(entry[6:]) if entry.startswith("trial") else None
+                rows.append({"entry": entry, "trial": trial, "split": split, "image": image})
+                rows[-1] |= {"mIoU_fg": score, "ARI_FG": score, "mIoU": 0.9, "MSE": 200 * (1 - level)}
+    return pa.Table.from_pylist(rows)
+
+
+def objective(trial: optuna.Trial) -> float:
+    """A curve of four reports; trials 3 and 6 are pruned, trial 4 fails."""
+    lr = trial.suggest_float("lr", 1e-5, 1e-2, log=True)
+    slots = trial.suggest_int("num_slots", 4, 12)
+    trial.suggest_categorical("kernel", [3, "<b>wide</b>", None])
+    value = 0.0
+    for step in range(1, 5):
+        value = 0.2 * step - abs(math.log10(lr) + 3.4) / 10 + slots / 200
+        trial.report(value, step)
+        if trial.number > 2 and step == 2 and trial.number % 3 == 0:
+            raise optuna.TrialPruned
+    if trial.number == 4:
+        trial.set_user_attr("reason", "loss is nan at step 120 </script>")
+        raise FloatingPointError
+    trial.set_user_attr("progress", {"seconds": 75.0, "step": 400, "validation": {"mIoU_fg": value}})
+    return value
+
+
+def open_study(folder: Path, direction: str = "maximize") -> optuna.Study:
+    """A new Optuna study in the journal of ``folder``."""
+    return optuna.create_study(
+        study_name=folder.name,
+        storage=JournalStorage(JournalFileBackend(str(folder / "optuna.journal"))),
+        direction=direction,
+        sampler=optuna.samplers.RandomSampler(seed=0),
+    )
+
+
+def write_finished(folder: Path) -> None:
+    """A study of nine trials (complete, pruned, failed, and one left running) with all of its files but the report."""
+    (folder / "pictures").mkdir(parents=True)
+    (folder / "study.json").write_text(json.dumps(RECORD))
+    study = open_study(folder)
+    study.optimize(objective, n_trials=8, catch=FloatingPointError)
+    study.ask()
+    pq.write_table(evaluation(SCORES), folder / "evaluation.parquet")
+    for entry in ("trial_0002", "trial_0005", "baseline_grid_4x4"):
+        png = pictures.encode_png(np.full((4, 6, 3), len(entry), np.uint8))
+        (folder / "pictures" / f"{entry}_test.png").write_bytes(png)
+    (folder / "best.json").write_text("{}")
+
+
+COMPARED_SPLITS = ("test", "outd", "camo")
+
+
+def write_scored(
+    results: Path,
+    model: str,
+    levels: dict[str, float] | None = None,
+    best: int | None = None,
+    data: str = "synthetic:plain",
+    fingerprint: str = "abc",
+    name: str | None = None,
+) -> Path:
+    """What a comparison reads of a study: ``levels`` is entry -> mIoU_fg on test, 0.1 less on each further split."""
+    folder = results / (name or f"{model}-plain")
+    folder.mkdir()
+    record = {"config": {"model": model, "data": data, "size": 32}, "data": {"fingerprint": fingerprint}}
+    (folder / "study.json").write_text(json.dumps(record))
+    states = ["COMPLETE", "COMPLETE", "PRUNED", "FAIL"]
+    pq.write_table(pa.table({"number": [3, 1, 0, 2], "state": states}), folder / "trials.parquet")
+    if levels is None:
+        return folder
+    rows = []
+    for entry, level in levels.items():
+        trial = int(entry[6:]) if entry.startswith("trial") else None
+        for i, split in enumerate(COMPARED_SPLITS):
+            for image in range(2):
+                value = level - 0.1 * i + (0.02 if image else -0.02)
+                rows.append({"entry": entry, "trial": trial, "split": split, "image": image})
+                rows[-1] |= {"mIoU_fg": value, "ARI_FG": 1 - value, "MSE": 10 * value}
+    pq.write_table(pa.Table.from_pylist(rows), folder / "evaluation.parquet")
+    (folder / "best.json").write_text(json.dumps({"trial": best}))
+    (folder / "pictures").mkdir()
+    for split in COMPARED_SPLITS:
+        png = pictures.encode_png(np.full((4, 4, 3), len(model), np.uint8))
+        (folder / "pictures" / f"trial_{best:04d}_{split}.png").write_bytes(png)
+    return folder
+
+
+def write_three(results: Path) -> list[Path]:
+    """Studies of three models, of which the last has no scores yet."""
+    baseline = {"baseline_grid_4x4": 0.3}
+    return [
+        write_scored(results, "space", {"trial_0001": 0.4, "trial_0003": 0.9, **baseline}, best=1),
+        write_scored(results, "gnm", {"trial_0000": 0.5, **baseline}, best=0),
+        write_scored(results, "iodine"),
+    ]

@@ -1,0 +1,46 @@
+"""Several studies in one leaderboard: what is taken from each, and what is refused."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from study.scoring.comparison import compare
+from tests.study.results import COMPARED_SPLITS, write_scored, write_three
+
+
+def test_each_study_sends_its_best_trial_by_validation(tmp_path: Path) -> None:
+    comparison = compare(write_three(tmp_path))
+    for split in COMPARED_SPLITS:
+        entries = [row.entry for row in comparison.rows if row.split == split]
+        assert entries == ["gnm", "space", "grid 4x4"]  # not trial 3, which was not chosen on validation images
+    level = {(row.entry, row.split): row.means["mIoU_fg"] for row in comparison.rows}
+    assert level["space", "test"] == pytest.approx(0.4) and level["space", "camo"] == pytest.approx(0.2)
+    assert comparison.notes == ["iodine: nothing to compare yet; run its study to the end"]
+    assert list(comparison.folders) == ["gnm", "space", "iodine"]
+    assert comparison.trials["space"] == "2 / 1 / 1"
+    assert comparison.caption == (
+        "mIoU_fg and ARI_FG in %; MSE: sum over 3x32x32; trials: complete / pruned / failed; best mIoU_fg on test first"
+    )
+
+
+def test_two_studies_of_one_model_go_by_the_studies_names(tmp_path: Path) -> None:
+    other = write_scored(tmp_path, "space", {"trial_0002": math.nan}, best=2, name="space-second")
+    comparison = compare([*write_three(tmp_path), other])
+    assert [row.entry for row in comparison.rows if row.split == "test"] == [
+        *("gnm", "space-plain", "space-second", "grid 4x4"),
+    ]
+
+
+def test_converted_images_are_told_apart_by_their_fingerprint(tmp_path: Path) -> None:
+    one, two = (
+        write_scored(tmp_path, model, {"trial_0000": 0.5}, best=0, data="clevrtex:full", fingerprint=fingerprint)
+        for model, fingerprint in (("space", "abc"), ("gnm", "def"))
+    )
+    with pytest.raises(ValueError, match="fingerprint def and abc"):
+        compare([one, two])
+
+
+def test_a_folder_without_a_study_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"holds no study\.json"):
+        compare([tmp_path])
