@@ -59,33 +59,32 @@ class StudyFolder:
         write_json(self.path / "study.json", {**(self.read() or {}), **entries})
 
     def check_identity(self, identity: dict[str, Any]) -> None:
-        """Raise ValueError if there is a study here that is not of ``identity``."""
+        """Raise ValueError if the folder holds a study of another identity."""
         stored = self.read()
         if stored is not None:
             refuse_other_identity(self.name, stored["config"], identity)
 
     def check_data(self, fingerprint: str) -> None:
-        """Raise ValueError if the study began with other images than those of ``fingerprint``."""
+        """Raise ValueError if the study began with images of another ``fingerprint``."""
         stored = (self.read() or {}).get("data", {}).get("fingerprint", fingerprint)
         if stored != fingerprint:
             raise ValueError(
                 f"study {self.name} began with other images (fingerprint {stored}, now {fingerprint}); "
-                "bring them back, choose another --name, or start over with --fresh"
+                "restore them, choose another --name, or start over with --fresh"
             )
 
     def add_session(self, wall_seconds: float, busy_seconds: float, at_a_time: float) -> None:
-        """Note how long a tuning session took and how much of it its trials spent training and validating."""
+        """Record a tuning session: its time, its trials' time in training and validation, and mean trials at a time."""
         session = {"wall_s": wall_seconds, "busy_s": busy_seconds, "at_a_time": at_a_time}
         sessions = [*(self.read() or {}).get("timing", {}).get("sessions", []), session]
         slots = sum(s["wall_s"] * s["at_a_time"] for s in sessions)
         self.write(timing={"sessions": sessions, "busy_share": sum(s["busy_s"] for s in sessions) / slots})
 
     def claim(self, identity: dict[str, Any], *, fresh: bool) -> None:
-        """Make this folder the study of ``identity``, for this process alone until it ends.
+        """Lock this folder for a study of ``identity`` until the process ends.
 
-        With ``fresh`` it may belong to a study of another identity, which :meth:`clear` will remove. Raises ValueError
-        if the folder cannot be written, belongs to another study, or is in use by another process; nothing in it is
-        touched then.
+        With ``fresh`` it may hold a study of another identity, which :meth:`clear` will remove. Raises ValueError,
+        and changes nothing, if the folder cannot be written, holds another study, or is locked by another process.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -95,7 +94,7 @@ class StudyFolder:
                 f"results folder {self.path} cannot be written ({error.strerror}); choose another --results"
             ) from error
         try:
-            # Held until the process ends in whatever way; the kernel lets go of it even after kill -9.
+            # Held until the process ends; the kernel releases it even after kill -9.
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(lock)
@@ -103,13 +102,13 @@ class StudyFolder:
                 f"study {self.name} is being run by another process; wait for it or choose another --name"
             ) from error
         except OSError:
-            pass  # a network file system without locks: the check is a courtesy, not a need
+            pass  # a network file system without locks: go on without one
         if not fresh:
             self.check_identity(identity)
         self.trials.mkdir(exist_ok=True)
 
     def clear(self) -> None:
-        """Remove the study that is here; to be called when all is known that could still stop the new one."""
+        """Remove the study in this folder; call it when nothing can refuse the new study any more."""
         for entry in self.path.iterdir():
             if entry.name != ".lock":
                 shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
@@ -139,13 +138,13 @@ def refuse_other_identity(name: str, stored: dict[str, Any], wanted: dict[str, A
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace ``path`` by ``value`` as JSON in one step, so that a kill leaves the old file or the new one."""
+    """Write ``value`` to ``path`` as JSON, in one step."""
     with atomic.replacing(path) as partial:
         partial.write_text(json.dumps(value, indent=2) + "\n")
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that results depend on; 'not installed' for a checkout that a Ray job runs from."""
+    """Versions of the packages that results depend on; 'not installed' where a Ray job runs from a checkout."""
     found = {}
     for package in PACKAGES:
         try:
@@ -156,9 +155,9 @@ def versions() -> dict[str, str]:
 
 
 def git_revision() -> str | None:
-    """The checkout's commit, with ``+`` where there are uncommitted changes, or None outside git.
+    """The checkout's commit, with ``+`` if there are uncommitted changes, or None outside git.
 
-    A Ray job runs from a copy without ``.git``; study/submit.py tells it where the copy is from.
+    A Ray job runs from a copy without ``.git``; study/submit.py passes the commit on.
     """
     if revision := os.environ.get("CLEVRTUNE_GIT_REVISION"):
         return revision

@@ -41,7 +41,7 @@ class TensorBoardCallback(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """Write the table of hyperparameters, unless the folder has it from before an interruption."""
-        self._close(trial)  # a retry after a lost worker: the next result opens a new file that hides what it repeats
+        self._close(trial)  # a retry after a lost worker: the next result opens a new file, which hides repeated steps
         if any(Path(trial.config["folder"]).glob("events.out.tfevents.*")):
             return
         writer = self._writer(trial, purge_step=0)
@@ -80,7 +80,7 @@ class TensorBoardCallback(tune.Callback):
         self._finish(trial)
 
     def on_experiment_end(self, trials: list, **info: Any) -> None:
-        """Close the files of trials that were stopped together with the study."""
+        """Close the files of the trials that still run when the study stops."""
         for writer in self._writers.values():
             writer.close()
         self._writers.clear()
@@ -88,7 +88,7 @@ class TensorBoardCallback(tune.Callback):
     def _writer(self, trial: Any, purge_step: int) -> SummaryWriter:
         """The trial's open file; a new one makes TensorBoard forget earlier events from ``purge_step`` on.
 
-        The first session start in a folder counts as no restart for TensorBoard, hence every file has one.
+        TensorBoard does not count the first session start in a folder as a restart, so every file has one.
         """
         if trial.trial_id not in self._writers:
             self._writers[trial.trial_id] = SummaryWriter(trial.config["folder"], purge_step=purge_step)
@@ -114,7 +114,7 @@ class TensorBoardCallback(tune.Callback):
 
 
 def _plain(hyperparameters: dict[str, Any]) -> dict[str, bool | int | float | str]:
-    """Values of the types that the HParams tab knows; None would lose its column, hence 'none'."""
+    """Values of the types that the HParams tab knows; None becomes 'none', or its column would be missing."""
     return {
         key: value if isinstance(value, bool | int | float | str) else "none" if value is None else json.dumps(value)
         for key, value in hyperparameters.items()

@@ -1,1 +1,1 @@
-"""Checkpoints x splits -> scores per image -> tables."""
+"""Scores of trials and baselines per image, and the tables made of them."""

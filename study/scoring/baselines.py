@@ -1,4 +1,4 @@
-"""Untrained baselines, the marks to beat in every table: they look at one image and know nothing else."""
+"""Untrained baselines, which every trained model should beat: they see one image at a time."""
 
 from collections.abc import Callable
 
@@ -15,9 +15,11 @@ POSITION_WEIGHT = 0.1
 """Length of the image's side in feature space, where the colour cube's edge is 1. Chosen for mIoU_fg on
 ``synthetic:plain``; from 0.2 on, the ground falls apart."""
 SAMPLE_SIDE = 32
-"""Centres are found on a regular grid of about this many pixels a side; then all pixels are assigned."""
+"""Centres are fitted to a regular grid of about this many pixels a side; then all pixels are assigned."""
 RESTARTS = 4
+"""Starts of Lloyd's algorithm, of which the best counts."""
 ITERATIONS = 10
+"""Iterations of Lloyd's algorithm per start."""
 
 
 def background(images: Images, max_objects: int, seed: int) -> Prediction:
@@ -35,8 +37,8 @@ def grid_4x4(images: Images, max_objects: int, seed: int) -> Prediction:
 def kmeans(images: Images, max_objects: int, seed: int) -> Prediction:
     """``max_objects + 1`` clusters of colour and position in each of the ``images`` (B, H, W, 3).
 
-    Lloyd's algorithm from k-means++ centres (Arthur & Vassilvitskii 2007), the best of a few starts. Every
-    image draws the same random numbers, so that its clusters do not depend on its batch.
+    Lloyd's algorithm from k-means++ centres (Arthur & Vassilvitskii 2007), the best of a few starts. The random
+    numbers are the same for every image, so that its clusters do not depend on its batch.
     """
     B, H, W, _ = images.shape
     K = max_objects + 1
@@ -67,7 +69,7 @@ def _centres(points: Points, draws: NDArray[np.float64]) -> Points:
     centres = np.empty((R, K, F), np.float32)
     nearest = np.ones((R, P), np.float32)
     for k in range(K):
-        # the first centre anywhere, each further one with the chance of its squared distance to the nearest
+        # the first centre is uniform; a further one has a chance in proportion to its squared distance to the nearest
         chance = nearest.cumsum(1, dtype=np.float64)
         chosen = (chance > draws[:, k, None] * chance[:, -1:]).argmax(1)  # (R,)
         centres[:, k] = points[chosen]
@@ -88,7 +90,7 @@ def _centres(points: Points, draws: NDArray[np.float64]) -> Points:
 def _assign(points: Points, centres: Points) -> tuple[Labels, Points]:
     """The nearest of ``centres`` (R, K, F) to each of ``points`` (P, F): labels (R, P) and error (R,).
 
-    The error is the sum of squared distances less that of the points' own squares, which changes no comparison.
+    The error is the sum of squared distances without the points' own squares, which are the same for all centres.
     """
     distance = (centres**2).sum(2)[..., None] - 2 * centres @ points.T  # (R, K, P)
     return distance.argmin(1), distance.min(1).sum(1)
