@@ -14,18 +14,17 @@ from collections.abc import Iterable, Iterator, Mapping
 if __name__ == "__main__":
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])  # the checkout, in place of data/
 
-import numpy as np
 from pyarrow import fs
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from data import clevrtex, shards, synthetic
-from data.shards import Scenes, ShardIndex
+from data import shards
+from data.scenes import Scenes
+from data.shards import ShardIndex
+from data.source import MissingDataset, names
 from data.spec import DataSpec, parse
 
 DEFAULT_CACHE = "~/.cache/clevrtune"
-SEED = 0
-"""Seed of the synthetic scenes."""
 PATIENCE = 2.0
 """Seconds of silence before a status says what is going on."""
 
@@ -44,9 +43,7 @@ def prepare(
     console = console or Console(stderr=True)
     place = _place(cache)
     try:
-        if spec.name == "synthetic":
-            return _prepare_synthetic(spec, spec.size, place, console)
-        index = _prepare_clevrtex(spec, spec.size, root, place, console)
+        index = _prepare(spec, spec.size, root, place, console)
     except OSError as error:
         given = f"--data-root {root} and --cache {place}" if root else f"--cache {place}"
         raise ValueError(f"{spec} cannot be read ({error}); check that {given} can be used") from error
@@ -55,57 +52,36 @@ def prepare(
     return index
 
 
-def _prepare_synthetic(spec: DataSpec, size: tuple[int, int], cache: str, console: Console) -> ShardIndex:
-    folder = f"{_stem(cache, spec)}-v{synthetic.VERSION}"
-    if shards.exists(folder):
-        return _reuse(folder)
-
-    def draw(split: str, count: int) -> Iterator[Scenes]:
-        first = 0
-        for drawn in synthetic.batches(count, size, SEED, split, spec.variant):
-            yield Scenes(np.arange(first, first + len(drawn.images)), *drawn)
-            first += len(drawn.images)
-
-    splits = {split: draw(split, count) for split, count in synthetic.COUNTS.items()}
-    with _progress(console) as progress:
-        watched = _watched(splits, sum(synthetic.COUNTS.values()), f"drawing {spec}", progress)
-        return shards.write(folder, watched, spec=str(spec), size=size)
-
-
-def _prepare_clevrtex(
-    spec: DataSpec, size: tuple[int, int], root: str | None, cache: str, console: Console
-) -> ShardIndex:
-    if root is None:
+def _prepare(spec: DataSpec, size: tuple[int, int], root: str | None, cache: str, console: Console) -> ShardIndex:
+    source = spec.source
+    if source.drawn:
+        found = source.find(spec.variant, None)
+    elif root is None:
         return _reuse(_newest(cache, spec))
-    with _status(f"looking through clevrtex_{spec.variant} in {root}", console):
-        published = clevrtex.find(root, spec.variant)
-    folder = f"{_stem(cache, spec)}-{published.source}"
+    else:
+        with _status(f"looking through {source.folder(spec.variant)} in {root}", console):
+            found = source.find(spec.variant, root)
+    folder = f"{_stem(cache, spec)}-{found.key}"
     if shards.exists(folder):
         return _reuse(folder)
 
-    def read(numbers: range) -> Iterator[Scenes]:
-        first = numbers.start
-        for batch in clevrtex.batches(published, numbers, spec.crop, size):
-            yield Scenes(np.arange(first, first + len(batch[0])), *batch)
-            first += len(batch[0])
-
-    warnings, count = [], len(published.images)
-    if not published.complete:
-        official = clevrtex.OFFICIAL_COUNTS[spec.variant]
+    warnings = list(found.warnings)
+    count, official = sum(found.counts.values()), sum(source.counts(spec.variant).values())
+    if count < official:
         warnings.append(
             f"{spec} has {count:,} of the {official:,} published images; "
             "its results are not comparable with published ones"
         )
-    splits = {split: read(numbers) for split, numbers in published.splits().items()}
+    splits = {split: found.scenes(split, spec.crop, size) for split in found.counts}
     with _progress(console) as progress:
         return shards.write(
             folder,
-            _watched(splits, count, f"converting {spec}", progress),
+            _watched(splits, count, f"{'drawing' if source.drawn else 'converting'} {spec}", progress),
             spec=str(spec),
             size=size,
             crop=spec.crop,
-            filters=clevrtex.FILTERS,
-            incomplete=not published.complete,
+            filters=found.filters,
+            incomplete=count < official,
             warnings=warnings,
         )
 
@@ -126,8 +102,9 @@ def _place(cache: str | None) -> str:
 def _stem(cache: str, spec: DataSpec) -> str:
     """Where ``spec`` goes, up to the part that tells contents apart."""
     height, width = spec.size or (0, 0)
+    variant = f"-{spec.variant}" if spec.variant else ""
     crop = "-crop" if spec.crop else ""
-    return f"{cache}/{spec.name}-{spec.variant}{crop}-{height}x{width}"
+    return f"{cache}/{spec.name}{variant}{crop}-{height}x{width}"
 
 
 def _newest(cache: str, spec: DataSpec) -> str:
@@ -140,9 +117,8 @@ def _newest(cache: str, spec: DataSpec) -> str:
         if info.path.startswith(f"{stem}-") and shards.exists(f"{cache}/{info.base_name}")
     ]
     if not found:
-        raise clevrtex.MissingDataset(
-            f"{spec} is not in {cache}; give --data-root the folder that holds clevrtex_{spec.variant}"
-        )
+        wanted = spec.source.folder(spec.variant)
+        raise MissingDataset(f"{spec} is not in {cache}; give --data-root the folder that holds {wanted}")
     return f"{cache}/{max(found, key=lambda info: info.mtime_ns or 0).base_name}"
 
 
@@ -187,9 +163,11 @@ def _watched(
 
 def main() -> int:
     """The command line. Returns the exit code: 2 for a user's error, said in one line."""
-    parser = argparse.ArgumentParser(description="Convert a data set to Arrow shards.")
+    parser = argparse.ArgumentParser(
+        description="Convert a data set to Arrow shards.", epilog=f"Data sets: {', '.join(names())}."
+    )
     parser.add_argument("spec", help="e.g. 'clevrtex:full-crop-(128,128)' or 'synthetic:plain-(32,32)'")
-    parser.add_argument("--data-root", help="folder that holds clevrtex_<variant>")
+    parser.add_argument("--data-root", help="folder that holds the published files, e.g. the parent of clevrtex_full")
     parser.add_argument("--cache", help=f"folder or URI for the shards (default {DEFAULT_CACHE})")
     parser.add_argument("--verify", action="store_true", help="read every shard again and compare checksums")
     arguments = parser.parse_args()

@@ -1,10 +1,10 @@
-"""What a study's final stage scores: the splits ``test``, ``outd`` and ``camo`` of one data set."""
+"""What a study's final stage scores: the splits test, OOD and CAMO, as far as the data set has them."""
 
 from rich.console import Console
 
-from data.clevrtex import MissingDataset
 from data.convert import prepare
-from data.shards import EVERYTHING, ShardIndex
+from data.shards import ShardIndex
+from data.source import EVERYTHING, MissingDataset
 from data.spec import DataSpec
 
 
@@ -18,30 +18,29 @@ def final_splits(
 ) -> tuple[dict[str, tuple[ShardIndex, str]], list[str]]:
     """Where each final split lies, as (index, its split there), and a notice for all that is not as usual.
 
-    ``index`` has the shards of ``spec``, which was trained on. ClevrTex's ``outd`` is scored whole; ``camo``
-    on its test split, or whole where images are lacking. A variant that is absent is left out; the one that
-    was trained on is never scored but on its test split. Same root, crop and size throughout.
+    ``index`` has the shards of ``spec``, which was trained on; the data set says where its final splits are. Another
+    variant with fewer images than published is scored whole. A variant that is absent is left out; of the one that was
+    trained on, only the test split is ever scored. Root, crop and size are the same for all.
     """
-    if spec.name == "synthetic":
-        return {split: (index, split) for split in ("test", "outd", "camo")}, []
     found, notices = {}, []
-    if index.counts.get("test"):
-        found["test"] = (index, "test")
-    else:
-        notices.append(f"test is not scored: {spec} has too few images for a test split")
-    for variant in ("outd", "camo"):
-        if variant == spec.variant:
-            if "test" in found:
-                found[variant] = found["test"]
-                notices.append(f"{variant} is the test split here, and nothing new to models trained on {variant}")
-            continue
-        try:
-            other = prepare(spec.varied(variant), root=root, cache=cache, console=console)
-        except MissingDataset as error:
-            notices.append(f"{variant} is not scored: {error}")
-            continue
-        whole = variant == "outd" or other.incomplete
-        found[variant] = (other, EVERYTHING if whole else "test")
-        if variant == "camo" and whole:
-            notices.append(f"camo is incomplete: all its {other.rows(EVERYTHING):,} images are scored")
+    for name, split, variant in spec.source.final_splits:
+        if variant is None:
+            if index.counts.get(split):
+                found[name] = (index, split)
+            else:
+                notices.append(f"{name} is not scored: {spec} has too few images for a {split} split")
+        elif variant == spec.variant:
+            if index.counts.get("test"):
+                found[name] = (index, "test")
+                notices.append(f"{name} is the test split here, and nothing new to models trained on {variant}")
+        else:
+            try:
+                other = prepare(spec.varied(variant), root=root, cache=cache, console=console)
+            except MissingDataset as error:
+                notices.append(f"{name} is not scored: {error}")
+                continue
+            whole = split == EVERYTHING or other.incomplete
+            found[name] = (other, EVERYTHING if whole else split)
+            if whole and split != EVERYTHING:
+                notices.append(f"{name} is incomplete: all its {other.rows(EVERYTHING):,} images are scored")
     return found, notices

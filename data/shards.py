@@ -14,18 +14,16 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from pyarrow import fs
+
+from data.scenes import Scenes, joined
+from data.source import EVERYTHING
 
 SCHEMA_VERSION = 1
 SHARD_BYTES = 64 * 10**6
-"""Pixels of a full shard, in bytes."""
-EVERYTHING = "all"
-"""Names every shard of an index, in order."""
+"""Images and labels of a full shard, in bytes."""
 
 _INDEX = "index.json"
 _PART = re.compile(r".+\.[0-9a-f]{8}\.part")
@@ -41,20 +39,6 @@ _OBJECTS = pa.list_(
         ]
     )
 )
-
-
-@dataclass(frozen=True)
-class Scenes:
-    """Some scenes on their way into shards."""
-
-    index: NDArray[np.int64]  # (n,), number of the scene in its data set
-    images: NDArray[np.uint8]  # (n, H, W, 3)
-    labels: NDArray[np.uint8]  # (n, H, W), 0 = background
-    metadata: Sequence[Mapping[str, Any]]
-    """Per scene ``ground_material`` and ``objects`` with shape, size, material, color and rotation."""
-
-    def __getitem__(self, some: slice) -> "Scenes":
-        return Scenes(self.index[some], self.images[some], self.labels[some], self.metadata[some])
 
 
 @dataclass(frozen=True)
@@ -258,19 +242,10 @@ def _rechunk(scenes: Iterable[Scenes], rows: int) -> Iterator[Scenes]:
             batch = batch[rows - count :]
             count += len(waiting[-1].index)
             if count == rows:
-                yield _joined(waiting)
+                yield joined(waiting)
                 waiting, count = [], 0
     if waiting:
-        yield _joined(waiting)
-
-
-def _joined(parts: Sequence[Scenes]) -> Scenes:
-    return Scenes(
-        np.concatenate([part.index for part in parts]),
-        np.concatenate([part.images for part in parts]),
-        np.concatenate([part.labels for part in parts]),
-        [scene for part in parts for scene in part.metadata],
-    )
+        yield joined(waiting)
 
 
 def _write_shard(files: fs.FileSystem, folder: str, name: str, scenes: Scenes) -> Shard:

@@ -1,17 +1,12 @@
-"""Data spec strings: ``clevrtex:full-crop-(128,128)``, ``synthetic:plain-(32,32)`` and friends."""
+"""Data spec strings: ``NAME[:VARIANT][-crop][-(H,W)]``, such as ``clevrtex:full-crop-(128,128)``."""
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-VARIANTS = {
-    "synthetic": ("textured", "plain"),
-    "clevrtex": ("full", "pbg", "vbg", "grassbg", "camo", "outd", "clevr"),
-}
-"""Data sets and their variants, the default first. ``clevr`` has CLEVR's looks in ClevrTex's layout."""
-
-MAX_OBJECTS = {"synthetic": 5, "clevrtex": 10}
-"""Most objects that a scene of a data set can have."""
+from data import source
+from data.source import DataSource
 
 CROPS = ("crop", "crop_c", "c", "cc")
 SIZES = {"tiny": (48, 64), "small": (96, 128), "medium": (144, 192), "large": (192, 256), "huge": (240, 320)}
@@ -23,21 +18,26 @@ class DataSpec:
     """One data set as a user asks for it."""
 
     name: str
-    """``synthetic`` or ``clevrtex``."""
+    """One of :func:`data.source.names`."""
     variant: str
-    """One of ``VARIANTS[name]``."""
+    """In the data set's canonical form; empty where it has no variants."""
     crop: bool = False
-    """Take the central square of 0.8 times the shorter side before resizing, as the benchmark does."""
+    """Take the central square before resizing, by the data set's recipe."""
     size: tuple[int, int] | None = None
     """(H, W) in pixels; None leaves it to the preset."""
 
     @property
+    def source(self) -> DataSource:
+        """What the data set says about itself."""
+        return source.load(self.name)
+
+    @property
     def max_objects(self) -> int:
         """Most objects that one of its scenes can have; the scenes at hand may have fewer."""
-        return MAX_OBJECTS[self.name]
+        return self.source.max_objects(self.variant)
 
     def __str__(self) -> str:
-        parts = [f"{self.name}:{self.variant}"]
+        parts = [f"{self.name}:{self.variant}" if self.variant else self.name]
         if self.crop:
             parts.append("crop")
         if self.size:
@@ -50,8 +50,17 @@ class DataSpec:
 
     def varied(self, variant: str) -> "DataSpec":
         """Another variant of the same data set, crop and size."""
-        assert variant in VARIANTS[self.name], variant
-        return dataclasses.replace(self, variant=variant)
+        return dataclasses.replace(self, variant=self.source.variant(variant))
+
+    def official_counts(self) -> Mapping[str, int]:
+        """Scenes per split as published, known without the files. Raises ValueError where they are not."""
+        counts = self.source.counts(self.variant)
+        if not counts:
+            images = {variant: sum(self.source.counts(variant).values()) for variant in self.source.variants}
+            largest = max(images, key=lambda variant: images[variant])
+            remedy = f"{self.name}:{largest}, the largest" if images[largest] else "a data set of about its size"
+            raise ValueError(f"--data {self}: how many images it has is not known here; plan with {remedy}")
+        return counts
 
 
 def parse(text: str) -> DataSpec:
@@ -63,11 +72,8 @@ def parse(text: str) -> DataSpec:
         raise ValueError(f"data set {text!r} is a place; --data names a data set, and --cache is where its shards lie")
     data, *flags = (part.strip() for part in text.lower().split("-"))
     name, colon, variant = (part.strip() for part in data.partition(":"))
-    if name not in VARIANTS:
-        raise ValueError(f"data set {name!r} in {text!r} is unknown; valid are {', '.join(VARIANTS)}")
-    variants = VARIANTS[name]
-    if colon and variant not in variants:
-        raise ValueError(f"variant {variant!r} in {text!r} is unknown; {name} has {', '.join(variants)}")
+    named = source.load(name)
+    variant = named.variant(variant if colon else named.variants[0])
     crop, sizes = False, set()
     for flag in flags:
         pair = re.fullmatch(r"\(\s*(\d+)\s*,\s*(\d+)\s*\)", flag)
@@ -75,12 +81,12 @@ def parse(text: str) -> DataSpec:
             sizes.add((int(pair[1]), int(pair[2])))
         elif flag in SIZES:
             sizes.add(SIZES[flag])
-        elif flag in CROPS and name == "clevrtex":
+        elif flag in CROPS and named.takes_crop:
             crop = True
         else:
-            crops = "crop, " if name == "clevrtex" else ""
+            crops = "crop, " if named.takes_crop else ""
             raise ValueError(
-                f"part {flag!r} in {text!r} is unknown; {name} takes {crops}(H,W) such as (128,128), "
+                f"part {flag!r} in {text!r} is unknown; {named.name} takes {crops}(H,W) such as (128,128), "
                 f"or {', '.join(SIZES)}"
             )
     if len(sizes) > 1:
@@ -88,4 +94,12 @@ def parse(text: str) -> DataSpec:
     size = sizes.pop() if sizes else None
     if size and min(size) < 1:
         raise ValueError(f"size {size} in {text!r} must be above zero")
-    return DataSpec(name, variant or variants[0], crop, size)
+    return DataSpec(named.name, variant, crop, size)
+
+
+def is_drawn(text: str) -> bool:
+    """Whether each machine draws the scenes of the spec ``text`` itself; not those of a data set unknown here."""
+    try:
+        return parse(text).source.drawn
+    except ValueError:
+        return False

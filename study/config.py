@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn
 
 import trainables
-from data import spec
+from data import source, spec
 from trainables import typed_config
 from trainables.objectives import OBJECTIVES
 
@@ -31,8 +31,8 @@ class StudyConfig:
     """which model to tune, e.g. space; several, space,gnm, or all: one study each, then a leaderboard of them"""
     trials: int = 50
     """trials that the study shall have; the same command with a larger number goes on"""
-    data: str = "synthetic"
-    """data set: synthetic[:textured|plain] or clevrtex:VARIANT, e.g. 'clevrtex:full-crop-(128,128)'"""
+    data: str = source.DEFAULT
+    """data set: NAME[:VARIANT][-crop][-(H,W)], e.g. 'clevrtex:full-crop-(128,128)'; names are listed below"""
     data_root: str | None = None
     """folder that holds the published files, e.g. the parent of clevrtex_full"""
     cache: str | None = None
@@ -179,7 +179,7 @@ def parser() -> argparse.ArgumentParser:
     made = OneLineParser(
         prog="study/run.py",
         description="Tune a ClevrTex model on Ray, score the best trials on test, OOD and CAMO, and report.",
-        epilog=f"Models: {', '.join(trainables.names())}.",
+        epilog=f"Models: {', '.join(trainables.names())}. Data sets: {', '.join(source.names())}.",
         allow_abbrev=False,
     )
     hints = typing.get_type_hints(StudyConfig)

@@ -22,8 +22,6 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 import trainables
-from data import clevrtex, synthetic
-from data.spec import DataSpec
 from study import config, dry_run, presets
 from study.cluster import places
 from study.display.durations import duration
@@ -220,23 +218,10 @@ class _NoModules(nullcontext[None]):
         """Do nothing; torch calls it without arguments."""
 
 
-def splits(data: DataSpec) -> dict[str, int]:
-    """Images of the official splits of ``data``: train, val and test. Raises ValueError where they are unknown."""
-    if data.name == "synthetic":
-        return {split: synthetic.COUNTS[split] for split in ("train", "val", "test")}
-    count = clevrtex.OFFICIAL_COUNTS.get(data.variant)
-    if count is None:
-        raise ValueError(
-            f"--data {data}: how many images it has is not known here; plan with clevrtex:full, the largest"
-        )
-    tenth = count // 10
-    return {"train": count - 2 * tenth, "val": tenth, "test": tenth}
-
-
 def show(study: presets.Resolved, machines: Machines, console: Console) -> None:
     """Measure a step and print the plan. Raises ValueError for a study that the cluster has no places for."""
     c = study.config
-    counts = splits(study.data)
+    counts = study.data.official_counts()
     places.fitting(c, c.gpus or 0.0, machines.nodes())  # before the step, which may take a while
     step = measure(study, machines)
     plan = estimate(

@@ -117,7 +117,7 @@ def prepare(study: Resolved, console: Console) -> Prepared:
     splits, notices = final_splits(study.data, index, root=root, cache=cache, console=console)
     for notice in notices:
         say(console, f"note: {notice}")
-    if study.data.name != "synthetic" and not asked.fresh:  # drawn anew on each machine, equal up to its last bit
+    if not study.data.source.drawn and not asked.fresh:
         folder.check_data(index.fingerprint)
     proposal = study.proposal(index.max_objects)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from data import spec
 from study.results_folder import read_record
 from study.scoring.leaderboard import Row, footnotes, read_leaderboard
 from study.scoring.trial_table import STATES, read_trials
@@ -107,8 +108,8 @@ def _entry(folder: Path, records: Mapping[Path, Mapping[str, Any]]) -> str:
 
 
 def _images(record: Mapping[str, Any]) -> str | None:
-    """What tells the images apart; synthetic scenes may differ in their last bit from machine to machine."""
-    return None if record["config"]["data"].startswith("synthetic") else (record.get("data") or {}).get("fingerprint")
+    """What tells the images apart; drawn scenes may differ in their last bit from machine to machine."""
+    return None if spec.is_drawn(record["config"]["data"]) else (record.get("data") or {}).get("fingerprint")
 
 
 def _trials(folder: Path) -> str:

@@ -23,7 +23,8 @@ from ray._private.internal_api import node_stats  # no public one works without 
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from data import store
-from data.shards import Scenes, write
+from data.scenes import Scenes
+from data.shards import write
 from study.cluster import ray_runtime
 from study.search import storage
 from tests.study.cluster.virtual_nodes import ENVIRONMENT, ROOT, VirtualCluster, virtual_cluster

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from data import clevrtex, convert, synthetic
+from data import convert
 from data.convert import prepare
-from data.final_splits import final_splits
 from data.loader import Split
 from data.shards import ShardIndex
+from data.source import MissingDataset
+from data.sources import clevrtex
+from data.sources.synthetic import drawing
 from data.spec import parse
 
 ROOT = Path(__file__).parent / "clevrtex"
@@ -91,7 +93,7 @@ def test_failure_leaves_nothing_behind(root, tmp_path):
 
 
 def test_what_cannot_be_found(tmp_path):
-    with pytest.raises(clevrtex.MissingDataset, match="--data-root"):
+    with pytest.raises(MissingDataset, match="--data-root"):
         prepare(SPEC, cache=str(tmp_path))
     with pytest.raises(ValueError, match="names no size"):
         prepare(parse("clevrtex:full-crop"), root=str(ROOT), cache=str(tmp_path))
@@ -100,49 +102,10 @@ def test_what_cannot_be_found(tmp_path):
 def test_synthetic_goes_the_same_way(tmp_path):
     spec = parse("synthetic:plain-(16,16)")
     index = prepare(spec, cache=str(tmp_path))
-    assert index.counts == synthetic.COUNTS and index.max_objects == spec.max_objects and not index.incomplete
+    assert index.counts == drawing.COUNTS and index.max_objects == spec.max_objects and not index.incomplete
     images, labels = open_split(index, "camo").gather(np.arange(3, 6))
-    drawn = synthetic.generate(3, (16, 16), 0, "camo", "plain", start=3)
+    drawn = drawing.generate(3, (16, 16), 0, "camo", "plain", start=3)
     assert np.array_equal(images, drawn.images) and np.array_equal(labels, drawn.labels)
-    found, notices = final_splits(spec, index, cache=str(tmp_path))
-    assert found == {split: (index, split) for split in ("test", "outd", "camo")} and notices == []
-
-
-def test_final_splits_of_clevrtex(root, tmp_path):
-    cache = str(tmp_path / "cache")
-    index = prepare(SPEC, root=str(root), cache=cache)
-    found, notices = final_splits(SPEC, index, root=str(root), cache=cache)
-    assert {split: (of.spec, part, of.rows(part)) for split, (of, part) in found.items()} == {
-        "test": ("clevrtex:full-crop-(32,32)", "test", 1),
-        "outd": ("clevrtex:outd-crop-(32,32)", "all", 4),
-        "camo": ("clevrtex:camo-crop-(32,32)", "all", 4),
-    }
-    assert notices == ["camo is incomplete: all its 4 images are scored"]
-    shutil.rmtree(root / "clevrtex_outd")
-    found, notices = final_splits(SPEC, index, root=str(root), cache=cache)
-    assert set(found) == {"test", "camo"} and "outd is not scored" in notices[0]
-
-
-@pytest.mark.parametrize("variant", ["camo", "outd"])
-def test_no_scene_that_was_trained_on_is_scored(root, tmp_path, variant):
-    """An incomplete copy of ``camo``, and ``outd``, are scored whole: but not by models that learned from them."""
-    shutil.rmtree(root / f"clevrtex_{variant}")
-    (root / "clevrtex_full").rename(root / f"clevrtex_{variant}")
-    for path in root.glob(f"clevrtex_{variant}/0/*"):
-        path.rename(path.with_name(path.name.replace("full", variant)))
-    spec, cache = SPEC.varied(variant), str(tmp_path / "cache")
-    index = prepare(spec, root=str(root), cache=cache)
-    found, notices = final_splits(spec, index, root=str(root), cache=cache)
-    assert found["test"] == found[variant] == (index, "test") and index.rows("test") == 1
-    assert any(f"{variant} is the test split here" in notice for notice in notices)
-    assert index.rows("train") == 10 and index.rows("all") == 12
-
-
-def test_trained_on_without_a_test_split_is_not_scored(root, tmp_path):
-    spec, cache = SPEC.varied("camo"), str(tmp_path / "cache")
-    index = prepare(spec, root=str(root), cache=cache)  # 4 images: a tenth of them is none
-    found, notices = final_splits(spec, index, root=str(root), cache=cache)
-    assert set(found) == {"outd"} and "too few images" in notices[0]
 
 
 def test_a_slow_disk_is_said_to_be(tmp_path, monkeypatch):
@@ -204,8 +167,6 @@ def test_too_few_images_for_a_test_split(root, tmp_path):
     assert index.counts == {"test": 0, "val": 1, "train": 4}
     with pytest.raises(ValueError, match="no images in split 'test'; it has val, train"):
         index.rows("test")
-    found, notices = final_splits(SPEC, index, root=str(root), cache=str(tmp_path / "cache"))
-    assert "test" not in found and "too few images" in notices[0]
 
 
 def test_command_line_on_what_cannot_be_read(tmp_path):

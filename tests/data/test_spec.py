@@ -1,7 +1,9 @@
+import subprocess
+import sys
+
 import pytest
 
-from data import synthetic
-from data.spec import DataSpec, parse
+from data.spec import DataSpec, is_drawn, parse
 
 MEANINGS = {
     "synthetic": "synthetic:textured",
@@ -14,8 +16,8 @@ MEANINGS = {
 }
 
 MISTAKES = {
-    "": "synthetic, clevrtex",
-    "clevrtext:full": "synthetic, clevrtex",
+    "": "there are clevrtex, synthetic",
+    "clevrtext:full": r"did you mean clevrtex\?",
     "clevrtex:nope": "full, pbg, vbg, grassbg, camo, outd, clevr",
     "clevrtex:": "full, pbg",
     "synthetic:full": "textured, plain",
@@ -46,10 +48,30 @@ def test_height_comes_first():
 
 
 def test_most_objects_are_known_without_the_data():
-    assert parse("synthetic:plain").max_objects == synthetic.MAX_OBJECTS == 5
+    assert parse("synthetic:plain").max_objects == 5
     assert parse("clevrtex:camo").max_objects == 10
 
 
 def test_siblings():
     spec = parse("clevrtex:full-crop").sized((64, 64))
     assert spec.varied("camo") == DataSpec("clevrtex", "camo", True, (64, 64))
+    with pytest.raises(ValueError, match="variant 'plain' is unknown"):
+        spec.varied("plain")
+
+
+def test_official_counts():
+    assert parse("synthetic").official_counts()["train"] == 4000
+    assert parse("clevrtex").official_counts() == {"test": 5000, "val": 5000, "train": 40_000}
+    with pytest.raises(ValueError, match=r"--data clevrtex:clevr: how many .*; plan with clevrtex:full, the largest"):
+        parse("clevrtex:clevr").official_counts()
+
+
+def test_drawn_or_not():
+    assert is_drawn("synthetic:plain-(32,32)") and not is_drawn("clevrtex")
+    assert not is_drawn("gone:plain")  # of a study made elsewhere: its fingerprint counts
+
+
+def test_importing_specs_and_listing_names_is_cheap():
+    """A command line with a mistake is answered before numpy and pyarrow are there."""
+    code = "import sys; from data import source, spec; source.names(); print({'numpy', 'pyarrow'} & {*sys.modules})"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import trainables
-from data import synthetic
+from data.sources.synthetic import drawing
 from tests.trainables import scenes
 from trainables import typed_config
 from trainables.training import Task, Training
@@ -32,7 +32,7 @@ def hyperparameters(name: str, preset: str) -> dict[str, Any]:
 
 def base(name: str, preset: str) -> dict[str, Any]:
     """What a study passes to a space."""
-    facts = {"image_size": PRESETS[preset], "max_objects": synthetic.MAX_OBJECTS}
+    facts = {"image_size": PRESETS[preset], "max_objects": drawing.MAX_OBJECTS}
     return {**hyperparameters(name, preset), **facts}
 
 
@@ -107,4 +107,4 @@ def parameters(name: str, config: dict[str, Any]) -> int:
 
 def test_tiny_has_a_slot_for_every_object(name: str) -> None:
     slots = hyperparameters(name, "tiny").get("num_slots")
-    assert slots is None or slots > synthetic.MAX_OBJECTS
+    assert slots is None or slots > drawing.MAX_OBJECTS

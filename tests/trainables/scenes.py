@@ -5,13 +5,13 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from data import synthetic
 from data.loader import Split, as_tensors
+from data.sources.synthetic import drawing
 
 
 def split(count: int, size: int) -> Split:
     """``count`` scenes of ``size`` pixels."""
-    drawn = synthetic.generate(count, (size, size), seed=0, variant="plain")
+    drawn = drawing.generate(count, (size, size), seed=0, variant="plain")
     table = pa.table(
         {
             "index": pa.array(np.arange(count)),

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from data import synthetic
+from data.sources.synthetic import drawing
 from study.scoring.baselines import BASELINES
 from trainables import metrics
 
@@ -69,11 +69,11 @@ def test_kmeans_is_seeded_and_ignores_the_batch() -> None:
 
 def test_marks_to_beat_on_plain_scenes() -> None:
     """Measured on 200 scenes: background 0, grid 0.08, k-means 0.51 (mIoU_fg)."""
-    scenes = synthetic.generate(40, (32, 32), seed=0, split="val", variant="plain")
+    scenes = drawing.generate(40, (32, 32), seed=0, split="val", variant="plain")
     true_images = scenes.images.transpose(0, 3, 1, 2).astype(np.float32) / 255
     found = {}
     for name, predict in BASELINES.items():
-        labels, num_slots, reconstruction = predict(scenes.images, synthetic.MAX_OBJECTS, 0)
+        labels, num_slots, reconstruction = predict(scenes.images, drawing.MAX_OBJECTS, 0)
         assert reconstruction.shape == true_images.shape and labels.max() < num_slots
         found[name] = metrics.summarise(
             metrics.score_labels(labels, scenes.labels, num_slots, reconstruction, true_images)

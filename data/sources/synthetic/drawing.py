@@ -1,12 +1,8 @@
-"""The embedded data set: scenes of 2 to 5 textured shapes with occlusion and shadow, drawn by numpy alone.
+"""How the embedded scenes are drawn, by numpy alone.
 
-Every scene is a function of (seed, number): its random numbers are a fixed stretch of one PCG64 stream, so
-scenes may be drawn in chunks of any size, or alone, and come out byte for byte the same. Shapes are signed
-distances and textures have edges of one pixel, which anti-aliases both without supersampling.
-
-The variant ``textured`` has textured objects on a textured ground, lit from the upper left; ``plain`` has
-flat colours on grey. The textures, shapes and flat colours of the split ``outd`` never occur elsewhere;
-``camo`` covers ground and objects of a scene with one texture, under ``plain`` too.
+Every scene is a function of (seed, split, number), its variant and its size: its random numbers are a fixed stretch of
+one PCG64 stream, so scenes may be drawn in chunks of any size, or alone, and come out byte for byte the same. Shapes
+are signed distances and textures have edges of one pixel, which anti-aliases both without supersampling.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,16 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from data import spec, textures
+from data.scenes import Scenes, joined
+from data.sources.synthetic import textures
 
 COUNTS = {"train": 4000, "val": 400, "test": 400, "outd": 400, "camo": 400}
 """Scenes per split."""
 VARIANTS = ("textured", "plain")
-VERSION = 1
-"""Part of the cache's key: raise it when any pixel changes."""
-MAX_OBJECTS = spec.MAX_OBJECTS["synthetic"]
+MAX_OBJECTS = 5
 SIZES = {"small": 0.13, "medium": 0.165, "large": 0.2}
-"""Radius of the circle around a shape, as a share of the image's shorter side; it varies by up to 4 %."""
+"""Radius of a shape, as a share of the image's shorter side; it varies by up to 4 %."""
 MIN_VISIBLE = 12 / 32**2
 """Least visible area of an object in squares of the image's shorter side: 12 pixels at 32x32."""
 
@@ -37,16 +32,6 @@ _CHUNK_PIXELS = 2**16  # drawn at a time: large enough for numpy, small enough f
 
 Array = NDArray[np.floating[Any]]
 Shape = Callable[[Array, Array], Array]
-
-
-class Scenes(NamedTuple):
-    """Scenes as they are stored."""
-
-    images: NDArray[np.uint8]  # (n, H, W, 3)
-    labels: NDArray[np.uint8]  # (n, H, W), 0 = ground, 1.. = objects from back to front
-    metadata: list[dict[str, Any]]
-    """Per scene ``ground_material`` and, in label order, ``objects``: ``shape``, ``size``, ``material``,
-    ``color`` (None where a texture covers the object) and ``rotation`` in degrees."""
 
 
 def _star(u: Array, v: Array) -> Array:
@@ -65,7 +50,7 @@ SHAPES: dict[str, Shape] = {
     "hexagon": lambda u, v: np.maximum(abs(u), 0.5 * abs(u) + 0.866 * abs(v)) - 0.87,
     "capsule": lambda u, v: np.hypot(np.maximum(abs(u) - 0.5, 0), v) - 0.5,
 }
-"""Signed distance to the outline, negative inside, from coordinates in radii; within the unit circle."""
+"""Signed distance to the outline, negative inside, from coordinates in radii. The shapes reach to about radius 1."""
 
 UNSEEN_SHAPES: dict[str, Shape] = {
     "triangle": lambda u, v: np.maximum(v, 0.866 * abs(u) - 0.5 * v) - 0.5,
@@ -75,7 +60,7 @@ UNSEEN_SHAPES: dict[str, Shape] = {
         np.maximum(abs(u) - 0.93, abs(v) - 0.36), np.maximum(abs(v) - 0.93, abs(u) - 0.36)
     ),
 }
-"""The shapes of ``outd``, likewise."""
+"""The shapes of ``outd``, in the same form."""
 
 
 def generate(
@@ -92,12 +77,8 @@ def generate(
     """
     parts = list(batches(count, size, seed, split, variant, start))
     if not parts:
-        return Scenes(np.empty((0, *size, 3), np.uint8), np.empty((0, *size), np.uint8), [])
-    return Scenes(
-        np.concatenate([part.images for part in parts]),
-        np.concatenate([part.labels for part in parts]),
-        [scene for part in parts for scene in part.metadata],
-    )
+        return Scenes(np.empty(0, np.int64), np.empty((0, *size, 3), np.uint8), np.empty((0, *size), np.uint8), [])
+    return joined(parts)
 
 
 def batches(
@@ -118,7 +99,7 @@ def batches(
     step = max(1, _CHUNK_PIXELS // (size[0] * size[1]))
     for first in range(0, count, step):
         drawn = random.random((min(step, count - first), numbers))  # one 64-bit draw per number: see ``advance``
-        yield _draw(drawn, size, split, variant)
+        yield Scenes(np.arange(len(drawn)) + start + first, *_draw(drawn, size, split, variant))
 
 
 class _Layout(NamedTuple):
@@ -134,8 +115,10 @@ class _Layout(NamedTuple):
     surface: NDArray[np.float64]  # (n, N, textures.NUMBERS), uniform numbers
 
 
-def _draw(drawn: NDArray[np.float64], size: tuple[int, int], split: str, variant: str) -> Scenes:
-    """n scenes from their uniform numbers ``drawn``, (n, numbers)."""
+def _draw(
+    drawn: NDArray[np.float64], size: tuple[int, int], split: str, variant: str
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], list[dict[str, Any]]]:
+    """Images, labels and metadata of n scenes from their uniform numbers ``drawn``, (n, numbers)."""
     textured, unseen = variant == "textured" or split == "camo", split == "outd"
     shapes = UNSEEN_SHAPES if unseen else SHAPES
     layout = _place(drawn, size, len(shapes))
@@ -199,11 +182,7 @@ def _draw(drawn: NDArray[np.float64], size: tuple[int, int], split: str, variant
         }
         for i in range(len(drawn))
     ]
-    return Scenes(
-        (np.clip(images, 0, 1) * 255 + 0.5).astype(np.uint8),
-        _labels(present, cover > 0.5, corner, size),
-        metadata,
-    )
+    return (np.clip(images, 0, 1) * 255 + 0.5).astype(np.uint8), _labels(present, cover > 0.5, corner, size), metadata
 
 
 def _place(drawn: NDArray[np.float64], size: tuple[int, int], shapes: int) -> _Layout:

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import clevrtex
+from data.source import MissingDataset
+from data.sources import clevrtex
 
-ROOT = Path(__file__).parent / "clevrtex"
+ROOT = Path(__file__).parents[1] / "clevrtex"
 
 
 @pytest.fixture
@@ -64,15 +65,20 @@ def test_metadata():
 
 def test_splits_by_index():
     published = clevrtex.find(str(ROOT), "full")
-    assert len(published.images) == 12 and not published.complete
+    assert len(published.images) == 12
     assert published.splits() == {"test": range(1), "val": range(1, 2), "train": range(2, 12)}
-    official = clevrtex.Published("full", [Path()] * 50_000, source="")
-    assert official.complete
-    assert official.splits() == {
+    assert clevrtex.splits(50_000) == {
         "test": range(5_000),
         "val": range(5_000, 10_000),
         "train": range(10_000, 50_000),
     }
+
+
+def test_official_counts():
+    source = clevrtex.Source()
+    assert source.counts("outd") == {"test": 1000, "val": 1000, "train": 8000}
+    assert sum(sum(source.counts(variant).values()) for variant in source.variants) == 140_000
+    assert source.counts("clevr") == {}
 
 
 def test_order_is_that_of_the_indices_wherever_files_lie(full):
@@ -205,5 +211,5 @@ def test_damage_is_named_in_one_line(full, damage, message):
 
 
 def test_a_variant_that_is_not_there_is_told_from_damage(tmp_path):
-    with pytest.raises(clevrtex.MissingDataset, match="clevrtex_pbg does not exist; give --data-root"):
+    with pytest.raises(MissingDataset, match="clevrtex_pbg does not exist; give --data-root"):
         clevrtex.find(str(tmp_path), "pbg")

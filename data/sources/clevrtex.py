@@ -1,4 +1,4 @@
-"""Reads ClevrTex in its published layout (Karazija et al. 2021)."""
+"""ClevrTex (Karazija et al. 2021), read in its published layout."""
 
 import hashlib
 import json
@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from data import spec
+from data.scenes import Scenes
+from data.source import EVERYTHING, DataSource, FinalSplit, Found, MissingDataset
 
-OFFICIAL_COUNTS = {
+IMAGES = {
     "full": 50_000,
     "pbg": 20_000,
     "vbg": 20_000,
@@ -24,9 +25,9 @@ OFFICIAL_COUNTS = {
     "camo": 20_000,
     "outd": 10_000,
 }
-"""Images per published variant."""
+"""Images per published variant. There is also ``clevr``, with CLEVR's looks in this layout, of unknown number."""
 
-MAX_OBJECTS = spec.MAX_OBJECTS["clevrtex"]
+MAX_OBJECTS = 10
 CROP = 0.8
 """Side of the central square, as a share of the image's shorter side."""
 FILTERS = {"image": "Pillow BILINEAR, antialiased", "label": "Pillow NEAREST"}
@@ -35,8 +36,38 @@ _COLOURED = ("vbg", "clevr")  # elsewhere a material hides the colour that the J
 _BATCH = 64
 
 
-class MissingDataset(ValueError):
-    """There is no folder of this variant."""
+class Source(DataSource):
+    """Seven variants that differ in materials and shapes; each is a folder ``clevrtex_<variant>``.
+
+    The final stage scores all of ``outd``, and the test split of ``camo``.
+    """
+
+    variants = (*IMAGES, "clevr")
+    takes_crop = True
+    final_splits = (
+        FinalSplit("test", "test"),
+        FinalSplit("outd", EVERYTHING, variant="outd"),
+        FinalSplit("camo", "test", variant="camo"),
+    )
+
+    def max_objects(self, variant: str) -> int:
+        """Ten."""
+        return MAX_OBJECTS
+
+    def counts(self, variant: str) -> dict[str, int]:
+        """A tenth each for test and val, the rest for train."""
+        return {split: len(numbers) for split, numbers in splits(IMAGES[variant]).items()} if variant in IMAGES else {}
+
+    def find(self, variant: str, root: str | None) -> Found:
+        """The scenes of the folder; its state is the names, lengths and times of the files that will be read."""
+        assert root is not None, "published files lie somewhere"
+        published = find(root, variant)
+
+        def scenes(split: str, crop: bool, size: tuple[int, int]) -> Iterator[Scenes]:
+            return batches(published, published.splits()[split], crop, size)
+
+        counts = {split: len(numbers) for split, numbers in published.splits().items()}
+        return Found(published.source, counts, scenes, FILTERS)
 
 
 @dataclass(frozen=True)
@@ -46,18 +77,17 @@ class Published:
     variant: str
     images: list[Path]
     source: str
-    """Hash of all files' names, lengths and times: tells one state of a folder from another."""
-
-    @property
-    def complete(self) -> bool:
-        """Whether no image of the published number is lacking."""
-        return len(self.images) >= OFFICIAL_COUNTS.get(self.variant, 0)
+    """Hash of the names, lengths and times of all images, masks and JSONs: tells one state of a folder from another."""
 
     def splits(self) -> dict[str, range]:
-        """Scene numbers: the first tenth is test, the second val, the rest train."""
-        count = len(self.images)
-        test, val = int(0.1 * count), int(0.2 * count)
-        return {"test": range(test), "val": range(test, val), "train": range(val, count)}
+        """Scene numbers per split, see :func:`splits`."""
+        return splits(len(self.images))
+
+
+def splits(images: int) -> dict[str, range]:
+    """Scene numbers per split of a variant of ``images``: the first tenth is test, the second val, the rest train."""
+    test, val = int(0.1 * images), int(0.2 * images)
+    return {"test": range(test), "val": range(test, val), "train": range(val, images)}
 
 
 def find(root: str, variant: str) -> Published:
@@ -109,21 +139,17 @@ def scene_of(image: Path) -> Path:
     return image.with_suffix(".json")
 
 
-def batches(
-    published: Published, numbers: range, crop: bool, size: tuple[int, int]
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8], list[dict[str, Any]]]]:
-    """Images (n, H, W, 3), label maps (n, H, W) and metadata of the scenes ``numbers``, in order.
-
-    Raises ValueError at the first damaged file.
-    """
+def batches(published: Published, numbers: range, crop: bool, size: tuple[int, int]) -> Iterator[Scenes]:
+    """The scenes ``numbers`` in order. Raises ValueError at the first damaged file."""
 
     def read_one(number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], dict[str, Any]]:
         return read(published.images[number], crop, size, published.variant in _COLOURED)
 
-    with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter's lock
+    with ThreadPoolExecutor() as pool:  # Pillow decodes without the interpreter's lock
         for first in range(0, len(numbers), _BATCH):
-            images, labels, metadata = zip(*pool.map(read_one, numbers[first : first + _BATCH]), strict=True)
-            yield np.stack(images), np.stack(labels), list(metadata)
+            batch = numbers[first : first + _BATCH]
+            images, labels, metadata = zip(*pool.map(read_one, batch), strict=True)
+            yield Scenes(np.array(batch), np.stack(images), np.stack(labels), list(metadata))
 
 
 def read(

@@ -1,0 +1,133 @@
+"""What a data set says about itself.
+
+A data set is a module in ``data/sources`` with a class ``Source(DataSource)``; nothing is registered. All that differs
+between data sets is said there: this module, specs, conversion and studies know none of them by name.
+
+Importing this module is cheap. ``names`` imports no data set and ``load`` imports one, so that a command line with a
+mistake is answered at once.
+"""
+
+import abc
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from data import sources
+
+if TYPE_CHECKING:  # takes numpy
+    from data.scenes import Scenes
+
+DEFAULT = "synthetic"
+"""The data set of a study that names none: it needs no files."""
+
+EVERYTHING = "all"
+"""In place of a split: all scenes of all splits."""
+
+
+class MissingDataset(ValueError):
+    """The files of a data set or variant are not there."""
+
+
+class FinalSplit(NamedTuple):
+    """A split that the final stage of a study scores."""
+
+    name: str
+    """``test``, ``outd`` or ``camo``."""
+    split: str
+    """Where it lies: a split of ``variant``, or ``all``."""
+    variant: str | None = None
+    """None is the one that was trained on."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """One variant of a data set as it is on this machine: all that its conversion needs."""
+
+    key: str
+    """Ends the name of the converted folder: a version for drawn scenes, a hash of the state of published files.
+    Shards are found again by it, so it must change when the scenes do."""
+    counts: Mapping[str, int]
+    """Scenes per split, in the order in which the splits are stored."""
+    scenes: Callable[[str, bool, tuple[int, int]], Iterator["Scenes"]]
+    """(split, whether to crop, (H, W) in pixels) -> the scenes of that split, in order, in batches of any size. Raises
+    ValueError for a damaged file or a size that cannot be."""
+    filters: Mapping[str, str] = field(default_factory=dict)
+    """How ``image`` and ``label`` are resized; empty where scenes are drawn at their size."""
+    warnings: Sequence[str] = ()
+    """What a reader of results should know about these scenes, one line each."""
+
+
+class DataSource(abc.ABC):
+    """The facts about a data set, and the way to its scenes.
+
+    A subclass must say ``max_objects`` and ``find``; the rest has defaults.
+    """
+
+    drawn: bool = False
+    """Whether each machine draws the scenes itself: they need no files, and may differ between machines in the last
+    bit, so that their fingerprints are not compared."""
+    variants: tuple[str, ...] = ("",)
+    """What may stand after the colon of a spec, the default first; ``("",)`` where nothing may."""
+    aliases: tuple[str, ...] = ()
+    """Other names under which people know the data set."""
+    takes_crop: bool = False
+    """Whether a spec may ask for the central square with ``-crop``."""
+    final_splits: tuple[FinalSplit, ...] = (FinalSplit("test", "test"),)
+    """What the final stage scores."""
+
+    @property
+    def name(self) -> str:
+        """The name of the file."""
+        return type(self).__module__.rpartition(".")[2]
+
+    def variant(self, text: str) -> str:
+        """The canonical form of the variant ``text``, which is in lower case. Raises ValueError if there is none."""
+        if text not in self.variants:
+            there = ", ".join(filter(None, self.variants)) or "no variants"
+            raise ValueError(f"variant {text!r} is unknown; {self.name} has {there}")
+        return text
+
+    def counts(self, variant: str) -> Mapping[str, int]:
+        """Official number of scenes per split; empty where it is not known without the files.
+
+        With fewer scenes than that, a conversion is marked as incomplete and says so.
+        """
+        return {}
+
+    def folder(self, variant: str) -> str:
+        """The folder with the published files of ``variant``, which ``--data-root`` holds."""
+        return f"{self.name}_{variant}" if variant else self.name
+
+    @abc.abstractmethod
+    def max_objects(self, variant: str) -> int:
+        """Most objects that a scene can have, known without the files."""
+
+    @abc.abstractmethod
+    def find(self, variant: str, root: str | None) -> Found:
+        """The scenes of ``variant``; ``root`` is the folder that holds its files, None where they are drawn.
+
+        No pixel is read yet. Raises MissingDataset where the files are not there, ValueError where some of them are
+        missing or wrong, OSError.
+        """
+
+
+def names() -> list[str]:
+    """The data sets there are, sorted."""
+    return sorted(module.name for module in pkgutil.iter_modules(sources.__path__))
+
+
+def load(name: str) -> DataSource:
+    """The data set called ``name``, or known under it. Raises ValueError with close matches."""
+    there = names()
+    if name in there:
+        return importlib.import_module(f"{sources.__name__}.{name}").Source()
+    known = [load(each) for each in there]
+    for source in known:
+        if name in source.aliases:
+            return source
+    close = difflib.get_close_matches(name, [*there, *(alias for source in known for alias in source.aliases)], 3, 0.5)
+    remedy = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(there)}"
+    raise ValueError(f"data set {name!r} is unknown; {remedy}")
