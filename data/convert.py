@@ -1,4 +1,4 @@
-"""Published files, or drawn scenes, to Arrow shards: once, then found again by content.
+"""From published files, or drawn scenes, to Arrow shards: written once, then found in the cache.
 
 python data/convert.py 'clevrtex:full-crop-(128,128)' --data-root ~/datasets [--cache DIR] [--verify]
 """
@@ -26,7 +26,7 @@ from data.spec import DataSpec, parse
 
 DEFAULT_CACHE = "~/.cache/clevrtune"
 PATIENCE = 2.0
-"""Seconds of silence before a status says what is going on."""
+"""Seconds after which a line says what takes so long."""
 
 
 def prepare(
@@ -34,7 +34,7 @@ def prepare(
 ) -> ShardIndex:
     """The shards of ``spec``, from ``cache`` (a folder or URI) or converted into it now.
 
-    ``root`` holds the published files; without it, the newest conversion in the cache serves. Raises
+    ``root`` holds the published files; without it, the newest conversion in the cache is used. Raises
     ValueError for missing, unreadable or damaged files, MissingDataset among them, and for a ``spec`` without
     a size.
     """
@@ -87,7 +87,7 @@ def _prepare(spec: DataSpec, size: tuple[int, int], root: str | None, cache: str
 
 
 def _reuse(folder: str) -> ShardIndex:
-    """The index in ``folder`` once its shards are seen to be there."""
+    """The index in ``folder``. Raises ValueError if one of its shards is missing or of another length."""
     index = ShardIndex.load(folder)
     index.verify(deep=False)
     return index
@@ -100,7 +100,7 @@ def _place(cache: str | None) -> str:
 
 
 def _stem(cache: str, spec: DataSpec) -> str:
-    """Where ``spec`` goes, up to the part that tells contents apart."""
+    """The path of the shards of ``spec``, without the key at its end."""
     height, width = spec.size or (0, 0)
     variant = f"-{spec.variant}" if spec.variant else ""
     crop = "-crop" if spec.crop else ""
@@ -124,7 +124,7 @@ def _newest(cache: str, spec: DataSpec) -> str:
 
 @contextlib.contextmanager
 def _status(text: str, console: Console) -> Iterator[None]:
-    """Shows ``text`` while the block runs, if that takes longer than PATIENCE."""
+    """Show ``text`` while the block runs, if that takes longer than PATIENCE."""
     status = console.status(text)
     timer = threading.Timer(PATIENCE, status.start)
     timer.start()
@@ -132,7 +132,7 @@ def _status(text: str, console: Console) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-        timer.join()  # or it might start the status after the stop
+        timer.join()  # else it might start the status after the stop
         status.stop()
 
 
@@ -162,7 +162,7 @@ def _watched(
 
 
 def main() -> int:
-    """The command line. Returns the exit code: 2 for a user's error, said in one line."""
+    """The command; returns the exit status: 0 done, 2 bad input, which one line names."""
     parser = argparse.ArgumentParser(
         description="Convert a data set to Arrow shards.", epilog=f"Data sets: {', '.join(names())}."
     )

@@ -1,4 +1,4 @@
-"""Batches from tables in shared memory: row numbers in, pixels out, one copy."""
+"""Batches from tables in shared memory: row numbers in, pixels out, copied once."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Split:
-    """The scenes of one split, seen through views of the tables that hold them; nothing is copied."""
+    """The scenes of one split, seen through views of the tables that hold them: no pixel is copied."""
 
     def __init__(self, tables: Sequence[pa.Table]) -> None:
         assert tables, "a split has at least one shard"
@@ -22,7 +22,7 @@ class Split:
         self.size: tuple[int, int] = self._images[0].shape[1:3]
         """(H, W) in pixels."""
         self.index: NDArray[np.int64] = np.concatenate([table.column("index").to_numpy() for table in tables])
-        """Number of each scene in its data set, (n,)."""
+        """Number of each scene, by which its data set counts the scenes of a split, (n,)."""
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -37,13 +37,13 @@ class Split:
         return images, labels
 
     def metadata(self, row: int) -> dict[str, Any]:
-        """``index``, ``ground_material`` and ``objects`` of a scene, see :class:`data.shards.Scenes`."""
+        """``index``, ``ground_material`` and ``objects`` of a scene, see :class:`data.scenes.Scenes`."""
         ((shard, local),) = self._locate(np.array([row]))
         columns = self._tables[shard].select(["index", "ground_material", "objects"])
         return columns.slice(local, 1).to_pylist()[0]
 
     def _locate(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-        """Shard and row therein of each of ``rows``, (B,)."""
+        """For each of ``rows``, (B,), its shard and its row in that shard."""
         assert len(rows) == 0 or (rows.min() >= 0 and rows.max() < len(self)), "row outside the split"
         shards = np.searchsorted(self._starts, rows, side="right") - 1
         return zip(shards.tolist(), (rows - self._starts[shards]).tolist(), strict=True)
@@ -60,21 +60,21 @@ def as_tensors(
 ) -> tuple[Tensor, Tensor]:
     """Images (B, H, W, 3) and label maps (B, H, W) as float32 (B, 3, H, W) in [0, 1] and int64 (B, H, W).
 
-    They travel to ``device`` as bytes and are converted there.
+    They are moved to ``device`` as bytes and converted there.
     """
     return image_tensor(images, device), torch.from_numpy(labels).to(device).long()
 
 
 def image_tensor(images: NDArray[np.uint8], device: torch.device | str) -> Tensor:
-    """The images alone: training looks at no label, and moves none."""
+    """:func:`as_tensors` for images alone: training needs no labels."""
     pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)  # (B, 3, H, W)
     return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 
 class Shuffle:
-    """Endless shuffled row numbers: every epoch in its own order, batches running from one into the next.
+    """Endless shuffled row numbers. Every epoch has its own order, and a batch may reach into the next epoch.
 
-    The state is three numbers: an epoch's order is drawn again from (seed, epoch).
+    The state is three numbers, because an epoch's order is drawn from (seed, epoch) alone.
     """
 
     def __init__(self, length: int, batch_size: int, seed: int) -> None:
@@ -98,7 +98,7 @@ class Shuffle:
         return {"epoch": self._epoch, "position": self._position, "seed": self._seed}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Goes on where the :class:`Shuffle` that gave ``state``, over as many rows, was."""
+        """Go on from the ``state`` of a :class:`Shuffle` over as many rows."""
         self._seed = state["seed"]
         self._start(state["epoch"], state["position"])
 

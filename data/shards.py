@@ -1,4 +1,4 @@
-"""Arrow shards: a folder of IPC files and an ``index.json`` that says all about them.
+"""Arrow shards: a folder of IPC files and an ``index.json`` that describes them.
 
 A shard holds scenes of one split, uncompressed, in one record batch, so that a reader sees its columns
 without a copy.
@@ -76,7 +76,8 @@ class ShardIndex:
     max_objects: int
     """Most objects in one scene."""
     fingerprint: str
-    """Hash of all pixels and metadata: the identity of the data, wherever it lies."""
+    """SHA-256 of the spec and the checksums of all shard files, in order; the same wherever these files lie. It is one
+    of bytes: a pyarrow that writes them in another way changes it, though no pixel changes."""
     schema_version: int = SCHEMA_VERSION
 
     @classmethod
@@ -111,7 +112,7 @@ class ShardIndex:
         return sum(shard.rows for shard in self.shards(split))
 
     def verify(self, deep: bool = True) -> None:
-        """Raises ValueError naming the first shard that is missing, too short or, if ``deep``, altered."""
+        """Raise ValueError naming the first shard that is missing, of another length or, if ``deep``, altered."""
         files, path = filesystem(self.folder)
         for shard in self.shards(EVERYTHING):
             info = files.get_file_info(posixpath.join(path, shard.name))
@@ -148,7 +149,7 @@ def filesystem(folder: str) -> tuple[fs.FileSystem, str]:
 
 
 def exists(folder: str) -> bool:
-    """Whether ``folder`` has an index: one is written after all shards."""
+    """Whether ``folder`` has an index, which is written after all shards."""
     files, path = filesystem(folder)
     return files.get_file_info(posixpath.join(path, _INDEX)).type == fs.FileType.File
 
@@ -164,10 +165,10 @@ def write(
     incomplete: bool = False,
     warnings: Sequence[str] = (),
 ) -> ShardIndex:
-    """Writes the scenes of ``splits`` and an index to ``folder``, which appears whole or not at all.
+    """Write the scenes of ``splits`` and an index to ``folder``, which appears whole or not at all.
 
-    On a local disk that is a rename; elsewhere the index comes last, and a folder without one does not count.
-    Beside it, what killed writers have left is deleted once it is a day old. Raises ValueError where nothing
+    On a local disk the folder is renamed when it is complete, and what killed writers left beside it is deleted after a
+    day. Elsewhere the index is written last, and a folder without one does not count. Raises ValueError where nothing
     can be written.
     """
     files, path = filesystem(folder)
@@ -214,17 +215,17 @@ def write(
 
 
 def _sweep(files: fs.FileSystem, folder: str) -> None:
-    """Deletes unfinished writes in ``folder`` that nobody goes on with."""
+    """Delete unfinished writes in ``folder`` that are more than a day old."""
     for info in files.get_file_info(fs.FileSelector(folder)):
         if info.type != fs.FileType.Directory or not _PART.fullmatch(info.base_name):
             continue
         if time.time() - info.mtime_ns / 1e9 > _ABANDONED:
-            with contextlib.suppress(OSError):  # somebody else's, or somebody else was faster
+            with contextlib.suppress(OSError):  # not ours to delete, or another process deletes it now
                 files.delete_dir(info.path)
 
 
 def _rename(files: fs.FileSystem, source: str, target: str) -> None:
-    """Gives a written folder its name, unless another process was faster, with the same content."""
+    """Give a written folder its name, unless another process has written the same content there."""
     try:
         files.move(source, target)
     except OSError:
@@ -233,7 +234,7 @@ def _rename(files: fs.FileSystem, source: str, target: str) -> None:
 
 
 def _rechunk(scenes: Iterable[Scenes], rows: int) -> Iterator[Scenes]:
-    """The same scenes in chunks of ``rows``, the last one as it comes."""
+    """The same scenes in chunks of ``rows``; the last may be shorter."""
     waiting: list[Scenes] = []
     count = 0
     for batch in scenes:
@@ -249,7 +250,7 @@ def _rechunk(scenes: Iterable[Scenes], rows: int) -> Iterator[Scenes]:
 
 
 def _write_shard(files: fs.FileSystem, folder: str, name: str, scenes: Scenes) -> Shard:
-    """Writes one file and describes it."""
+    """Write one file and describe it."""
     batch = pa.record_batch(
         {
             "index": pa.array(scenes.index, pa.int64()),

@@ -70,7 +70,7 @@ class DataSource(abc.ABC):
     """Whether each machine draws the scenes itself: they need no files, and may differ between machines in the last
     bit, so that their fingerprints are not compared."""
     variants: tuple[str, ...] = ("",)
-    """What may stand after the colon of a spec, the default first; ``("",)`` where nothing may."""
+    """What may stand after the colon of a spec, the default first; ``("",)`` where there is nothing to choose."""
     aliases: tuple[str, ...] = ()
     """Other names under which people know the data set."""
     takes_crop: bool = False
@@ -120,7 +120,7 @@ def names() -> list[str]:
 
 
 def load(name: str) -> DataSource:
-    """The data set called ``name``, or known under it. Raises ValueError with close matches."""
+    """The data set that has ``name`` for a name or alias. Raises ValueError with close matches."""
     there = names()
     if name in there:
         return importlib.import_module(f"{sources.__name__}.{name}").Source()

@@ -14,28 +14,28 @@ from data.shards import Shard, ShardIndex
 USABLE = 0.8
 """Share of a node's object store above which Ray moves objects to disk (its object_spilling_threshold)."""
 
-_AT_ONCE = 4  # loading tasks per node; they ask for no CPU, as a lost shard is rebuilt while trials hold all of them
-_REPORTED = 0.2  # seconds; raylets say every 0.1 s what they hold
+_AT_ONCE = 4  # loading tasks per node; they ask for no CPU, since trials may hold all when a lost shard is loaded again
+_REPORTED = 0.2  # seconds; raylets report every 0.1 s what they hold
 
 
 def _read(index: ShardIndex, shard: Shard) -> tuple[Any, None]:
-    """A shard as a table, and nothing: a small second result to wait for."""
+    """A shard as a table, and None: a second result, which one can wait for without fetching the table."""
     return index.read(shard), None
 
 
 def load(index: ShardIndex, splits: Sequence[str], *, console: Console | None = None) -> dict[str, list[ray.ObjectRef]]:
     """One reference per shard of each of ``splits``, to tables that the caller owns; ``console`` shows a bar.
 
-    Tasks on all nodes make them, each node its share, and a trial's node pulls what it lacks from its peers; Ray can
-    make them again after a node is lost. Pass the references on in a list or dict, not bare: a task then gets them
-    as they are. Raises ValueError for a missing or damaged shard, and where the shards and what Ray holds already
-    would exceed a node's object store.
+    Tasks on all nodes load the shards, each node its share. The node of a trial copies the shards that it lacks from
+    other nodes, and after the loss of a node Ray runs its tasks again. Pass the references to a task in a list or dict:
+    bare ones it would get as tables. Raises ValueError for a missing or damaged shard, and where the shards would not
+    fit into a node's object store beside what Ray holds already.
     """
     shards = {shard.name: shard for split in splits for shard in index.shards(split)}
     needed = sum(shard.bytes for shard in shards.values())
     _check_room(index.spec, needed)
     index.verify(deep=False)
-    # Without a limit of retries, which would also be how many lost nodes a shard outlives.
+    # Retries without a limit: loading a shard again after the loss of a node counts as one.
     read: Any = ray.remote(num_cpus=0, num_returns=2, max_retries=-1, scheduling_strategy="SPREAD")(_read)
     at_once = _AT_ONCE * sum(node["Alive"] for node in ray.nodes())
     tables: dict[str, ray.ObjectRef] = {}
@@ -60,9 +60,9 @@ def load(index: ShardIndex, splits: Sequence[str], *, console: Console | None = 
 
 
 def _check_room(spec: str, needed: int) -> None:
-    """Raises ValueError unless every node has room for ``needed`` bytes besides a copy of all that Ray holds.
+    """Raise ValueError unless every node has room for ``needed`` bytes and a copy of all that Ray holds.
 
-    Trials read on any node, and each node they read on gets its own copy: the smallest store is the bound.
+    Trials may run on any node, and each node where they do gets its own copy: the smallest store is the bound.
     """
     time.sleep(_REPORTED)
     total, free = (

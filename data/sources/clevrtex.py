@@ -183,7 +183,7 @@ def read(
 
 
 def _folder(root: str, variant: str) -> Path:
-    """The variant's folder. One script on the web spells ``grassbg`` with a d, so such folders exist."""
+    """The variant's folder; ``grassbg`` may end with a d, as in a script on the web."""
     base = Path(root).expanduser()
     names = [f"clevrtex_{variant}"] + ["clevrtex_grassbd"] * (variant == "grassbg")
     for folder in [base / name for name in names] + [base] * (base.name in names):
@@ -193,7 +193,7 @@ def _folder(root: str, variant: str) -> Path:
 
 
 def _files(folder: str) -> Iterator[os.DirEntry[str]]:
-    """All files below ``folder``, each folder listed once: on a network disk every further question is slow."""
+    """All files below ``folder``; each folder is listed once, because every request to a network disk is slow."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
@@ -203,7 +203,7 @@ def _files(folder: str) -> Iterator[os.DirEntry[str]]:
 
 
 def _open(path: Path) -> Image.Image:
-    """A decoded picture. Raises ValueError where that fails."""
+    """The decoded picture. Raises ValueError if it is damaged."""
     try:
         with Image.open(path) as picture:
             picture.load()
@@ -223,7 +223,7 @@ def _resized(picture: Image.Image, crop: bool, size: tuple[int, int], how: Image
 
 
 def _metadata(path: Path, coloured: bool) -> dict[str, Any]:
-    """What a shard keeps of a scene's JSON; pixel coordinates are left out, a crop makes them wrong."""
+    """What a shard keeps of a scene's JSON; not pixel coordinates, which a crop makes wrong."""
     try:
         scene: Mapping[str, Any] = json.loads(path.read_bytes())
         return {

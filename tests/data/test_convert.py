@@ -109,7 +109,7 @@ def test_synthetic_goes_the_same_way(tmp_path):
 
 
 def test_a_slow_disk_is_said_to_be(tmp_path, monkeypatch):
-    """On a disk that has not answered by the time patience is over."""
+    """A disk that does not answer before a line says what is waited for."""
     console, find = Console(file=io.StringIO(), force_terminal=True, width=200), clevrtex.find
 
     def slow(root, variant):
@@ -153,7 +153,7 @@ def name_too_long(root):
 
 @pytest.mark.parametrize("break_it", [break_a_link, name_too_long])
 def test_a_root_that_cannot_be_read(root, tmp_path, break_it):
-    """PermissionError goes the same way; tests may run as root, whom nothing is forbidden."""
+    """PermissionError is handled alike, but tests may run as root, who may read everything."""
     with pytest.raises(ValueError, match=r"cannot be read .*check that --data-root .* can be used") as error:
         prepare(SPEC, root=str(break_it(root)), cache=str(tmp_path / "cache"))
     assert "\n" not in str(error.value)

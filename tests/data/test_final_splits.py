@@ -41,7 +41,7 @@ def test_some_in_folders_of_other_variants(root, tmp_path):
 
 @pytest.mark.parametrize("variant", ["camo", "outd"])
 def test_no_scene_that_was_trained_on_is_scored(root, tmp_path, variant):
-    """An incomplete copy of ``camo``, and ``outd``, are scored whole: but not by models that learned from them."""
+    """An incomplete ``camo``, and ``outd``, are scored whole, except for models that were trained on them."""
     shutil.rmtree(root / f"clevrtex_{variant}")
     (root / "clevrtex_full").rename(root / f"clevrtex_{variant}")
     for path in root.glob(f"clevrtex_{variant}/0/*"):

@@ -16,7 +16,7 @@ MEANINGS = {
 }
 
 MISTAKES = {
-    "": "there are clevrtex, synthetic",
+    "": "there are clevrtex, ",
     "clevrtext:full": r"did you mean clevrtex\?",
     "clevrtex:nope": "full, pbg, vbg, grassbg, camo, outd, clevr",
     "clevrtex:": "full, pbg",

@@ -119,7 +119,7 @@ def test_bytes_are_those_of_the_shards(refs, index):
 
 
 def test_a_batch_is_the_only_copy(refs):
-    """What gather returns is fresh and writable; nothing else of that size is allocated."""
+    """What gather returns is new and writable; nothing else of that size is allocated."""
     split = store.open_split(refs["train"])
     rows = np.random.default_rng(0).permutation(1400)[:64]
     tracemalloc.start()
@@ -144,7 +144,7 @@ def test_splits_that_overlap_share_shards(refs, index):
 
 
 def test_what_is_held_already_counts(refs, index):
-    """Four copies do not fit, though each does: Ray would move some to disk without a word."""
+    """Four copies do not fit, though each alone does: Ray would move some to disk without saying so."""
     copies = []
     with pytest.raises(ValueError, match=r"x takes 9\d MiB of .*, where \d+ of 320 usable MiB are taken; .*--address"):
         for _ in range(4):  # besides the one of ``refs``

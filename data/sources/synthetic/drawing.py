@@ -50,7 +50,7 @@ SHAPES: dict[str, Shape] = {
     "hexagon": lambda u, v: np.maximum(abs(u), 0.5 * abs(u) + 0.866 * abs(v)) - 0.87,
     "capsule": lambda u, v: np.hypot(np.maximum(abs(u) - 0.5, 0), v) - 0.5,
 }
-"""Signed distance to the outline, negative inside, from coordinates in radii. The shapes reach to about radius 1."""
+"""(u, v), coordinates in radii -> signed distance to the outline, negative inside. Shapes reach to about radius 1."""
 
 UNSEEN_SHAPES: dict[str, Shape] = {
     "triangle": lambda u, v: np.maximum(v, 0.866 * abs(u) - 0.5 * v) - 0.5,
@@ -186,7 +186,7 @@ def _draw(
 
 
 def _place(drawn: NDArray[np.float64], size: tuple[int, int], shapes: int) -> _Layout:
-    """Objects that may cover each other in part; the first two of a scene are kept apart."""
+    """Objects that may partly cover each other; the first two of a scene are kept apart."""
     n, side = len(drawn), min(size)
     numbers = drawn[:, _SCENE_NUMBERS:].reshape(n, MAX_OBJECTS, _OBJECT_NUMBERS)
     kind = (numbers[..., 1] * len(SIZES)).astype(np.int64)
@@ -201,7 +201,7 @@ def _place(drawn: NDArray[np.float64], size: tuple[int, int], shapes: int) -> _L
         apart /= (radius[:, j, None] + radius[:, :j])[:, None]  # 1 where the circles around two objects touch
         nearest = np.where(present[:, None, :j], apart, np.inf).min(axis=-1)  # (n, tries)
         nearest[nearest < (1.1 if j == 1 else 0.5)] = np.inf
-        best = nearest.argmin(axis=1) if j % 2 == 0 else np.isfinite(nearest).argmax(axis=1)  # even ones crowd
+        best = nearest.argmin(axis=1) if j % 2 == 0 else np.isfinite(nearest).argmax(axis=1)  # even ones cover others
         centre[:, j] = tries[np.arange(n), j, best]
         free = np.isfinite(nearest[np.arange(n), best])  # (n,)
         if j == 1:  # else it goes to the corner farthest from the first object, where it fits
@@ -226,9 +226,9 @@ def _place(drawn: NDArray[np.float64], size: tuple[int, int], shapes: int) -> _L
 def _visible(
     layout: _Layout, inside: NDArray[np.bool_], corner: NDArray[np.int64], size: tuple[int, int]
 ) -> NDArray[np.bool_]:
-    """Who stays, (n, N): objects that show less than MIN_VISIBLE are left out, which can only uncover others.
+    """Which objects stay, (n, N): those that show at least MIN_VISIBLE, of which others that go can only uncover more.
 
-    Where fewer than two would stay, the two that do not touch each other do.
+    Where fewer than two would stay, the two that do not touch each other are kept instead.
     """
     labels = _labels(layout.present, inside, corner, size)
     shown = np.stack([(labels == label).sum(axis=(1, 2)) for label in range(1, MAX_OBJECTS + 1)], axis=1)  # (n, N)
@@ -242,7 +242,7 @@ def _labels(
 ) -> NDArray[np.uint8]:
     """Label maps (n, H, W) of the ``present`` objects, (n, N), from back to front, as 1, 2, ...
 
-    ``inside`` (n, N, P, P) tells an object's pixels in its patch, ``corner`` (n, N, 2) the patch's x and y.
+    ``inside`` (n, N, P, P) marks an object's pixels in its patch, ``corner`` (n, N, 2) the patch's x and y.
     """
     patch = inside.shape[-1]
     maps = np.zeros((len(present), size[0] + 2 * patch, size[1] + 2 * patch), np.uint8)

@@ -93,7 +93,7 @@ TEXTURES: dict[str, Pattern] = {
     "noise": _noise,
     "gradient": _gradient,
 }
-"""Share of the second colour at the cell coordinates p and q, and a pixel's width in cells."""
+"""(p, q, width of a pixel), all in cells -> share of the second colour."""
 
 UNSEEN_TEXTURES: dict[str, Pattern] = {
     "zigzag": _zigzag,
@@ -102,7 +102,7 @@ UNSEEN_TEXTURES: dict[str, Pattern] = {
     "marble": _marble,
     "mosaic": _mosaic,
 }
-"""The textures of ``outd``, likewise."""
+"""The textures of ``outd``, in the same form."""
 
 COLOURS = {
     "gray": (87, 87, 87),

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1] / "clevrtex"
 
 @pytest.fixture
 def full(tmp_path):
-    """A copy to damage: the folder, and the path of a file by scene number and ending."""
+    """A copy to damage; gives the path of a file for a scene's number and an ending."""
     shutil.copytree(ROOT / "clevrtex_full", tmp_path / "clevrtex_full")
     return lambda number, ending=".png": tmp_path / "clevrtex_full/0" / f"CLEVRTEX_full_{number:06d}{ending}"
 
@@ -100,7 +100,7 @@ def test_grassbg_under_its_other_spelling(full):
 
 
 def test_a_folder_is_listed_once_and_no_file_is_asked_for_twice(full, monkeypatch):
-    """Files deliver their state as they are listed; on a network disk each question more would cost minutes."""
+    """A listing has the state of all files; to ask a network disk for each of 150,000 would take minutes."""
     asked, listed = [], []
     stat, scandir = Path.stat, os.scandir
     monkeypatch.setattr(Path, "stat", lambda path, **options: asked.append(path) or stat(path, **options))
