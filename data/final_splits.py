@@ -39,8 +39,7 @@ def final_splits(
             except MissingDataset as error:
                 notices.append(f"{name} is not scored: {error}")
                 continue
-            whole = split == EVERYTHING or other.incomplete
-            found[name] = (other, EVERYTHING if whole else split)
-            if whole and split != EVERYTHING:
+            found[name] = (other, EVERYTHING if other.incomplete else split)
+            if other.incomplete and split != EVERYTHING:
                 notices.append(f"{name} is incomplete: all its {other.rows(EVERYTHING):,} images are scored")
     return found, notices

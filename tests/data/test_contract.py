@@ -80,6 +80,7 @@ def counts_hold(variant: Variant) -> None:
     official = variant.source.counts(variant.spec.variant)
     assert not official or official.keys() == variant.found.counts.keys()
     assert variant.index.incomplete == (sum(counts.values()) < sum(official.values()))
+    assert variant.index.incomplete == any("not comparable" in warning for warning in variant.index.warnings)
     for scenes in variant.read.values():
         assert scenes.index.dtype == np.int64 and (np.diff(scenes.index) > 0).all()
 

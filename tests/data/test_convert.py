@@ -52,11 +52,14 @@ def test_shards_hold_what_the_files_hold(tmp_path):
 def test_second_call_converts_nothing(root, tmp_path):
     cache = str(tmp_path / "cache")
     first = prepare(SPEC, root=str(root), cache=cache)
-    state = {path: path.stat().st_mtime_ns for path in Path(cache).rglob("*")}
+    state = {path: path.stat().st_mtime_ns for path in [Path(cache), *Path(cache).rglob("*")]}
     assert prepare(SPEC, root=str(root / "clevrtex_full"), cache=cache) == first
     shutil.rmtree(root)
     assert prepare(SPEC, cache=cache) == first  # the cache alone is enough
-    assert {path: path.stat().st_mtime_ns for path in Path(cache).rglob("*")} == state
+    assert {path: path.stat().st_mtime_ns for path in [Path(cache), *Path(cache).rglob("*")]} == state
+    (Path(first.folder) / "val-00000.arrow").unlink()
+    with pytest.raises(ValueError, match=r"val-00000\.arrow is missing; delete"):  # at a glance, before it is used
+        prepare(SPEC, cache=cache)
 
 
 def test_changed_content_is_converted_anew(root, tmp_path):
@@ -103,9 +106,12 @@ def test_synthetic_goes_the_same_way(tmp_path):
     spec = parse("synthetic:plain-(16,16)")
     index = prepare(spec, cache=str(tmp_path))
     assert index.counts == drawing.COUNTS and index.max_objects == spec.max_objects and not index.incomplete
-    images, labels = open_split(index, "camo").gather(np.arange(3, 6))
-    drawn = drawing.generate(3, (16, 16), 0, "camo", "plain", start=3)
-    assert np.array_equal(images, drawn.images) and np.array_equal(labels, drawn.labels)
+    assert Path(index.folder).name == "synthetic-plain-16x16-v1"
+    for split in index.counts:
+        images, labels = open_split(index, split).gather(np.arange(300, 303))
+        drawn = drawing.generate(3, (16, 16), 0, split, "plain", start=300)
+        assert np.array_equal(images, drawn.images) and np.array_equal(labels, drawn.labels)
+        assert open_split(index, split).index[300:303].tolist() == [300, 301, 302]
 
 
 def test_a_slow_disk_is_said_to_be(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from data import convert, source
+from data.final_splits import final_splits
 from data.source import MissingDataset
 from data.spec import parse
 from tests.data import toy
@@ -16,13 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from data.scenes import Scenes
-from data.source import DataSource, Found, MissingDataset
+from data.source import DataSource, FinalSplit, Found, MissingDataset
 
 
 class Source(DataSource):
     variants = ("full", "small")
     aliases = ("quads",)
     takes_crop = True
+    final_splits = (FinalSplit("outd", "all", "small"), FinalSplit("camo", "test", "small"))
 
     def variant(self, text):
         return super().variant({"f": "full"}.get(text, text))
@@ -127,6 +129,17 @@ def test_what_a_source_says_reaches_the_index(reader):
     assert [image.flat[0] for image in table.column("image").chunk(0).to_numpy_ndarray()] == [4, 5]  # cropped
     small = convert.prepare(parse("squares:small-(8,8)"), root=str(reader), cache=cache)
     assert small.warnings == ["made up"] and not small.incomplete
+
+
+def test_final_splits_of_a_complete_variant(reader):
+    """``small`` has no official count, so all of it is there: what was asked for is scored, and nothing is said."""
+    spec, places = parse("squares-(8,8)"), {"root": str(reader), "cache": str(reader / "cache")}
+    found, notices = final_splits(spec, convert.prepare(spec, **places), **places)
+    assert {name: (index.spec, split) for name, (index, split) in found.items()} == {
+        "outd": ("squares:small-(8,8)", "all"),
+        "camo": ("squares:small-(8,8)", "test"),
+    }
+    assert notices == []
 
 
 def test_missing_files_and_the_cache_alone(reader):
