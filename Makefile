@@ -1,17 +1,21 @@
-# Every target does all it needs on a fresh machine: the virtual environment is made once, and brought up to date
-# when setup.cfg or constraints.txt change. `make test VENV=/path/to/venv` uses another one.
+# Every target works on a fresh machine. The first one makes the virtual environment; later ones bring it up to date
+# when setup.cfg or the constraints change. `make test VENV=/path/to/venv` uses another one.
 VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
 PYTHON ?= python3
 PIP_FLAGS ?= -qq --disable-pip-version-check
 
-.PHONY: demo test mutate lint bench clean
+.PHONY: demo test test-lowest mutate lint bench clean
 
 demo: $(VENV)/installed-report  ## tune SPACE on the embedded data: 8 trials on a laptop's CPU
 	$(VENV)/bin/python study/run.py --model space --trials 8
 
-# Tests that share a Ray cluster are one xdist group (tests/conftest.py), so that one worker starts it.
+# Tests that share a Ray cluster form one xdist group (tests/conftest.py), so that one worker starts it.
 test: $(VENV)/installed-dev  ## the whole test suite on two cores
 	$(VENV)/bin/python -m pytest -q -n 2 --dist loadgroup
+
+test-lowest: $(VENV)/lowest/constraints.txt  ## the test suite on the lower bounds of setup.cfg, in an environment of its own
+	$(MAKE) --no-print-directory test VENV=$(VENV)/lowest CONSTRAINTS=$<
 
 mutate: $(VENV)/installed-dev  ## change one line at a time and see whether the file's own tests notice
 	$(VENV)/bin/python -m tests.mutations
@@ -26,10 +30,14 @@ bench: $(VENV)/installed-dev  ## speed and memory beside the published code's, o
 		echo "== $$name"; OMP_NUM_THREADS=1 $(VENV)/bin/python -m tests.benchmarks.$$name; done
 
 # One stamp per extra of setup.cfg: `dev` for working on the project, `report` for running a study.
-$(VENV)/installed-%: setup.cfg constraints.txt
+$(VENV)/installed-%: setup.cfg $(CONSTRAINTS)
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[$*]'
+	$(VENV)/bin/python -m pip install $(PIP_FLAGS) -c $(CONSTRAINTS) -e '.[$*]'
 	touch $@
+
+$(VENV)/lowest/constraints.txt: setup.cfg constraints.txt .ci/lowest.py
+	mkdir -p $(@D)
+	$(PYTHON) .ci/lowest.py >$@
 
 clean:  ## what the targets above made, except results/
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache build *.egg-info

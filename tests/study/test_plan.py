@@ -120,6 +120,7 @@ def test_a_core_here_is_measured(capsys):
     assert "measured on one" in capsys.readouterr().out
 
 
+@pytest.mark.skipif(torch.backends.cuda.is_built() and not torch.cuda.is_available(), reason="torch asks for a driver")
 def test_a_gpu_here_is_not_taken_for_a_core_of_the_cluster(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert plan.main("--model slot_attention --trials 4 --cpus 2 --preset tiny --set batch_size=2".split()) == 0

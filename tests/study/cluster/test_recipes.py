@@ -17,6 +17,7 @@ from ray.scripts.symmetric_run import symmetric_run
 
 from study import config, submit
 from study.results_folder import ROOT
+from tests.test_packaging import pythons
 
 RECIPES = ROOT / "study" / "cluster" / "recipes"
 SCHEMA = json.loads((ROOT / "tests" / "data" / "rayjob_schema.json").read_text())
@@ -97,7 +98,7 @@ def instructions() -> list[list[str]]:
 
 def test_every_recipe_has_the_ray_version_of_the_constraints():
     ((_, image),) = [words for words in instructions() if words[0] == "FROM"]
-    assert image == f"rayproject/ray:{pinned('ray')}-py{sys.version_info.major}{sys.version_info.minor}"
+    assert image == f"rayproject/ray:{pinned('ray')}-py{pythons()[0].replace('.', '')}"
     assert recipe("rayjob.yaml")["spec"]["rayClusterSpec"]["rayVersion"] == pinned("ray")
 
 
