@@ -1,15 +1,8 @@
-"""StudyConfig: everything a person can say about a study; the command line is made from it."""
+"""StudyConfig: all that a person can say about a study. The flags of study/run.py are its fields."""
 
-import argparse
-import ast
 import dataclasses
-import inspect
-import textwrap
-import types
-import typing
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import trainables
 from data import source, spec
@@ -23,14 +16,14 @@ IDENTITY = (
 """Keys that make a study what it is: a study is only continued with the same values."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StudyConfig:
     """A study: one model tuned on one data set."""
 
     model: str
     """which model to tune, e.g. space; several, space,gnm, or all: one study each, then a leaderboard of them"""
     trials: int = 50
-    """trials that the study shall have; the same command with a larger number goes on"""
+    """trials of the study; the same command with a larger number continues it"""
     data: str = source.DEFAULT
     """data set: NAME[:VARIANT][-crop][-(H,W)], e.g. 'clevrtex:full-crop-(128,128)'; names are listed below"""
     data_root: str | None = None
@@ -46,7 +39,7 @@ class StudyConfig:
     sampler: Literal["tpe", "random", "cmaes", "gp"] = "tpe"
     """Optuna sampler that proposes hyperparameters"""
     pruner: Literal["asha", "hyperband", "median", "none"] = "asha"
-    """early stopping; asha is asynchronous successive halving"""
+    """how trials that fall behind are pruned; asha is asynchronous successive halving"""
     set: dict[str, Any] = field(default_factory=dict)
     """fix a hyperparameter instead of searching it; may be repeated"""
     seed: int = 0
@@ -58,20 +51,19 @@ class StudyConfig:
     cpus: float = 1.0
     """CPU cores per worker of a trial; fractions allowed"""
     gpus: float | None = None
-    """GPUs per worker of a trial; fractions allowed where it is the only one [default: 1 with the paper preset where
-    there is one, else 0]"""
+    """GPUs per worker; a trial's only worker may have a share [default: 1 with the paper preset and a GPU, else 0]"""
     hours: float | None = None
-    """stop after this many hours; the same command goes on where it stopped"""
+    """stop after this many hours; the same command continues the study"""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 trains under autocast; sensitive parts stay in fp32"""
     micro_batch: int | None = None
     """images per forward pass of a worker; gradients are accumulated to the full batch [default: the full batch]"""
     reports: int = 10
-    """validations per full trial; each is a point where a trial may be stopped early"""
+    """validations per full trial; after each a trial may be pruned"""
     validation_images: int = 1000
-    """images of the validation split that a report looks at, at most"""
+    """images of the validation split that a report is computed on, at most"""
     top: int = 3
-    """completed trials that the final stage scores on test, OOD and CAMO"""
+    """complete trials that the final stage scores on test, OOD and CAMO"""
     name: str | None = None
     """name of the study, a folder in --results [default: model-data-preset]"""
     results: str = "results"
@@ -123,15 +115,19 @@ class StudyConfig:
             )
         if self.name is not None and (not self.name or "/" in self.name or self.name.startswith(".")):
             raise ValueError(f"--name {self.name!r} must be a plain folder name")
-        config_class = trainables.load(self.model).Config
+        if self.set:
+            object.__setattr__(self, "set", self._typed_set())
+
+    def _typed_set(self) -> dict[str, Any]:
+        """``set`` with the types of the model's Config; Resolved.proposal checks whether the values fit together."""
         if "steps" in self.set:
             raise ValueError("--set steps=...: the length of a trial is set with --steps")
+        config_class = trainables.load(self.model).Config  # imports torch, which takes a second or two
         parsed = {
             key: typed_config.parse(config_class, key, value) if isinstance(value, str) else value
             for key, value in self.set.items()
         }
-        # whether the values go together depends on the preset, see Resolved.proposal
-        object.__setattr__(self, "set", typed_config.typed(config_class, parsed))
+        return typed_config.typed(config_class, parsed)
 
     @property
     def again(self) -> str:
@@ -142,84 +138,3 @@ class StudyConfig:
         """The values of :data:`IDENTITY`, with what ``auto`` and the defaults came to, ready for JSON."""
         resolved = dataclasses.asdict(self) | {"preset": preset, "steps": steps, "size": size}
         return {key: resolved[key] for key in IDENTITY}
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line, without the usage in front."""
-
-    def error(self, message: str) -> NoReturn:
-        """Exit with status 2 after one line on standard error."""
-        self.exit(2, f"error: {message}\n")
-
-
-class _KeyValue(argparse.Action):
-    """Collects ``--set key=value`` into a dictionary; values stay text until the model is known."""
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        key, equals, value = str(values).partition("=")
-        if not (key and equals):
-            parser.error(f"--set {values}: write it as key=value")
-        setattr(namespace, self.dest, {**(getattr(namespace, self.dest) or {}), key: value})
-
-
-def field_docs(config_class: type) -> dict[str, str]:
-    """The docstring under each field of a dataclass, read from its source."""
-    (body,) = ast.parse(textwrap.dedent(inspect.getsource(config_class))).body
-    assert isinstance(body, ast.ClassDef)
-    docs = {}
-    for node, below in zip(body.body, body.body[1:], strict=False):
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
-                docs[node.target.id] = str(below.value.value)
-    return docs
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line of ``study/run.py``: one flag per field of :class:`StudyConfig`."""
-    made = OneLineParser(
-        prog="study/run.py",
-        description="Tune a ClevrTex model on Ray, score the best trials on test, OOD and CAMO, and report.",
-        epilog=f"Models: {', '.join(trainables.names())}. Data sets: {', '.join(source.names())}.",
-        allow_abbrev=False,
-    )
-    hints = typing.get_type_hints(StudyConfig)
-    docs = field_docs(StudyConfig)
-    for item in dataclasses.fields(StudyConfig):
-        flag = "--" + item.name.replace("_", "-")
-        required = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-        text = docs[item.name].replace("%", "%%")
-        hint = hints[item.name]
-        if hint is bool:
-            made.add_argument(flag, action="store_true", help=text)
-            continue
-        if item.name == "set":
-            made.add_argument(flag, action=_KeyValue, metavar="KEY=VALUE", help=text)
-            continue
-        if not required and item.default is not None:
-            text += f" [default: {item.default}]"
-        choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else None
-        kind = _plain_type(hint) if choices is None else str
-        metavar = None if choices else kind.__name__.upper() if kind is not str else item.name.upper()
-        made.add_argument(flag, type=kind, choices=choices, metavar=metavar, required=required, help=text)
-    return made
-
-
-def from_command_line(arguments: Sequence[str] | None = None) -> list[StudyConfig]:
-    """The studies that ``arguments`` (default: those of the process) ask for, one per model.
-
-    Of several models each study is named ``--name``, if that is given, and its model. Exits with status 2 on bad
-    syntax. Raises ValueError for values that no study can have.
-    """
-    given = {key: value for key, value in vars(parser().parse_args(arguments)).items() if value is not None}
-    named = trainables.names() if given["model"] == "all" else given["model"].split(",")
-    models = list(dict.fromkeys(trainables.resolve(name) for name in named))
-    if len(models) > 1 and "name" in given:
-        return [StudyConfig(**given | {"model": model, "name": f"{given['name']}-{model}"}) for model in models]
-    return [StudyConfig(**given | {"model": model}) for model in models]
-
-
-def _plain_type(hint: Any) -> type:
-    """``int`` for ``int | None`` and so on."""
-    if isinstance(hint, types.UnionType):
-        (hint,) = [option for option in typing.get_args(hint) if option is not type(None)]
-    return hint

@@ -1,7 +1,6 @@
 """``--dry-run``: what a study would do and how long it would take, from one measured training step."""
 
 import os
-import time
 
 import torch
 from rich.console import Console
@@ -9,12 +8,10 @@ from rich.table import Table
 
 import trainables
 from study.cluster import places
+from study.cluster.planning import seconds_per_step
 from study.display.durations import duration
 from study.presets import Resolved
 from study.search import forecast
-from trainables import noise
-from trainables.model import SegmentationModel
-from trainables.precision import autocast
 
 
 def show(study: Resolved, console: Console) -> None:
@@ -57,34 +54,3 @@ def show(study: Resolved, console: Console) -> None:
     }
     for name, text in lines.items():
         console.print(f"{name + ':':16}{text}", highlight=False, markup=False, soft_wrap=True)
-
-
-def seconds_per_step(study: Resolved, model: SegmentationModel, device: torch.device) -> tuple[float, int]:
-    """Seconds of a training step on one batch, and the images that were timed and scaled up to it.
-
-    Forward, backward and optimiser on random images in the middle of a trial, since some models begin with more work
-    than they go on with; the second of two steps counts.
-    """
-    batch, size, precision = model.config.batch_size, study.image_size, study.config.precision
-    # A full batch of the published configuration takes minutes on a CPU: one image, scaled up.
-    one = study.preset == "paper" and device.type == "cpu"
-    images = 1 if one else min(batch, study.config.micro_batch or batch)
-    model = model.to(device)
-    optimizers = model.optimizers()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    seconds = 0.0
-    with noise.drawn_from(torch.Generator(device).manual_seed(0)):
-        image = noise.uniform((images, 3, size, size), torch.empty((), device=device))  # (B, 3, H, W)
-        for _ in range(2):
-            started = time.perf_counter()
-            with autocast(device, precision):
-                loss = model(image, model.config.steps // 2).loss
-            loss.backward()
-            for optimizer in optimizers:
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-            float(loss.detach())  # waits for the device
-            seconds = time.perf_counter() - started
-    torch.set_num_threads(threads)
-    return seconds * batch / images, images

@@ -4,40 +4,31 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# Run as a script, Python puts study/ first on the path; the packages live one level up.
-ROOT = Path(__file__).resolve().parents[1]
-if sys.path[0] == str(ROOT / "study"):
-    sys.path[0] = str(ROOT)
+if __name__ == "__main__":  # Python puts study/ first on the path; the packages are one level up
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from rich.console import Console
 
-from study import config, stages
-from study.search.stopping import StudyStopped
-from study.stages import say
+from study import command_line
 
 
+@command_line.errors_in_one_line
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns the exit status: 0 done, 1 stopped early, 2 bad input, 130 interrupted."""
-    console, errors = Console(), Console(stderr=True)
-    again = "the same command"
+    """The command; returns the exit status: 0 complete, 1 stopped, 2 bad input, 130 interrupted."""
+    studies = command_line.studies(arguments)
+    from study import stages  # not before the arguments are read: torch, Ray and Optuna take seconds
+
+    console = Console()
     try:
-        studies = config.from_command_line(arguments)
-        again = studies[0].again
         if len(studies) == 1:
             stages.run(studies[0], console)
         else:
             stages.run_all(studies, console)
-    except ValueError as error:
-        say(errors, f"error: {error}")
-        return 2
-    except OSError as error:
-        say(errors, f"error: {error.filename or 'a file'}: {error.strerror or error}")
-        return 2
-    except StudyStopped as error:
-        say(errors, f"stopped: {error}")
+    except stages.StudyStopped as error:
+        print(f"stopped: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        say(errors, f"interrupted: nothing is lost; {again} goes on from here")
+        print(f"interrupted: nothing is lost; {studies[0].again} goes on from here", file=sys.stderr)
         return 130
     return 0
 

@@ -1,4 +1,4 @@
-"""The stages of a study: prepare, tune, score, report. :func:`run` calls them; their order is the contract."""
+"""The stages of a study: prepare, tune, score, report. :func:`run` calls them one after the other."""
 
 import shlex
 import sys
@@ -23,6 +23,7 @@ from study.display.progress import ProgressCallback
 from study.presets import Resolved
 from study.scoring import comparison, evaluation
 from study.search import storage
+from study.search.proposal import Proposal
 from study.search.searcher import StudySearcher
 from study.search.stopping import StudyStopped
 from study.search.tune import tune_study
@@ -32,7 +33,7 @@ from trainables.objectives import OBJECTIVES
 
 @dataclass(frozen=True)
 class Prepared:
-    """A study with all that its stages need: checked, on Ray, its data loaded, its Optuna study open."""
+    """What the stages after :func:`prepare` need: Ray runs, the data is in its object store, the storage is open."""
 
     study: Resolved
     max_objects: int
@@ -42,16 +43,19 @@ class Prepared:
     shards: Shards
     """train and val in the object store"""
     places: Places
+    """how many trials can run at a time"""
     preflight: Preflight
+    """checks the nodes that join later"""
     searcher: StudySearcher
+    """Optuna's side of the study"""
     console: Console
 
 
 def run(asked: StudyConfig, console: Console) -> Path:
-    """Run the study ``asked`` for, from data to report; a study that exists is continued. Returns its folder.
+    """Run the study that is ``asked`` for, or continue it. Returns its folder.
 
-    Raises ValueError for what a person can mend, StudyStopped when there is nothing to go on with, KeyboardInterrupt
-    on Ctrl-C; nothing that was computed is lost then.
+    Raises ValueError for what a person can mend, StudyStopped if there is nothing to score or too many trials failed,
+    and KeyboardInterrupt on Ctrl-C. The report is written in all these cases, once trials could have run.
     """
     study = presets.resolve(asked, has_gpu=ray_runtime.has_gpu(asked.address))
     _announce(study, console)
@@ -73,12 +77,12 @@ def run(asked: StudyConfig, console: Console) -> Path:
 
 
 def run_all(studies: Sequence[StudyConfig], console: Console) -> None:
-    """Run one study after the other, each with all that the machine has, then compare their best trials.
+    """Run one study after the other, each with the whole machine, then compare their best trials.
 
-    A study that has nothing to score does not keep the others from running. Raises what :func:`run` raises; what can
-    be known to be wrong with any of them is raised before the first begins.
+    Raises what :func:`run` raises. A study that stops does not keep the others from running; StudyStopped follows at
+    the end.
     """
-    for asked in studies:
+    for asked in studies:  # what is wrong with the last one is said before the first one starts
         study = presets.resolve(asked, has_gpu=ray_runtime.has_gpu(asked.address))
         study.proposal(study.data.max_objects)
         if not asked.fresh:
@@ -90,7 +94,7 @@ def run_all(studies: Sequence[StudyConfig], console: Console) -> None:
             finished[asked.model] = run(asked, console)
         except StudyStopped as reason:
             say(console, f"stopped: {reason}")
-        ray_runtime.leave()  # Tune never lets go of a study's parameters, its shards among them
+        ray_runtime.leave()  # Tune keeps a study's parameters, its shards among them, while Ray runs
     if finished and not studies[0].dry_run:
         compared = comparison.compare(list(finished.values()))
         tables.print_comparison(console, compared)
@@ -106,9 +110,10 @@ def run_all(studies: Sequence[StudyConfig], console: Console) -> None:
 
 
 def prepare(study: Resolved, console: Console) -> Prepared:
-    """Check everything that can be wrong with ``study``, bring Ray up and the data into it, and open the study.
+    """Check all that can be wrong with ``study``, start Ray, load the data, and open the study. Raises ValueError.
 
-    Nothing of an old study is touched before all checks have passed. Raises ValueError.
+    The order is a contract: nothing of an old study is touched before all checks have passed, and the quick checks
+    come first.
     """
     asked, folder = study.config, study.folder
     folder.claim(study.identity, fresh=asked.fresh)
@@ -137,29 +142,13 @@ def prepare(study: Resolved, console: Console) -> Prepared:
     if asked.fresh:
         folder.clear()
     optuna_study = storage.open_study(asked, folder, study.identity)
-    folder.write(
-        config=study.identity,
-        base=proposal.base,
-        direction=OBJECTIVES[asked.metric],
-        storage=asked.storage,
-        data={
-            "spec": str(study.data),
-            "fingerprint": index.fingerprint,
-            "incomplete": any(part.incomplete for part, _ in splits.values()) or index.incomplete,
-            "counts": index.counts,
-            "notices": notices,
-            "final_splits": {name: f"{part.spec} {split}" for name, (part, split) in splits.items()},
-        },
-        versions=results_folder.versions(),
-        git=results_folder.git_revision(),
-        command=shlex.join(["python", "study/run.py", *sys.argv[1:]]),
-    )
+    _record(study, proposal, index, splits, notices)
     searcher = StudySearcher(optuna_study, folder, asked.trials, proposal)
     return Prepared(study, index.max_objects, splits, shards, places, preflight, searcher, console)
 
 
 def tune(prepared: Prepared) -> None:
-    """Run the trials that are missing, and note the time they took."""
+    """Run the trials that are missing, and add the time that they took to study.json. Raises what tune_study raises."""
     study, searcher, places, console = prepared.study, prepared.searcher, prepared.places, prepared.console
     asked = study.config
     say(console, f"watch: tensorboard --logdir {study.folder.path}  ({places.count()} trials at a time)")
@@ -174,12 +163,12 @@ def tune(prepared: Prepared) -> None:
 
 
 def score(prepared: Prepared) -> None:
-    """Score the best trials on the final splits and export the best one."""
+    """Score the best trials on the final splits, and export the best one. Raises StudyStopped if none is complete."""
     study, optuna_study = prepared.study, prepared.searcher.study
     best = storage.best_trials(optuna_study, study.config.top)
     if not best:
         raise StudyStopped(
-            "no trial has completed yet, so there is nothing to score; see the report for reasons, "
+            "no trial is complete yet, so there is nothing to score; see the report for reasons, "
             "or give the same command more --trials or --hours"
         )
     entries = evaluation.entries(study.folder, best)
@@ -196,6 +185,33 @@ def _announce(study: Resolved, console: Console) -> None:
     say(console, f"{study.folder.name}: {what}, {study.gpus:g} GPUs per {per}")
     if asked.metric == "loss":
         say(console, "note: losses are not comparable across sigma or KL weights; tune on mIoU_fg, ARI_FG or MSE")
+
+
+def _record(
+    study: Resolved,
+    proposal: Proposal,
+    index: ShardIndex,
+    splits: dict[str, tuple[ShardIndex, str]],
+    notices: Sequence[str],
+) -> None:
+    """Write study.json."""
+    study.folder.write(
+        config=study.identity,
+        base=proposal.base,
+        direction=OBJECTIVES[study.config.metric],
+        storage=study.config.storage,
+        data={
+            "spec": str(study.data),
+            "fingerprint": index.fingerprint,
+            "incomplete": any(part.incomplete for part, _ in splits.values()) or index.incomplete,
+            "counts": index.counts,
+            "notices": notices,
+            "final_splits": {name: f"{part.spec} {split}" for name, (part, split) in splits.items()},
+        },
+        versions=results_folder.versions(),
+        git=results_folder.git_revision(),
+        command=shlex.join(["python", "study/run.py", *sys.argv[1:]]),
+    )
 
 
 def say(console: Console, line: str) -> None:

@@ -1,6 +1,5 @@
 """Send a study to a Ray cluster as a job: ``python study/submit.py --address http://HEAD:8265 -- --model space``."""
 
-import argparse
 import asyncio
 import configparser
 import json
@@ -13,19 +12,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from zipfile import ZIP_DEFLATED, ZipFile
 
-# Run as a script, Python puts study/ first on the path; the packages live one level up.
-ROOT = Path(__file__).resolve().parents[1]
-if sys.path[0] == str(ROOT / "study"):
-    sys.path[0] = str(ROOT)
+if __name__ == "__main__":  # Python puts study/ first on the path; the packages are one level up
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from study import config, results_folder
+from cyclopts import Parameter
+
+from study import command_line, results_folder
 from study.cluster import ray_runtime
 from study.config import StudyConfig
 from study.display.error_lines import first_line, last_line
+from study.results_folder import ROOT
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -45,53 +46,46 @@ SILENCE_SECONDS, RETRY_SECONDS, PATIENCE_SECONDS = 60.0, 5.0, 900.0
 NEEDS_JOBS = "submitting jobs needs packages that are missing here: pip install 'clevrtune[cluster]'"
 
 
-def parser() -> argparse.ArgumentParser:
+@dataclass(frozen=True, kw_only=True)
+class Flags:
     """The flags of this command; those of the study come after ``--``."""
-    made = config.OneLineParser(
-        prog="study/submit.py",
-        usage="%(prog)s [-h] [--address ADDRESS] [--follow] [--pip] -- FLAGS OF study/run.py",
-        description="Run a study as a job on a Ray cluster. The same command again continues a study that ended early.",
-        epilog="RAY_AUTH_TOKEN holds the cluster's token, if it wants one, and RAY_JOB_HEADERS further HTTP headers "
-        "as JSON, as for `ray job submit`.",
-        allow_abbrev=False,
-    )
-    address = os.environ.get("RAY_API_SERVER_ADDRESS", "auto")
-    made.add_argument(
-        "--address",
-        default=address,
-        help="the cluster's job server, http://HEAD:8265, or auto on a node of the cluster [default: %(default)s]",
-    )
-    made.add_argument(
-        "--follow", action="store_true", help="print the job's output until it ends, and end with its status"
-    )
-    made.add_argument(
-        "--pip",
-        action="store_true",
-        help="let each node install the packages of setup.cfg [default: the cluster's image has them]",
-    )
-    return made
+
+    address: Annotated[str, Parameter(env_var="RAY_API_SERVER_ADDRESS")] = "auto"
+    """the cluster's job server, http://HEAD:8265, or auto on a node of the cluster"""
+    follow: bool = False
+    """print the job's output until it ends, and end with its status"""
+    pip: bool = False
+    """let each node install the packages of setup.cfg [default: the cluster's image has them]"""
+
+    def __post_init__(self) -> None:
+        if self.address.startswith("ray://"):
+            raise ValueError(
+                f"--address {self.address}: that is Ray Client; give the cluster's job server, e.g. http://HEAD:8265"
+            )
+        if "://" not in self.address and self.address != "auto":
+            raise ValueError(f"--address {self.address}: give the job server's URL, http://{self.address}, or auto")
 
 
-def from_command_line(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[StudyConfig], list[str]]:
+def from_command_line(arguments: Sequence[str]) -> tuple[Flags, list[StudyConfig], list[str]]:
     """This command's flags, the studies that are asked for, and their flags as they were given.
 
-    Exits with status 2 on bad syntax. Raises ValueError for a study that cannot be, or cannot be as a job.
+    Raises ValueError for bad syntax, and for a study that cannot be, or cannot be as a job.
     """
     own = list(arguments)
     split = own.index("--") if "--" in own else len(own)
-    asked, unknown = parser().parse_known_args(own[:split])
-    if split == len(own):
+    if split == len(own) and not {"--help", "-h"} & set(own):
         raise ValueError("the study's flags are missing; give them after --, e.g. -- --model space --trials 50")
-    if unknown:
-        raise ValueError(f"{unknown[0]} before -- is unknown; the study's flags go after --")
-    if asked.address.startswith("ray://"):
-        raise ValueError(
-            f"--address {asked.address}: that is Ray Client; give the cluster's job server, e.g. http://HEAD:8265"
-        )
-    if "://" not in asked.address and asked.address != "auto":
-        raise ValueError(f"--address {asked.address}: give the job server's URL, http://{asked.address}, or auto")
+    asked = command_line.parse(
+        Flags,
+        own[:split],
+        verb="study/submit.py",
+        usage="[OPTIONS] -- FLAGS OF study/run.py",
+        description="Run a study as a job on a Ray cluster. The same command again continues a study that ended early.",
+        more="RAY_AUTH_TOKEN holds the cluster's token, if it wants one, and RAY_JOB_HEADERS further HTTP headers as "
+        "JSON, as for `ray job submit`.",
+    )
     flags = own[split + 1 :]
-    studies = config.from_command_line(flags)
+    studies = command_line.studies(flags)
     refuse_what_a_job_would_lose(studies[0])  # they differ in their models and names only
     return asked, studies, flags
 
@@ -343,13 +337,11 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
+@command_line.errors_in_one_line
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns the exit status: 0 sent (with --follow: done), 2 bad input, or the job's own."""
+    """The command; returns the exit status: 0 sent (with --follow: complete), 1 lost, 2 bad input, or the job's own."""
     try:
         return run(sys.argv[1:] if arguments is None else arguments)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except ConnectionError as error:
         print(f"stopped: {error}", file=sys.stderr)
         return 1

@@ -1,42 +1,11 @@
-"""The command line and its errors: one line with the value and the remedy."""
+"""What a study can be: values are checked one by one, and errors are one line with the value and the remedy."""
 
 import dataclasses
 
 import pytest
 
-import trainables
-from study import config
-from study.config import StudyConfig, field_docs, from_command_line
+from study.config import StudyConfig
 from study.presets import resolve
-
-
-def test_every_field_is_a_flag_with_help():
-    documented = field_docs(StudyConfig)
-    text = config.parser().format_help()
-    for field in dataclasses.fields(StudyConfig):
-        assert documented[field.name]
-        assert "--" + field.name.replace("_", "-") in text
-
-
-def test_values_arrive_typed_and_canonical():
-    (asked,) = from_command_line(
-        "--model slota --trials 7 --gpus 0.25 --data SYNTHETIC:plain --set lr=0.001 --set num_slots=5".split()
-    )
-    assert asked.model == "slot_attention"
-    assert (asked.trials, asked.gpus) == (7, 0.25)
-    assert asked.data == "synthetic:plain"
-    assert asked.set == {"lr": 0.001, "num_slots": 5}
-
-
-def test_several_models_are_several_studies():
-    assert [asked.model for asked in from_command_line(["--model", "all"])] == trainables.names()
-    several = from_command_line("--model slota,space,slot_attention --name mine --trials 7".split())
-    assert [(asked.model, asked.name, asked.trials) for asked in several] == [
-        ("slot_attention", "mine-slot_attention", 7),
-        ("space", "mine-space", 7),
-    ]
-    with pytest.raises(ValueError, match="did you mean space"):
-        from_command_line(["--model", "slota,spcae"])
 
 
 @pytest.mark.parametrize(
@@ -72,24 +41,6 @@ def test_a_value_that_no_study_can_have_is_named(arguments, says):
         StudyConfig(**{"model": "slot_attention", **arguments})
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "--model space --trials many",
-        "--model space --preset huge",
-        "--trials 3",
-        "--model space --set lr",
-        "--model space --tirals 3",
-    ],
-)
-def test_a_malformed_command_line_ends_with_one_line_and_status_2(line, capsys):
-    with pytest.raises(SystemExit) as caught:
-        from_command_line(line.split())
-    assert caught.value.code == 2
-    printed = capsys.readouterr().err
-    assert printed.startswith("error: ") and printed.count("\n") == 1
 
 
 def test_values_set_by_hand_have_to_fit_the_preset_and_not_the_published_configuration():

@@ -15,7 +15,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.symmetric_run import symmetric_run
 
-from study import config, submit
+from study import command_line, submit
 from study.results_folder import ROOT
 from tests.test_packaging import pythons
 
@@ -77,7 +77,7 @@ def test_kuberay_accepts_the_recipe_and_rejects_misspelt_ones():
 def test_the_rayjob_runs_a_study_that_exists_and_keeps_its_results():
     spec = recipe("rayjob.yaml")["spec"]
     python, script, *flags = shlex.split(spec["entrypoint"])
-    (study,) = config.from_command_line([flag for flag in flags if flag not in ("--address", "auto")])
+    (study,) = command_line.studies([flag for flag in flags if flag not in ("--address", "auto")])
     submit.refuse_what_a_job_would_lose(study)
     assert (python, Path(script).name, study.preset) == ("python", "run.py", "paper")
     environment = yaml.safe_load(spec["runtimeEnvYAML"])["env_vars"]
@@ -164,7 +164,7 @@ def test_the_slurm_script_starts_the_study_on_the_first_node_of_a_cluster_of_all
     parsed = symmetric_run.make_context("symmetric-run", command[start + 1 : split], resilient_parsing=True).params
     assert (parsed["address"], parsed["min_nodes"], parsed["ray_args_and_entrypoint"]) == ("gpu07:23456", 3, ())
     python, script, *given = command[split + 1 :]
-    (study,) = config.from_command_line(given)
+    (study,) = command_line.studies(given)
     assert (python, script) == ("python", str(checkout / "study" / "run.py"))
     assert (study.address, study.hours, study.data) == ("auto", 23.5, "clevrtex:full-crop-(128,128)")
     assert (study.results, study.cache) == (str(checkout / "results"), str(checkout / "cache"))

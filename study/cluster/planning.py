@@ -1,0 +1,109 @@
+"""The plan of a study, from one training step that is timed on this machine or derived from its operations."""
+
+import time
+from contextlib import nullcontext
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import trainables
+from study.cluster import places
+from study.cluster.estimate import Machines, Plan, Step, estimate
+from study.presets import Resolved
+from trainables import noise
+from trainables.model import SegmentationModel
+from trainables.precision import autocast
+
+SUSTAINED_TFLOPS = 5.0
+"""What a data-centre GPU does with small convolutions in float32, roughly; an assumption, not a measurement."""
+
+
+def plan(study: Resolved, machines: Machines) -> tuple[Step, Plan]:
+    """Measure a step and plan the study. Raises ValueError for a study that the cluster has no places for."""
+    asked, counts = study.config, study.data.official_counts()
+    places.fitting(asked, asked.gpus or 0.0, machines.nodes())  # before the step, which may take a while
+    step = measure(study, machines)
+    return step, estimate(
+        step,
+        machines,
+        asked,
+        steps=study.steps,
+        images=counts["train"] + counts["val"],
+        image_bytes=4 * study.image_size**2,
+        validation_images=min(asked.validation_images, counts["val"]),
+    )
+
+
+def measure(study: Resolved, machines: Machines) -> Step:
+    """One training step of the first trial: given by hand, timed on this machine, or derived from its operations."""
+    proposal = study.proposal(study.data.max_objects)
+    hyperparameters = {key: proposal.base[key] for key in proposal.known}
+    batch = hyperparameters["batch_size"]
+    if machines.seconds_per_step is not None:
+        return Step(machines.seconds_per_step, batch, "given")
+    model = trainables.build(study.config.model, hyperparameters, study.image_size)
+    on_gpu = machines.gpus > 0 and torch.cuda.is_available()
+    seconds, images = seconds_per_step(study, model, torch.device("cuda" if on_gpu else "cpu"))
+    if on_gpu or not machines.gpus:
+        scaled = f", scaled up from {images}" if images != batch else ""
+        return Step(seconds, batch, f"measured on one {'GPU' if on_gpu else 'CPU core'} of this machine{scaled}")
+    operations = count_operations(model, study.image_size)
+    tflops = machines.tflops or SUSTAINED_TFLOPS
+    return Step(
+        operations * batch / (tflops * 1e12),
+        batch,
+        f"{operations / 1e9:,.1f} GFLOP an image, in {seconds / batch:.2g} s on a core here; "
+        f"at {tflops:g} TFLOP/s on a GPU"
+        + ("" if machines.tflops else ", which is assumed: give --seconds-per-step if you can"),
+    )
+
+
+def count_operations(model: SegmentationModel, image_size: int) -> int:
+    """Floating-point operations of a step on one image, in the middle of a trial: convolutions and matrix products."""
+    counter = FlopCounterMode(display=False)
+    # Its hooks on modules, which tell whose the operations are, break gradients that models take within forward.
+    counter.mod_tracker = _NoModules()  # type: ignore[assignment]
+    with counter, noise.drawn_from(torch.Generator().manual_seed(0)):
+        image = noise.uniform((1, 3, image_size, image_size), torch.empty(()))
+        model(image, model.config.steps // 2).loss.backward()
+    return counter.get_total_flops()
+
+
+class _NoModules(nullcontext[None]):
+    """In place of torch's ModuleTracker: all operations count for the whole."""
+
+    parents = frozenset({"Global"})
+
+    def __exit__(self, *error: object) -> None:
+        """Do nothing; torch calls it without arguments."""
+
+
+def seconds_per_step(study: Resolved, model: SegmentationModel, device: torch.device) -> tuple[float, int]:
+    """Seconds of a training step on one batch, and the images that were timed and scaled up to it.
+
+    Forward, backward and optimiser on random images in the middle of a trial, since some models begin with more work
+    than they go on with; the second of two steps counts.
+    """
+    batch, size, precision = model.config.batch_size, study.image_size, study.config.precision
+    # A full batch of the published configuration takes minutes on a CPU: one image, scaled up.
+    one = study.preset == "paper" and device.type == "cpu"
+    images = 1 if one else min(batch, study.config.micro_batch or batch)
+    model = model.to(device)
+    optimizers = model.optimizers()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    seconds = 0.0
+    with noise.drawn_from(torch.Generator(device).manual_seed(0)):
+        image = noise.uniform((images, 3, size, size), torch.empty((), device=device))  # (B, 3, H, W)
+        for _ in range(2):
+            started = time.perf_counter()
+            with autocast(device, precision):
+                loss = model(image, model.config.steps // 2).loss
+            loss.backward()
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+            float(loss.detach())  # waits for the device
+            seconds = time.perf_counter() - started
+    torch.set_num_threads(threads)
+    return seconds * batch / images, images

@@ -1,0 +1,33 @@
+"""One training step: timed, or its operations counted."""
+
+import pytest
+import torch
+
+import trainables
+from study import presets
+from study.cluster import planning
+from study.config import StudyConfig
+from tests.trainables.test_contract import tiny
+
+
+@pytest.mark.parametrize(("preset", "images"), [("tiny", 3), ("paper", 1)])
+def test_a_step_in_the_middle_of_a_trial_is_timed_on_the_images_of_a_pass(preset, images):
+    study = StudyConfig(model="slot_attention", preset=preset, micro_batch=3, data="synthetic-(32,32)")
+    model = trainables.build("slot_attention", tiny("slot_attention", batch_size=8, steps=1000), 32)
+    seen = []
+    model.register_forward_pre_hook(lambda _, arguments: seen.append((len(arguments[0]), arguments[1])))
+    _, timed = planning.seconds_per_step(presets.resolve(study, has_gpu=False), model, torch.device("cpu"))
+    assert timed == images and seen == [(images, 500)] * 2
+
+
+def test_the_operations_of_an_image_are_counted():
+    model = trainables.build("slot_attention", {"num_iters": 1}, 32)
+    more = trainables.build("slot_attention", {"num_iters": 3}, 32)
+    assert 0 < planning.count_operations(model, 32) < planning.count_operations(more, 32)
+
+
+@pytest.mark.parametrize("name", trainables.names())
+def test_the_operations_of_every_model_can_be_counted(name):
+    model = trainables.build(name, tiny(name), 32)
+    assert planning.count_operations(model, 32) > 0
+    assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in model.parameters())

@@ -1,0 +1,138 @@
+"""The command lines: flags and values as typed, a mistake in one line, and nothing slow before the answer."""
+
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+
+import trainables
+from study import command_line, plan, submit
+from study.command_line import studies
+from study.config import StudyConfig
+from study.results_folder import ROOT
+
+VERBS = ("run", "submit", "plan", "report", "compare")
+
+
+def printed_help(capsys, main) -> str:
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert not caught.value.code
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    return printed.out
+
+
+@pytest.mark.parametrize(("main", "classes"), [(studies, [StudyConfig]), (plan.main, [StudyConfig, plan.Machines])])
+def test_every_field_is_a_flag_with_help(main, classes, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    text = printed_help(capsys, main)
+    for field in (field for made_from in classes for field in dataclasses.fields(made_from)):
+        flag = f"--{field.name.replace('_', '-')} "
+        (line,) = [line for line in text.splitlines() if line.strip(" │*").startswith(flag)]
+        assert "  " in line.strip(" │*"), f"{line} says nothing about the flag"
+
+
+def test_the_help_of_submit_says_where_the_studys_flags_go(capsys):
+    text = printed_help(capsys, submit.main)
+    assert "-- FLAGS OF study/run.py" in text and "--follow" in text and "RAY_AUTH_TOKEN" in text
+
+
+def test_values_arrive_typed_and_canonical():
+    (asked,) = studies(
+        "--model slota --trials 7 --gpus 0.25 --data SYNTHETIC:plain --set lr=0.001 --set num_slots=5 --fresh".split()
+    )
+    assert asked.model == "slot_attention"
+    assert (asked.trials, asked.gpus, asked.fresh, asked.dry_run) == (7, 0.25, True, False)
+    assert asked.data == "synthetic:plain"
+    assert asked.set == {"lr": 0.001, "num_slots": 5}
+
+
+def test_what_is_not_given_has_the_defaults_of_the_config():
+    (asked,) = studies(["--model", "space"])
+    assert asked == StudyConfig(model="space")
+
+
+def test_of_a_flag_given_twice_the_last_value_counts():
+    (asked,) = studies("--model gnm --trials 7 --model space --trials 9".split())
+    assert (asked.model, asked.trials) == ("space", 9)
+
+
+def test_several_models_are_several_studies():
+    assert [asked.model for asked in studies(["--model", "all"])] == trainables.names()
+    several = studies("--model slota,space,slot_attention --name mine --trials 7".split())
+    assert [(asked.model, asked.name, asked.trials) for asked in several] == [
+        ("slot_attention", "mine-slot_attention", 7),
+        ("space", "mine-space", 7),
+    ]
+    with pytest.raises(ValueError, match="did you mean space"):
+        studies(["--model", "slota,spcae"])
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("--model space --trials many", '--trials: unable to convert "many" into int'),
+        ("--model space --trials 7.5", '--trials: unable to convert "7.5" into int'),
+        ("--model space --steps 1e3", '--steps: unable to convert "1e3" into int'),
+        ("--model space --cpus half", '--cpus: unable to convert "half" into float'),
+        ("--model space --preset huge", '"huge" for --preset. Choose from: "auto", "paper", "tiny"'),
+        ("--model space --trials", "--trials requires an argument"),
+        ("--trials 3", "--model requires an argument"),
+        ("space", "--model requires an argument"),
+        ("--model space 3", "['3']"),
+        ("--model space --tirals 3", "--tirals. Did you mean --trials?"),
+        ("--model space --tri 3", "--tri. Did you mean --trials?"),
+        ("--model space --no-fresh", "Unknown option: --no-fresh"),
+        ("--model space --set lr", "--set lr: write it as key=value"),
+        ("--model space --set =3", "--set =3: write it as key=value"),
+        ("--model space --set lr=3 x=3", "['x=3']"),
+        ("--model space --set.lr 3", "--set.lr. Did you mean --set?"),
+    ],
+)
+def test_a_malformed_command_line_ends_with_one_line_and_status_2(line, says, capsys):
+    command = command_line.errors_in_one_line(lambda: len(studies(line.split())))
+    assert command() == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.startswith("error: ") and printed.err.count("\n") == 1
+    assert says in printed.err
+
+
+def test_a_file_that_cannot_be_read_is_named_in_one_line(tmp_path, capsys):
+    command = command_line.errors_in_one_line(lambda: len((tmp_path / "absent").read_text()))
+    assert command() == 2
+    assert capsys.readouterr().err == f"error: {tmp_path / 'absent'}: No such file or directory\n"
+
+
+SLOW = ("torch", "ray", "optuna", "pyarrow", "scipy")
+"""Libraries that take seconds to import."""
+
+ANSWER = """
+import sys
+from study import {verb}
+try:
+    status = {verb}.main({arguments})
+except SystemExit as end:
+    status = end.code or 0
+print("status", status, *[name for name in {slow} if name in sys.modules], file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    ("verb", "line", "status"),
+    [
+        *((verb, "--help", 0) for verb in VERBS),
+        *((verb, "--model space --tirals 3", 2) for verb in VERBS),
+        ("submit", "-- --model space --tirals 3", 2),
+        ("run", "--model spcae", 2),
+        ("run", "--model space --metric mIoU", 2),
+        ("run", "--model space --trials 0", 2),
+        ("run", "--model space --data synthetik", 2),
+        ("plan", "--model space --gpus -1", 2),
+    ],
+)
+def test_an_answer_that_needs_no_study_comes_before_the_slow_imports(verb, line, status):
+    code = ANSWER.format(verb=verb, arguments=line.split(), slow=SLOW)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1] == f"status {status}", done.stderr
