@@ -1,43 +1,44 @@
 """The report of a study, made anew from its results folder: ``python study/report.py results/<study>``."""
 
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-if __name__ == "__main__":  # the checkout in place of study/, whose modules must not hide others
+if __name__ == "__main__":  # Python puts study/ first on the path; the packages are one level up
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from collections.abc import Sequence
+from rich.console import Console
 
-from study.config import OneLineParser
+from study import command_line
 
 
+@dataclass(frozen=True)
+class Flags:
+    """The flags of this command."""
+
+    folder: Path
+    """folder of a study, e.g. results/space-synthetic-tiny"""
+    markdown: bool = field(default=False, kw_only=True)
+    """print the leaderboard as Markdown"""
+
+
+@command_line.errors_in_one_line
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the report and print the leaderboard; returns the exit status, 2 if there is no study."""
-    parser = OneLineParser(
-        prog="study/report.py", description="Write the report of a study anew, from its results folder alone."
+    flags = command_line.parse(
+        Flags,
+        arguments,
+        verb="study/report.py",
+        description="Write the report of a study anew, from its results folder alone.",
     )
-    parser.add_argument("folder", type=Path, help="folder of a study, e.g. results/space-synthetic-tiny")
-    parser.add_argument("--markdown", action="store_true", help="print the leaderboard as Markdown")
-    options = parser.parse_args(arguments)
-    return report(options.folder.resolve(), markdown=options.markdown)
+    from study.display import study_page  # not before the arguments are read: Optuna and plotly take seconds
 
-
-def report(folder: Path, *, markdown: bool) -> int:
-    """Write the report of the study in ``folder`` and print its leaderboard; returns the exit status."""
-    # Optuna, PyArrow and plotly take seconds to import: not before the arguments are known to be right.
-    from rich.console import Console
-
-    from study.display import study_page
-
-    errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
-    try:
-        path = study_page.write(folder, None if markdown else Console())
-        if markdown:
-            print(study_page.leaderboard_markdown(folder), end="")
-    except ValueError as error:
-        errors.print(f"error: {error}")
-        return 2
-    errors.print(f"report: {path}")
+    folder = flags.folder.resolve()
+    path = study_page.write(folder, None if flags.markdown else Console())
+    if flags.markdown:
+        print(study_page.leaderboard_markdown(folder), end="")
+    print(f"report: {path}", file=sys.stderr)
     return 0
 
 

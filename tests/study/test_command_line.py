@@ -135,4 +135,6 @@ print("status", status, *[name for name in {slow} if name in sys.modules], file=
 def test_an_answer_that_needs_no_study_comes_before_the_slow_imports(verb, line, status):
     code = ANSWER.format(verb=verb, arguments=line.split(), slow=SLOW)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.stderr.splitlines()[-1] == f"status {status}", done.stderr
+    *said, last = done.stderr.splitlines()
+    assert last == f"status {status}", done.stderr
+    assert len(said) == (status == 2) and bool(done.stdout) == (status == 0)
