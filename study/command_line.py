@@ -53,7 +53,6 @@ def parse(
         result_action="return_value",
     )
     app["--help"].group = "Parameters"
-
     app.default(flags)
     try:
         found = app(arguments, exit_on_error=False, print_error=False)

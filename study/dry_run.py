@@ -37,7 +37,7 @@ def show(study: Resolved, console: Console) -> None:
     try:
         room = places.fitting(c, gpus, [{"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}])
     except ValueError:
-        room = 1  # it is meant for a larger machine than this one
+        room = 1  # the study is meant for a larger machine
     at_a_time = min(c.trials, c.concurrent or room, room)
     share, length = forecast.stopping(c.trials, at_a_time, c.reports, c.pruner)
     trial = seconds * study.steps / workers

@@ -71,7 +71,7 @@ class Resolved:
         if "num_slots" in complete and "num_slots" not in self.config.set:
             # Fewer slots than objects and background cannot be right, whatever the preset was made for.
             complete["num_slots"] = max(complete["num_slots"], max_objects + 1)
-        with torch.device("meta"):  # costs nothing, and says at once what the model cannot take
+        with torch.device("meta"):  # without weights: only checks that the model takes these values
             trainables.build(self.config.model, complete, self.image_size)
         return Proposal(
             space=importlib.import_module(f"search_spaces.{self.config.model}").space,

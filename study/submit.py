@@ -41,7 +41,7 @@ STOP_SECONDS = 120
 """Time that a stopped study gets to save its trials and write its report; Ray's own is 3 s."""
 
 SILENCE_SECONDS, RETRY_SECONDS, PATIENCE_SECONDS = 60.0, 5.0, 900.0
-"""When --follow connects anew for lack of news, how often it tries when nobody answers, and for how long."""
+"""When --follow reconnects to a silent log, how often it tries a server that does not answer, and for how long."""
 
 NEEDS_JOBS = "submitting jobs needs packages that are missing here: pip install 'clevrtune[cluster]'"
 
@@ -91,7 +91,7 @@ def from_command_line(arguments: Sequence[str]) -> tuple[Flags, list[StudyConfig
 
 
 def refuse_what_a_job_would_lose(study: StudyConfig) -> None:
-    """Raise ValueError for paths that would end in the job's temporary folder on the head, and for an address."""
+    """Raise ValueError for paths in the job's temporary folder, which are lost with it, and for an address."""
     if study.address is not None:
         raise ValueError(f"--address {study.address} after --: the study runs where the job does; give it before --")
     for flag, path in (("results", study.results), ("cache", study.cache), ("data-root", study.data_root)):
@@ -105,9 +105,9 @@ def refuse_what_a_job_would_lose(study: StudyConfig) -> None:
 
 
 def files(root: Path = ROOT) -> Iterator[Path]:
-    """What travels with a job: the files that lie beside Python code in our packages, and what pip reads.
+    """The files that a job needs: those of our packages in folders with Python code, and what pip reads.
 
-    Data sets, shards and results have no code beside them, so they stay here, wherever in the checkout they are.
+    Folders of data sets, shards and results hold no code, so they stay here, wherever in the checkout they are.
     """
     yield from (root / "setup.cfg", root / "constraints.txt")
     for package in PACKAGES:
@@ -165,7 +165,7 @@ def runtime_env(package: Path, *, pip: bool) -> dict[str, Any]:
 
 
 def connect(address: str) -> "JobSubmissionClient":
-    """A client of the job server at ``address``. Raises ValueError if nobody answers there, or not to us."""
+    """A client of the job server at ``address``. Raises ValueError if it does not answer or refuses us."""
     # Explicit flags win here; Ray's own order of precedence is the other way round.
     os.environ["RAY_API_SERVER_ADDRESS"] = address
     try:
@@ -234,7 +234,7 @@ def submit(client: "JobSubmissionClient", studies: Sequence[StudyConfig], flags:
 
 
 class JobLog:
-    """What a job prints, each character once, over as many connections as it takes."""
+    """Prints the log of a job, each character once, however often the connection breaks."""
 
     def __init__(self, client: "JobSubmissionClient", job: str):
         self._client = client
@@ -242,7 +242,7 @@ class JobLog:
         self._printed = 0
 
     async def print_rest(self) -> None:
-        """Print what is new until the job ends. Raises OSError, RuntimeError or ClientError if the line breaks."""
+        """Print what is new until the job ends. A broken connection raises OSError, RuntimeError or ClientError."""
         seen = 0  # each connection starts at the beginning of the log
         texts = self._client.tail_job_logs(self._job)
         while True:
@@ -256,7 +256,7 @@ class JobLog:
 
 
 def follow(client: "JobSubmissionClient", job: str) -> "JobDetails":
-    """Print the job's output until it ends; its last state. Raises ConnectionError if nobody answers."""
+    """Print the job's output until it ends. Returns its last state; raises ConnectionError if the server is gone."""
     from aiohttp import ClientError
     from ray.exceptions import RayError
 
@@ -282,14 +282,14 @@ def follow(client: "JobSubmissionClient", job: str) -> "JobDetails":
         answered, lost = time.monotonic(), False
         if details.status.is_terminal() and (complete or ended):
             return details
-        ended = details.status.is_terminal()  # then once more, for its last words
+        ended = details.status.is_terminal()  # then read the log once more, to its end
         try:
             asyncio.run(log.print_rest())
             complete = True
         except BrokenPipeError:
-            raise  # nobody reads what we print
+            raise  # standard output is closed
         except (OSError, RuntimeError, ClientError):
-            complete = False  # a line that broke, or a long silence that may hide one
+            complete = False  # the connection broke, or has been silent for so long that it may have
         time.sleep(1)
 
 
