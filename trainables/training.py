@@ -57,7 +57,7 @@ class Task:
 
 
 class Diverged(Exception):
-    """The numbers of a trial went bad; the message is the reason that the study records."""
+    """A trial's loss, gradient or objective is not finite; the message is the reason that the study records."""
 
 
 class Training:
@@ -164,10 +164,10 @@ class Training:
         return output
 
     def _drop_gradient(self, bad: Tensor) -> None:
-        """Set the gradient to zero where ``bad``, a boolean scalar on the device, is true.
+        """Set the gradient to zero if ``bad``, a boolean scalar on the device, without waiting for its value.
 
-        The weights stay finite until the next look at the numbers ends the trial; without a wait for the device there
-        may be CHECK_EVERY steps in between, in which a model must not trip over weights that are not.
+        The weights stay finite in the steps up to the next look at the numbers, which ends the trial: with NaN in them
+        a model could fail in many ways, and on one worker only.
         """
         for parameter in self.model.parameters():
             if parameter.grad is not None:
