@@ -27,7 +27,11 @@ TESTS: dict[str, list[str]] = {
     "trainables/schedules.py": ["tests/trainables/test_schedules.py"],
     "study/search/stopping.py": ["tests/study/search/test_stopping.py"],
     "study/search/searcher.py": ["tests/study/search/test_search*.py"],
-    "study/search/storage.py": ["tests/study/search/test_search.py", "tests/study/search/test_storage.py"],
+    "study/search/storage.py": [
+        "tests/study/search/test_best_trials.py",
+        "tests/study/search/test_search.py",
+        "tests/study/search/test_storage.py",
+    ],
     "study/search/strategies.py": ["tests/study/search/test_search.py", "tests/study/search/test_strategies.py"],
     "study/search/proposal.py": ["tests/study/search/test_search.py", "tests/study/search/test_proposal.py"],
     "study/search/tune.py": ["tests/study/search/test_tune.py"],
