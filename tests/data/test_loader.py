@@ -1,9 +1,11 @@
 import json
 
 import numpy as np
+import pyarrow as pa
+import pytest
 import torch
 
-from data.loader import Shuffle, as_tensors, sequential
+from data.loader import Shuffle, Split, as_tensors, sequential
 
 
 def draw(shuffle, times):
@@ -50,3 +52,21 @@ def test_as_tensors():
     assert pixels[1, 2, 3, 5] == np.float32(images[1, 3, 5, 2]) / 255
     assert targets.shape == (2, 4, 6) and targets.dtype == torch.int64 and targets.unique().tolist() == [200]
     assert as_tensors(np.full((1, 1, 1, 3), 255, np.uint8), labels[:1, :1, :1], "cpu")[0].max() == 1
+
+
+def test_a_split_gathers_rows_of_all_tables_in_any_order():
+    tables = []
+    for numbers in (np.arange(3), np.arange(3, 8)):
+        pixels = np.broadcast_to(numbers.astype(np.uint8)[:, None, None], (len(numbers), 2, 4)).copy()
+        columns = {"image": np.stack([pixels] * 3, -1), "label": pixels + 100}
+        tensors = {name: pa.FixedShapeTensorArray.from_numpy_ndarray(column) for name, column in columns.items()}
+        tables.append(pa.table({"index": pa.array(numbers), **tensors}))
+    split = Split(tables)
+    assert len(split) == 8 and split.size == (2, 4) and split.index.tolist() == list(range(8))
+    rows = np.array([3, 7, 0, 2, 3])
+    images, labels = split.gather(rows)
+    assert (images == rows[:, None, None, None]).all() and images.shape == (5, 2, 4, 3)
+    assert (labels == rows[:, None, None] + 100).all() and labels.shape == (5, 2, 4)
+    for row in (-1, 8):
+        with pytest.raises(AssertionError, match="row outside the split"):
+            split.gather(np.array([row]))

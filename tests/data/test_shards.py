@@ -52,6 +52,13 @@ def test_round_trip(index):
     assert [train.metadata(row) for row in range(20)] == [{"index": row, **written[row]} for row in range(20)]
 
 
+def test_shards_are_full_whatever_batches_scenes_come_in_and_the_most_objects_are_of_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD_BYTES", 8 * 4 * 4 * 6)
+    batches = [scenes(0, 7), scenes(7, 6), scenes(13, 4)]  # 8, 8, and one scene without an object
+    index = shards.write(str(tmp_path / "here"), {"train": batches}, spec="x", size=(4, 6))
+    assert [shard.rows for shard in index.shards("train")] == [8, 8, 1] and index.max_objects == 3
+
+
 def test_everything_is_every_split_in_order(index):
     everything = Split([index.read(shard) for shard in index.shards("all")])
     assert everything.index.tolist() == [*range(20), 50, 51, 52]

@@ -72,6 +72,7 @@ def test_a_trial_that_had_been_pruned_loses_its_checkpoints_and_is_not_run(make_
     checkpoint = tmp_path / "trials" / "trial_0004" / "checkpoint_000001"
     assert str(checkpoint.parent) == path
     checkpoint.mkdir(parents=True)
+    (checkpoint / "step_000000020.pt").write_text("")
     again = make_searcher(trials=5)
     while again.pending():
         assert again.suggest("x")["number"] != 4

@@ -1,6 +1,7 @@
 """What a trial gets from the base, the search space and the fixed hyperparameters."""
 
 import pytest
+from optuna.trial import FixedTrial
 
 from study.search.proposal import Proposal
 from tests.study.search.made_up import BASE, SEARCHED, space
@@ -28,3 +29,8 @@ def test_the_searched_keys_are_those_that_the_space_suggests_around_the_base():
     free = Proposal(space, BASE, {}, SEARCHED)
     assert free.base_parameters() == {"lr": 0.01, "optimizer": "adam"}
     assert (free.searched()["lr"].low, free.searched()["lr"].high) == pytest.approx((0.001, 0.1))
+
+
+def test_what_is_fixed_beats_the_base_also_where_the_space_does_not_suggest_it():
+    proposal = Proposal(space, BASE, {"momentum": 0.9}, SEARCHED)
+    assert proposal.hyperparameters(FixedTrial(BASE)) == {"lr": 0.01, "optimizer": "adam", "momentum": 0.9}
