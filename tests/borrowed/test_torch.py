@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from study.plan import count_operations
+from study.cluster.planning import count_operations
 from trainables.crew import out_of_memory
 
 
@@ -39,7 +39,7 @@ class GradientWithin(nn.Module):
 
 
 def test_operations_are_counted_without_the_counters_hooks_on_modules():
-    """``plan.count_operations`` replaces ``mod_tracker``, whose hooks break gradients taken within forward."""
+    """``planning.count_operations`` replaces ``mod_tracker``, whose hooks break gradients taken within forward."""
     model = GradientWithin()
     with FlopCounterMode(display=False) as counter:
         model(torch.ones(1, 3, 8, 8), 1).loss.backward()

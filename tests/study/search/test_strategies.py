@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from study import config
+from study import command_line
 from study.results_folder import ROOT
 from study.search import strategies
 from tests.study.search.made_up import result
@@ -47,9 +47,9 @@ def test_names_are_known_without_optuna():
 def test_the_command_line_takes_all_names_and_no_others():
     for flag, names in (("--sampler", strategies.SAMPLERS), ("--pruner", strategies.PRUNERS)):
         for name in names:
-            (asked,) = config.from_command_line(["--model", "space", flag, name])
+            (asked,) = command_line.studies(["--model", "space", flag, name])
             assert getattr(asked, flag[2:]) == name
-        (default,) = config.from_command_line(["--model", "space"])
+        (default,) = command_line.studies(["--model", "space"])
         assert getattr(default, flag[2:]) == next(iter(names))
-        with pytest.raises((SystemExit, ValueError)):
-            config.from_command_line(["--model", "space", flag, "nosuch"])
+        with pytest.raises(ValueError):
+            command_line.studies(["--model", "space", flag, "nosuch"])
