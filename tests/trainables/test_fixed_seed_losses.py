@@ -25,10 +25,13 @@ LATE = 15
 """A step past most milestones of a trial of ``STEPS`` steps."""
 
 FIXED, UPDATED = 1e-4, 1e-3
-"""Relative tolerances of losses of fixed weights and of updated ones."""
+"""Relative tolerances of losses of fixed weights and of updated ones.
 
-SENSITIVE = {("space", "tiny"): 2e-2}
-"""Tolerance of the updated loss where rounding decides more: RMSprop's first steps are long even for tiny gradients."""
+Kernels for SSE and AVX2 instead of AVX-512 move the former by 4e-6 at most, the latter by 1.1e-4, but for SPACE.
+"""
+
+SENSITIVE = {("space", "tiny"): 5e-2, ("space", "published"): 5e-3}
+"""Tolerances of updated losses where rounding decides more: RMSprop's first steps are long even for tiny gradients."""
 
 LOSSES: dict[tuple[str, str], tuple[float, float, float, float]] = {
     ("dti_sprites", "tiny"): (0.08555496, 0.1040397, 0.05136404, 0.07335941),
@@ -86,7 +89,7 @@ def enliven(model: nn.Module) -> None:
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
         scale = 0.1 if parameter.ndim < 2 else (parameter.numel() / len(parameter)) ** -0.5
-        parameter += scale * torch.randn(parameter.shape, generator=generator)
+        parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
 
 
 def losses(name: str, kind: str) -> tuple[float, float, float, float]:
