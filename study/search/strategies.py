@@ -1,47 +1,30 @@
-"""Samplers and pruners by the names that the command line has for them: :data:`SAMPLERS` and :data:`PRUNERS`.
+"""What the command line calls samplers and pruners, as Optuna's objects: :data:`SAMPLERS` and :data:`PRUNERS`.
 
-To add one, write the function that makes it and enter it in its table. Importing this file does not import Optuna,
-because the command line needs the names only.
+To add one, enter it in its table and in the field of :class:`study.config.StudyConfig` that names it.
 """
 
 import math
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
 
 
-def sampler(name: str, seed: int) -> "optuna.samplers.BaseSampler":
+def sampler(name: str, seed: int) -> BaseSampler:
     """The Optuna sampler ``name``. Raises ValueError if a package that it needs is missing."""
-    from optuna.exceptions import ExperimentalWarning
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         return SAMPLERS[name](seed)
 
 
-def pruner(name: str, reports: int) -> "optuna.pruners.BasePruner":
+def pruner(name: str, reports: int) -> BasePruner:
     """The Optuna pruner ``name`` for trials of ``reports`` reports; none stops a trial before 20 % of them."""
     return PRUNERS[name](math.ceil(0.2 * reports), reports)
 
 
-def _tpe(seed: int) -> "optuna.samplers.BaseSampler":
-    from optuna.samplers import TPESampler
-
-    return TPESampler(seed=seed)
-
-
-def _random(seed: int) -> "optuna.samplers.BaseSampler":
-    from optuna.samplers import RandomSampler
-
-    return RandomSampler(seed=seed)
-
-
-def _cmaes(seed: int) -> "optuna.samplers.BaseSampler":
-    from optuna.samplers import CmaEsSampler
-
+def _cmaes(seed: int) -> BaseSampler:
     try:
         import cmaes  # noqa: F401
     except ImportError as error:
@@ -49,49 +32,18 @@ def _cmaes(seed: int) -> "optuna.samplers.BaseSampler":
     return CmaEsSampler(seed=seed, warn_independent_sampling=False)
 
 
-def _gp(seed: int) -> "optuna.samplers.BaseSampler":
-    from optuna.samplers import GPSampler
-
-    return GPSampler(seed=seed)
-
-
-SAMPLERS: dict[str, Callable[[int], "optuna.samplers.BaseSampler"]] = {
-    "tpe": _tpe,
-    "random": _random,
+SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
+    "tpe": lambda seed: TPESampler(seed=seed),
+    "random": lambda seed: RandomSampler(seed=seed),
     "cmaes": _cmaes,
-    "gp": _gp,
+    "gp": lambda seed: GPSampler(seed=seed),
 }
-"""Name -> sampler with a seed; the first is the default."""
+"""Name -> sampler with a seed."""
 
-
-def _asha(first: int, reports: int) -> "optuna.pruners.BasePruner":
-    from optuna.pruners import SuccessiveHalvingPruner
-
-    return SuccessiveHalvingPruner(min_resource=first, reduction_factor=3, bootstrap_count=0)
-
-
-def _hyperband(first: int, reports: int) -> "optuna.pruners.BasePruner":
-    from optuna.pruners import HyperbandPruner
-
-    return HyperbandPruner(min_resource=first, max_resource=reports, reduction_factor=3)
-
-
-def _median(first: int, reports: int) -> "optuna.pruners.BasePruner":
-    from optuna.pruners import MedianPruner
-
-    return MedianPruner(n_startup_trials=5, n_warmup_steps=first)
-
-
-def _none(first: int, reports: int) -> "optuna.pruners.BasePruner":
-    from optuna.pruners import NopPruner
-
-    return NopPruner()
-
-
-PRUNERS: dict[str, Callable[[int, int], "optuna.pruners.BasePruner"]] = {
-    "asha": _asha,
-    "hyperband": _hyperband,
-    "median": _median,
-    "none": _none,
+PRUNERS: dict[str, Callable[[int, int], BasePruner]] = {
+    "asha": lambda first, _: SuccessiveHalvingPruner(min_resource=first, reduction_factor=3, bootstrap_count=0),
+    "hyperband": lambda first, reports: HyperbandPruner(min_resource=first, max_resource=reports, reduction_factor=3),
+    "median": lambda first, _: MedianPruner(n_startup_trials=5, n_warmup_steps=first),
+    "none": lambda *_: NopPruner(),
 }
-"""Name -> pruner of trials whose first rung and number of reports are given; the first is the default."""
+"""Name -> pruner of trials whose first rung and number of reports are given."""

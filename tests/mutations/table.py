@@ -193,7 +193,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
     "study/search/strategies.py": [
         ("PRUNERS[name](math.ceil(0.2 * reports), reports)", "PRUNERS[name](1, reports)"),
         ("bootstrap_count=0", "bootstrap_count=99"),
-        ("return RandomSampler(seed=seed)", "return RandomSampler(seed=0)"),
+        ("RandomSampler(seed=seed)", "RandomSampler(seed=0)"),
     ],
     "study/search/proposal.py": [
         ("self.space(FixedKeys(trial, self.fixed), self.base)", "self.space(trial, self.base)"),
