@@ -10,6 +10,7 @@ import pathlib
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from typing import NoReturn
 
 if __name__ == "__main__":
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])  # the checkout, in place of data/
@@ -161,10 +162,20 @@ def _watched(
     return {split: watch(scenes) for split, scenes in splits.items()}
 
 
+class _Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line, as those of the other commands."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; `{self.prog} --help` lists the flags\n")
+
+
 def main() -> int:
-    """The command; returns the exit status: 0 done, 2 bad input, which one line names."""
-    parser = argparse.ArgumentParser(
-        description="Convert a data set to Arrow shards.", epilog=f"Data sets: {', '.join(names())}."
+    """The command; returns the exit status: 0 complete, 2 bad input, which one line names."""
+    parser = _Parser(
+        prog="python data/convert.py",
+        description="Convert a data set to Arrow shards.",
+        epilog=f"Data sets: {', '.join(names())}.",
+        allow_abbrev=False,
     )
     parser.add_argument("spec", help="e.g. 'clevrtex:full-crop-(128,128)' or 'synthetic:plain-(32,32)'")
     parser.add_argument("--data-root", help="folder that holds the published files, e.g. the parent of clevrtex_full")

@@ -181,6 +181,12 @@ def test_command_line_on_what_cannot_be_read(tmp_path):
     assert done.returncode == 2 and done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("arguments", [(), (str(SPEC), "--verfy"), (str(SPEC), "--ver")])
+def test_a_mistyped_command_is_told_in_one_line(arguments, tmp_path):
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
+
+
 def run(*arguments, cwd):
     script = Path(__file__).parents[2] / "data" / "convert.py"
     return subprocess.run([sys.executable, script, *arguments], cwd=cwd, capture_output=True, text=True)
