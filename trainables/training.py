@@ -121,8 +121,8 @@ class Training:
             self.step += 1
             _add(sums, output)
             if done % CHECK_EVERY == 0 or done == steps:
-                _check_finite("training loss", output.loss[None])
-                _check_finite("gradient norm", torch.stack(norms))
+                _check_finite("training loss", float(output.loss))
+                _check_finite("gradient norm", *torch.stack(norms).tolist())
                 norms.clear()
         return {name: float(value) / steps for name, value in sums.items()}
 
@@ -185,7 +185,7 @@ class Training:
             return metrics.summarise(scores)
 
         means = self.team.from_first(score)
-        _check_finite(f"validation {self.task.metric}", torch.tensor([means[self.task.metric]]))
+        _check_finite(f"validation {self.task.metric}", means[self.task.metric])
         self.model.on_validation(means)
         return means
 
@@ -269,8 +269,8 @@ def _add(sums: dict[str, Tensor], output: SegmentationOutput, weight: float = 1.
         sums[name] = sums.get(name, 0.0) + torch.as_tensor(value).detach().float() * weight
 
 
-def _check_finite(name: str, values: Tensor) -> None:
-    """Raise Diverged with the first of ``values`` (n,) that is not finite; waits for the device."""
-    for value in values.tolist():
+def _check_finite(name: str, *values: float) -> None:
+    """Raise Diverged with the first of ``values`` that is not finite."""
+    for value in values:
         if not math.isfinite(value):
             raise Diverged(f"{name} is {value}")
