@@ -42,7 +42,7 @@ class Config:
     steps: int = 1_000_000
     """Training steps of a full trial (benchmark)."""
     warmup_frac: float = 0.0
-    """Share of ``steps`` over which the learning rate rises linearly from 0 (benchmark: none)."""
+    """Share of ``steps`` over which the learning rate rises linearly (benchmark: none)."""
     half_life_frac: float | None = None
     """Share of ``steps`` in which the learning rate halves; None = constant (benchmark)."""
     num_slots: int = 11

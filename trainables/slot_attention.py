@@ -42,7 +42,8 @@ class Config:
     schedule: Literal["exp", "cosine"] = "exp"
     """Decay of the learning rate: a half-life (benchmark) or half a cosine down to 0 at ``steps``."""
     warmup_frac: float = 0.02
-    """Share of ``steps`` over which the learning rate rises linearly from 0 (benchmark: 10,000 of 500,000)."""
+    """Share of ``steps`` over which the learning rate rises linearly, with ``replicate`` from 0
+    (benchmark: 10,000 of 500,000)."""
     half_life_frac: float = 0.2
     """Share of ``steps`` in which ``exp`` halves the learning rate (benchmark: 100,000 of 500,000)."""
     num_slots: int = 11

@@ -34,7 +34,8 @@ class Config:
     steps: int = 562_500
     """Training steps of a full trial (benchmark: 450 epochs)."""
     warmup_frac: float = 1000 / 562_500
-    """Share of ``steps`` over which all learning rates rise linearly from 0 (benchmark: 1,000 steps)."""
+    """Share of ``steps`` over which all learning rates rise linearly, with ``replicate`` from 0 (benchmark:
+    1,000 steps)."""
     lr_drop1_frac: float = 250 / 450
     """Share of ``steps`` after which the learning rate of encoder and heads is a tenth (benchmark: epoch 250)."""
     lr_drop2_frac: float = 400 / 450

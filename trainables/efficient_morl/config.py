@@ -26,7 +26,8 @@ class Config:
     steps: int = 500_000
     """Training steps of a full trial; every ``*_frac`` key is a share of it."""
     warmup_frac: float = 0.02
-    """Share of ``steps`` over which the learning rate rises linearly from 0: 10,000 of 500,000."""
+    """Share of ``steps`` over which the learning rate rises linearly, with ``replicate`` from 0: 10,000 of
+    500,000."""
     half_life_frac: float = 0.2
     """Share of ``steps`` in which the learning rate halves: 100,000 of 500,000."""
 
@@ -89,7 +90,7 @@ class Config:
     replicate: bool = False
     """Compute the published model's numbers where ours differ: refinement reads the gradient of the batch's *mean*,
     which depends on the batch size, and GECO's multiplier has no upper bound. GECO's target and step are the published
-    ones at 128x128; other sizes scale them in either case."""
+    ones at 128x128; other sizes scale them in either case. For what is not reproduced see docs/models.md."""
 
     def __post_init__(self) -> None:
         """Raises ValueError for a value outside its range."""

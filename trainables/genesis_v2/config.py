@@ -33,7 +33,7 @@ class Config:
     steps: int = 500_000
     """Training steps of a full trial (benchmark)."""
     warmup_frac: float = 0.0
-    """Share of ``steps`` over which the learning rate rises linearly from 0 (benchmark: no warm-up)."""
+    """Share of ``steps`` over which the learning rate rises linearly (benchmark: none)."""
 
     num_slots: int = 11
     """K: objects at most, plus one for the background (benchmark: 10 + 1)."""
@@ -88,21 +88,23 @@ class Config:
 
     def __post_init__(self) -> None:
         if not (0 < self.feat_dim <= 64 and self.feat_dim % 8 == 0):
-            raise ValueError(f"feat_dim is {self.feat_dim}; it must be a multiple of 8 up to 64")
+            raise ValueError(f"hyperparameter feat_dim is {self.feat_dim}; it must be a multiple of 8 up to 64")
         if self.decoder_groups < 1 or self.feat_dim % self.decoder_groups:
-            raise ValueError(f"decoder_groups is {self.decoder_groups}; it must divide feat_dim ({self.feat_dim})")
+            raise ValueError(
+                f"hyperparameter decoder_groups is {self.decoder_groups}; it must divide feat_dim ({self.feat_dim})"
+            )
         if self.num_slots < 2:
-            raise ValueError(f"num_slots is {self.num_slots}; it must be at least 2")
+            raise ValueError(f"hyperparameter num_slots is {self.num_slots}; it must be at least 2")
         if self.bottleneck_dim < 1:
-            raise ValueError(f"bottleneck_dim is {self.bottleneck_dim}; it must be at least 1")
+            raise ValueError(f"hyperparameter bottleneck_dim is {self.bottleneck_dim}; it must be at least 1")
         for key in ("encoder_lr_scale", "sigma_init_scale", "target_mse", "g_lr", "g_speedup"):
             if not getattr(self, key) > 0:
-                raise ValueError(f"{key} is {getattr(self, key)}; it must be above zero")
+                raise ValueError(f"hyperparameter {key} is {getattr(self, key)}; it must be above zero")
         for key in ("weight_decay", "kl_weight", "mask_kl_weight", "context_init"):
             if getattr(self, key) < 0:
-                raise ValueError(f"{key} is {getattr(self, key)}; it must not be negative")
+                raise ValueError(f"hyperparameter {key} is {getattr(self, key)}; it must not be negative")
         if not 0 <= self.warmup_frac <= 1:
-            raise ValueError(f"warmup_frac is {self.warmup_frac}; a share of the steps lies in 0..1")
+            raise ValueError(f"hyperparameter warmup_frac is {self.warmup_frac}; it must lie in [0, 1]")
         if self.kl_mode == "geco" and self.goal <= self.floor:
             warnings.warn(
                 f"GECO's goal of {self.goal:g} nats per value is out of reach: at sigma {self.sigma:g} it must exceed "

@@ -94,33 +94,38 @@ class Config:
     sample_posterior: bool = False
     """Whether evaluation samples latents, as published, instead of taking the likeliest."""
     replicate: bool = False
-    """The published model with its quirks: evaluation samples, boxes and standard deviations may vanish."""
+    """The published model with its quirks: evaluation samples, boxes and standard deviations may vanish. For what is
+    not reproduced see docs/models.md."""
 
     def __post_init__(self) -> None:
         for key in ("feature_dim", "hidden_dim"):
             if getattr(self, key) < 2:
-                raise ValueError(f"{key} is {getattr(self, key)}; it must be at least 2")
+                raise ValueError(f"hyperparameter {key} is {getattr(self, key)}; it must be at least 2")
         for key in ("draw_steps", "z_global_dim", "z_what_dim", "z_bg_dim"):
             if getattr(self, key) < 1:
-                raise ValueError(f"{key} is {getattr(self, key)}; it must be at least 1")
+                raise ValueError(f"hyperparameter {key} is {getattr(self, key)}; it must be at least 1")
         for key in ("input_std", "scale_prior_std", "shift_prior_std", "tau_end"):
             if not getattr(self, key) > 0:
-                raise ValueError(f"{key} is {getattr(self, key)}; it must be above zero")
+                raise ValueError(f"hyperparameter {key} is {getattr(self, key)}; it must be above zero")
         for key in ("weight_decay", "kl_weight", "prior_kl_weight", "aux_where_start", "aux_bg_start"):
             if getattr(self, key) < 0:
-                raise ValueError(f"{key} is {getattr(self, key)}; it must not be negative")
+                raise ValueError(f"hyperparameter {key} is {getattr(self, key)}; it must not be negative")
         for key in ("rho_start", "rho_end"):
             if not 1e-30 <= getattr(self, key) <= 1 - 1e-6:
-                raise ValueError(f"{key} is {getattr(self, key)}; a probability from 1e-30 to 0.999999 is needed")
+                raise ValueError(f"hyperparameter {key} is {getattr(self, key)}; it must lie in [1e-30, 0.999999]")
         if not 0 < self.curriculum_alpha < 1:
-            raise ValueError(f"curriculum_alpha is {self.curriculum_alpha}; it must lie strictly between 0 and 1")
+            raise ValueError(
+                f"hyperparameter curriculum_alpha is {self.curriculum_alpha}; it must lie strictly between 0 and 1"
+            )
         for key in (key for key in vars(self) if key.endswith("_frac")):
             if not 0 <= getattr(self, key) <= 1:
-                raise ValueError(f"{key} is {getattr(self, key)}; a share of the steps lies in 0..1")
+                raise ValueError(f"hyperparameter {key} is {getattr(self, key)}; it must lie in [0, 1]")
         for name in ("rho", "tau"):
             first, last = (getattr(self, f"{name}_{end}_frac") for end in ("first", "last"))
             if first > last:
-                raise ValueError(f"{name}_first_frac is {first}; it must not exceed {name}_last_frac ({last})")
+                raise ValueError(
+                    f"hyperparameter {name}_first_frac is {first}; it must not exceed {name}_last_frac ({last})"
+                )
 
     @property
     def std_floor(self) -> float:

@@ -23,7 +23,7 @@ class Config:
     schedule: Literal["constant", "exp", "cosine"] = "constant"
     """Decay of the learning rate over ``steps``: none (benchmark), to a tenth, or half a cosine down to 0."""
     warmup_frac: float = 0.0
-    """Share of ``steps`` over which the learning rate rises linearly from 0 (benchmark: none)."""
+    """Share of ``steps`` over which the learning rate rises linearly (benchmark: none)."""
     num_slots: int = 11
     """K: objects at most, plus one for the background (benchmark: 10 + 1)."""
     num_iters: int = 5

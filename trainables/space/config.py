@@ -90,23 +90,25 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.glimpse not in (8, 16, 32):
-            raise ValueError(f"glimpse is {self.glimpse}; it must be 8, 16 or 32 pixels")
+            raise ValueError(f"hyperparameter glimpse is {self.glimpse}; it must be 8, 16 or 32 pixels")
         for key in ("z_what_dim", "z_mask_dim", "z_comp_dim", "bg_hidden", "bg_components"):
             if getattr(self, key) < 1:
-                raise ValueError(f"{key} is {getattr(self, key)}; it must be at least 1")
+                raise ValueError(f"hyperparameter {key} is {getattr(self, key)}; it must be at least 1")
         for key in ("fg_lr", "bg_lr", "fg_width", "bg_width", "tau_start", "tau_end"):
             if not getattr(self, key) > 0:
-                raise ValueError(f"{key} is {getattr(self, key)}; it must be above zero")
+                raise ValueError(f"hyperparameter {key} is {getattr(self, key)}; it must be above zero")
         for key in ("weight_decay", "kl_weight", "boundary_weight"):
             if getattr(self, key) < 0:
-                raise ValueError(f"{key} is {getattr(self, key)}; it must not be negative")
+                raise ValueError(f"hyperparameter {key} is {getattr(self, key)}; it must not be negative")
         for key in ("pi_start", "pi_end"):
             if not 1e-30 <= getattr(self, key) <= 1 - 1e-6:
-                raise ValueError(f"{key} is {getattr(self, key)}; a probability from 1e-30 to 0.999999 is needed")
+                raise ValueError(f"hyperparameter {key} is {getattr(self, key)}; it must lie in [1e-30, 0.999999]")
         for key in (key for key in vars(self) if key.endswith("_frac")):
             if not 0 <= getattr(self, key) <= 1:
-                raise ValueError(f"{key} is {getattr(self, key)}; a share of the steps lies in 0..1")
+                raise ValueError(f"hyperparameter {key} is {getattr(self, key)}; it must lie in [0, 1]")
         for name in ("pi", "mu_s"):
             first, last = (getattr(self, f"{name}_{end}_frac") for end in ("first", "last"))
             if first > last:
-                raise ValueError(f"{name}_first_frac is {first}; it must not exceed {name}_last_frac ({last})")
+                raise ValueError(
+                    f"hyperparameter {name}_first_frac is {first}; it must not exceed {name}_last_frac ({last})"
+                )

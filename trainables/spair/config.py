@@ -79,28 +79,26 @@ class Config:
 
     replicate: bool = False
     """The published model with its quirks: evaluation samples, the prior of presence is updated in float32, and the
-    learning rate drops after ``plateau_patience`` + 1 reports, even if the validation MSE falls."""
+    learning rate drops after ``plateau_patience`` + 1 reports, even if the validation MSE falls. For what is not
+    reproduced see docs/models.md."""
 
     def __post_init__(self) -> None:
-        for key in ("plateau_patience", "bg_dim"):
-            if getattr(self, key) < 0:
-                raise ValueError(f"{key} is {getattr(self, key)}; it must be at least 0")
         if self.z_what_dim < 1:
-            raise ValueError(f"z_what_dim is {self.z_what_dim}; it must be at least 1")
+            raise ValueError(f"hyperparameter z_what_dim is {self.z_what_dim}; it must be at least 1")
         if self.glimpse is not None and self.glimpse < 2:
-            raise ValueError(f"glimpse is {self.glimpse}; it must be at least 2 pixels or none")
+            raise ValueError(f"hyperparameter glimpse is {self.glimpse}; it must be at least 2 pixels or none")
         for key in ("sigma_start", "tau", "init_gain", "fg_width", "bg_width"):
             if not getattr(self, key) > 0:
-                raise ValueError(f"{key} is {getattr(self, key)}; it must be above zero")
-        for key in ("weight_decay", "kl_weight", "presence_weight"):
+                raise ValueError(f"hyperparameter {key} is {getattr(self, key)}; it must be above zero")
+        for key in ("plateau_patience", "bg_dim", "weight_decay", "kl_weight", "presence_weight"):
             if getattr(self, key) < 0:
-                raise ValueError(f"{key} is {getattr(self, key)}; it must not be negative")
+                raise ValueError(f"hyperparameter {key} is {getattr(self, key)}; it must not be negative")
         for key in ("prior_start", "prior_end"):
             if not 1e-30 <= getattr(self, key) <= 1:
-                raise ValueError(f"{key} is {getattr(self, key)}; it must lie in 1e-30..1")
+                raise ValueError(f"hyperparameter {key} is {getattr(self, key)}; it must lie in [1e-30, 1]")
         for key in ("plateau_scale", "anchor_frac"):
             if not 0 < getattr(self, key) <= 1:
-                raise ValueError(f"{key} is {getattr(self, key)}; it must be above 0 and at most 1")
+                raise ValueError(f"hyperparameter {key} is {getattr(self, key)}; it must be above 0 and at most 1")
         for key in ("sigma_ramp_frac", "prior_ramp_frac"):
             if not 0 <= getattr(self, key) <= 1:
-                raise ValueError(f"{key} is {getattr(self, key)}; a share of the steps lies in 0..1")
+                raise ValueError(f"hyperparameter {key} is {getattr(self, key)}; it must lie in [0, 1]")
