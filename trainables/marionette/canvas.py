@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trainables.positions import cells
 from trainables.spatial_transformer import interpolation_matrix
 
 PARITIES = ((0, 0), (1, 1), (1, 0), (0, 1))
@@ -100,8 +101,7 @@ def boxes(delta: Tensor, grid: int, spacing: int) -> Tensor:
 
     ``delta`` (B, N, G, G, 2) is right and down, in units of ``spacing``.
     """
-    index = torch.arange(grid, device=delta.device)
-    centre = torch.stack(torch.meshgrid(index, index, indexing="xy"), dim=-1) + 0.5  # (G, G, 2): column, row
+    centre = cells(grid, delta.device).view(grid, grid, 2) + 0.5  # column, row
     low, high = centre + delta.clamp(min=0) - 1, centre + delta.clamp(max=0) + 1
     return (torch.cat([low, high], dim=-1).clamp(0, grid) * spacing).flatten(1, 3)
 
