@@ -20,7 +20,7 @@ from torch import Tensor
 
 
 class _Source(NamedTuple):
-    """Where numbers come from, and for which ``images`` of a ``batch`` they are; None: for all images in sight."""
+    """Where numbers come from, and for which ``images`` of a ``batch`` they are (None: for all)."""
 
     generator: torch.Generator | None = None
     images: range | None = None
