@@ -242,7 +242,7 @@ def test_one_layer_is_searched_exhaustively() -> None:
     assert torch.equal(scene.search(3, 0.01)[:, 0], every.argmin(0))
 
 
-def test_no_visit_of_a_layer_makes_things_worse() -> None:
+def test_no_step_of_the_search_raises_the_error() -> None:
     scene = Scene(8, 2, 2)
     picks, errors = scene.greedy(3, 0.01)
     assert all((after <= before + 1e-7).all() for before, after in itertools.pairwise(errors))

@@ -15,7 +15,8 @@ from torch import nn
 
 import trainables
 from data.loader import Split
-from trainables.training import Task, Training, evaluate
+from trainables.scoring import evaluate
+from trainables.training import Task, Training
 
 SIZE, IMAGES, STEPS = 32, 4, 20
 UPDATES = 2

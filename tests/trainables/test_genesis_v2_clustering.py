@@ -45,8 +45,8 @@ def test_the_scope_shrinks_within_its_bounds() -> None:
         assert float(scope[:, t].min()) >= 1e-2**t - 1e-6 and float(scope[:, t].max()) <= 0.99**t + 1e-6
 
 
-def test_seeds_take_what_they_can() -> None:
-    """Each seed is the pixel with the largest order times scope, and keeps 1 % of its scope."""
+def test_a_seed_has_the_largest_product_of_order_and_scope() -> None:
+    """And it keeps 1 % of its scope."""
     embedding, order = torch.randn(2, 8, 40), torch.rand(2, 40)
     masks = stick_breaking(embedding, order, torch.tensor(0.5), 5).exp()
     scope = torch.ones(2, 40)

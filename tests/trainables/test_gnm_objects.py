@@ -47,7 +47,7 @@ def test_the_image_stays_in_range():
     assert image.min() >= 0 and image.max() <= 1 + 1e-6
 
 
-def test_white_before_white_shows_how_much_light_is_lost():
+def test_overlaps_alone_darken_white_objects_before_white():
     """Weights times alphas, and what alpha leaves to the background, sum to 1 unless objects overlap."""
     alphas = torch.rand(1, 2, 1, SIZE, SIZE)
     assert scene(2, alphas=alphas).image.max() <= 1 + 1e-5

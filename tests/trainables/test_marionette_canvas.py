@@ -54,7 +54,7 @@ def test_shift_is_grid_sample_with_held_colours():
 
 
 @pytest.mark.parametrize(("i", "j"), [(0, 0), (1, 2), (3, 3), (2, 1)])
-def test_an_anchor_lights_its_window(i, j):
+def test_the_tile_of_an_anchor_is_painted_in_its_window(i, j):
     tiles = torch.zeros(1, 1, G, G, 4, P, P)
     tiles[0, 0, i, j] = 1
     lit = canvas.paint(tiles).sum(2)[0, 0, 3]

@@ -104,7 +104,7 @@ def test_scopes_only_shrink():
         assert (after < before).all()
 
 
-def test_without_an_opinion_every_slot_takes_half():
+def test_logits_of_zero_give_every_slot_half_of_the_scope():
     m = model()
     nn.init.zeros_(m.unet.output.weight)
     nn.init.zeros_(m.unet.output.bias)
@@ -169,7 +169,7 @@ def test_a_pixel_takes_its_channels_from_one_slot_or_from_several():
         assert m(x, 0).terms["nll"].item() == pytest.approx(32 * 32 * (exact + nats), rel=1e-5)
 
 
-def test_only_slot_0_is_special():
+def test_the_order_of_slots_matters_for_slot_0_alone():
     m, x = model(), images(2)
     log_masks, colour = m.attend(x), torch.rand(2, 4, 3, 32, 32)
     nll = []

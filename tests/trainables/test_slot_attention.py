@@ -138,7 +138,7 @@ def test_permuting_the_noise_permutes_the_slots(monkeypatch):
     assert (before.masks[:, 0] - before.masks[:, 1]).abs().max() > 1e-4
 
 
-def test_tokens_are_a_set(monkeypatch):
+def test_the_order_of_tokens_does_not_matter(monkeypatch):
     m, tokens = model().slot_attention, torch.randn(2, 64, 16)
     fix_noise(monkeypatch, torch.randn(2, 4, 16))
     order = torch.randperm(64)
