@@ -30,7 +30,7 @@ def main() -> None:
                 metrics.score(masks, true, pred_image, true_image)
 
         before, work, after = yard(), median_seconds(updates), yard()
-        # in yards of just then: this machine's speed drifts within seconds
+        # in yards measured just before and after: the machine's speed drifts within seconds
         cpu, user = (
             100 / (BATCH * UPDATES) * seconds * 2 / (b + a) for seconds, b, a in zip(work, before, after, strict=True)
         )

@@ -2,7 +2,7 @@
 
 As in reference_speed.md: 128x128 images of noise, the published configuration, one thread, float32, a process per
 model; a step is forward, loss, backward, clipping where the benchmark clips, and the optimiser. The figure to compare
-is in yards, multiples of a convolution timed right before and after, for seconds depend on the machine and its mood.
+is in yards, multiples of a convolution timed right before and after, since seconds depend on the machine and its load.
 """
 
 import resource
@@ -76,7 +76,7 @@ def measure(name: str) -> None:
     rows = []
     for _ in range(REPEATS):
         before, work, after = yard(3), cpu_seconds(step), yard(3)
-        # in yards of just then: the machine's speed drifts within seconds
+        # in yards measured just before and after: the machine's speed drifts within seconds
         yards = [2 * w / (b + a) for w, b, a in zip(work, before, after, strict=True)]
         rows.append((1000 * work[0], *yards))
     milliseconds, cpu, user = zip(*rows, strict=True)

@@ -1,4 +1,4 @@
-"""What we rely on in Optuna without its promise: a trial taken up by its id, and what pruners store."""
+"""What we use of Optuna that it does not document: a trial continued by its id, and what pruners store."""
 
 import optuna
 import pytest
@@ -22,7 +22,7 @@ def journal(tmp_path):
     return open_study
 
 
-def test_a_running_trial_can_be_taken_up_by_its_id(journal):
+def test_a_running_trial_can_be_continued_by_its_id(journal):
     """``optuna.Trial(study, trial._trial_id)`` in ``StudySearcher.suggest``."""
     study = journal()
     study.enqueue_trial({"lr": 0.25})

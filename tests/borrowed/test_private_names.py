@@ -1,4 +1,4 @@
-"""The private names of others that our sources use; all else that is borrowed is beside this file."""
+"""The private names of other libraries in our sources. What else is undocumented is tested beside this file."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ KNOWN = {
     "study/search/interrupted.py": {"_trial_id"},
     "study/search/searcher.py": {"_trial_id"},
 }
-"""The private names of others that each file uses."""
+"""The private names of other libraries that each file uses."""
 
 
 def test_no_other_private_names_are_used():

@@ -1,4 +1,4 @@
-"""What we rely on in Ray without its promise: variables, keys, and texts of errors."""
+"""What we use of Ray that it does not document: variables, keys, and texts of errors."""
 
 import inspect
 import re

@@ -1,4 +1,4 @@
-"""What we rely on in torch without its promise."""
+"""What we use of torch that it does not document."""
 
 import re
 import types

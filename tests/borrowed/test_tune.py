@@ -1,4 +1,4 @@
-"""What we rely on in Ray Tune without its promise, in one small run."""
+"""What we use of Ray Tune that it does not document, in one small run."""
 
 import threading
 from pathlib import Path

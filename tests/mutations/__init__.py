@@ -1,1 +1,1 @@
-"""Are the tests able to fail? One line of the source is changed at a time, and the file's own tests must notice."""
+"""Mutation tests: one line of a source is changed at a time, and the source's own tests must fail."""

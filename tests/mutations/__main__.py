@@ -1,6 +1,6 @@
 """``python -m tests.mutations [FILE ...]``: each mutation of ``table.py`` in turn, and the source's own tests on it.
 
-Each runs in a temporary copy of the checkout, against a deadline: a test that hangs has noticed, too. With FILEs, only
+Each runs in a temporary copy of the checkout, with a deadline: a test that hangs counts as failed. With FILEs, only
 mutations of sources whose path contains one of them. Status 1 if a mutation survives that the table does not excuse,
 or no longer fits its source.
 """
@@ -27,7 +27,7 @@ SLOWEST = 600.0
 
 
 def preload() -> None:
-    """Import what the tests import and what is not ours, once for all runs: that is most of a short run's time."""
+    """Import the libraries that the tests import, once for all runs: that is most of a short run's time."""
     sys.dont_write_bytecode = True  # a mutation may leave size and time of a source as they were
     os.environ |= {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
     for name in ("optuna", "PIL.Image", "pyarrow.parquet", "pytest", "ray.tune", "rich.progress", "scipy.optimize"):
@@ -36,7 +36,7 @@ def preload() -> None:
 
 
 def run_tests(copy: Path, source: str, deadline: float) -> tuple[str, str]:
-    """Whether the tests of ``source`` "passed", "failed" or "hung", and the first that failed or the last words."""
+    """Whether the tests of ``source`` "passed", "failed" or "hung", and the first that failed or the last line."""
     tests = [str(path.relative_to(copy)) for pattern in TESTS[source] for path in sorted(copy.glob(pattern))]
     assert tests, f"no tests of {source}"
     with tempfile.TemporaryFile("w+") as output:
