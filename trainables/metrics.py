@@ -237,7 +237,7 @@ def _matched_metrics(tables: _Tables) -> dict[str, Floats]:
     num_pairs = (area > 0).sum(1)
     has_foreground = occupied_true[:, 1:].any(1)
 
-    # mIoU_fg divides by the pairs less one for the background, be there one or not; where nothing is left
+    # mIoU_fg divides by the pairs less one for the background, even where there is none. Where nothing is left
     # (one object and one slot fill the image) the published value is infinite, ours is undefined.
     fg_pairs = np.where(has_foreground, num_pairs - 1, 0)
     # Strict: true objects, and slots that are neither paired with one nor with the background; every pair

@@ -26,7 +26,7 @@ from trainables.precision import autocast
 from trainables.scoring import evaluate
 
 CHECK_EVERY = 20
-"""Training steps between two looks at the numbers; each look waits for the device."""
+"""Training steps between two checks of loss and gradient norms; each check waits for the device."""
 
 INITIAL_IMAGES = 256
 """Training images that ``Model.initialise`` sees."""
@@ -166,8 +166,8 @@ class Training:
     def _drop_gradient(self, bad: Tensor) -> None:
         """Set the gradient to zero if ``bad``, a boolean scalar on the device, without waiting for its value.
 
-        The weights stay finite in the steps up to the next look at the numbers, which ends the trial: with NaN in them
-        a model could fail in many ways, and on one worker only.
+        The weights stay finite in the steps up to the next check, which ends the trial: with NaN in them a model could
+        fail in many ways, and on one worker only.
         """
         for parameter in self.model.parameters():
             if parameter.grad is not None:

@@ -70,7 +70,7 @@ class Config:
     greedy_iters: int = 3
     """Sweeps over the layers in the search for their sprites (benchmark)."""
     reassign_every: int = 250
-    """Steps between two looks for unused sprites, which become copies of the most used one (benchmark)."""
+    """Steps between two reassignments, in which unused sprites become copies of the most used one (benchmark)."""
 
     encoder: Literal["resnet18", "small"] = "resnet18"
     """ResNet-18 without its classifier (benchmark), or a stride-2 convolution per halving down to 4 pixels."""
