@@ -80,7 +80,7 @@ def test_every_parameter_learns(name: str) -> None:
                 if parameter.grad.any():
                     del lazy[parameter]
     excused = NO_GRADIENT.get(name, {})
-    assert set(excused) <= {path for path, _ in trial.model.named_parameters()}, "an excuse for nobody"
+    assert set(excused) <= {path for path, _ in trial.model.named_parameters()}, "an excused parameter is gone"
     assert set(lazy.values()) <= set(excused), "parameters without a gradient"
 
 
@@ -130,10 +130,15 @@ def test_a_seed_fixes_the_output(name: str) -> None:
         assert torch.equal(getattr(first, key), getattr(second, key)), key
 
 
-def test_bf16_stays_finite(name: str) -> None:
+def test_bf16_stays_finite_and_what_is_scored_is_float32(name: str) -> None:
     trial = training(name, precision="bf16")
     assert all(np.isfinite(value) for value in trial.advance(3).values())
     assert all(torch.isfinite(parameter).all() for parameter in trial.model.parameters())
+    image = scenes.images(2, SIZE)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = explain(trial.model, image)
+    output.check(image)
+    assert output.loss.dtype == output.reconstruction.dtype == output.masks.dtype == torch.float32
 
 
 def test_an_unknown_key_gets_a_close_match(name: str) -> None:

@@ -358,9 +358,8 @@ def test_saturated_heads_keep_finite_gradients():
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("components", [1, 3])
-def test_autocast_keeps_the_loss_in_float32(components):
-    model, image = small(bg_components=components), torch.rand(2, 3, 32, 32)
+def test_autocast_keeps_the_loss_of_several_background_components_in_float32():
+    model, image = small(bg_components=3), torch.rand(2, 3, 32, 32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         output = model(image, step=0)
     output.loss.backward()

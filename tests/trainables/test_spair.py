@@ -304,16 +304,6 @@ def test_saturated_heads_keep_finite_gradients(bias):
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
-def test_autocast_keeps_the_loss_in_float32():
-    model, image = small(), torch.rand(2, 3, 32, 32)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        output = model(image, step=0)
-    output.loss.backward()
-    assert output.loss.dtype == output.reconstruction.dtype == output.masks.dtype == torch.float32
-    assert output.loss.isfinite()
-    output.check(image)
-
-
 @pytest.mark.parametrize(
     ("size", "changes", "says"),
     [
