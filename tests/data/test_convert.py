@@ -79,7 +79,7 @@ def test_fingerprint_is_that_of_the_content(root, tmp_path):
     assert here.fingerprint == there.fingerprint
 
 
-def test_incomplete_data_are_said_to_be(tmp_path, capsys):
+def test_incomplete_data_are_reported(tmp_path, capsys):
     for _ in range(2):  # converted, then reused
         index = prepare(SPEC, root=str(ROOT), cache=str(tmp_path))
         said = capsys.readouterr().err
@@ -114,7 +114,7 @@ def test_synthetic_goes_the_same_way(tmp_path):
         assert open_split(index, split).index[300:303].tolist() == [300, 301, 302]
 
 
-def test_a_slow_disk_is_said_to_be(tmp_path, monkeypatch):
+def test_a_slow_disk_is_reported(tmp_path, monkeypatch):
     """A disk that does not answer before a line says what is waited for."""
     console, find = Console(file=io.StringIO(), force_terminal=True, width=200), clevrtex.find
 
@@ -130,7 +130,7 @@ def test_a_slow_disk_is_said_to_be(tmp_path, monkeypatch):
     assert f"looking through clevrtex_full in {ROOT}" in console.file.getvalue()
 
 
-def test_a_quick_disk_is_not_talked_about(tmp_path, monkeypatch):
+def test_a_quick_disk_is_not_reported(tmp_path, monkeypatch):
     console = Console(file=io.StringIO(), force_terminal=True)
     monkeypatch.setattr(convert, "PATIENCE", 600.0)
     prepare(SPEC, root=str(ROOT), cache=str(tmp_path), console=console)
@@ -182,7 +182,7 @@ def test_command_line_on_what_cannot_be_read(tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [(), (str(SPEC), "--verfy"), (str(SPEC), "--ver")])
-def test_a_mistyped_command_is_told_in_one_line(arguments, tmp_path):
+def test_a_mistyped_command_is_reported_in_one_line(arguments, tmp_path):
     done = run(*arguments, cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
 

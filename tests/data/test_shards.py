@@ -131,7 +131,7 @@ def test_slower_of_two_writers_keeps_the_first(index):
     assert [path.name for path in Path(index.folder).parent.iterdir()] == ["here"]
 
 
-def test_what_killed_writers_left_goes_after_a_day(tmp_path):
+def test_files_of_killed_writers_are_deleted_after_a_day(tmp_path):
     """Only old folders that have the name of an unfinished write: others may be somebody's."""
     names = ["old.0123abcd.part", "young.0123abcd.part", "named-by-hand.part", "whole"]
     for name in names:

@@ -64,7 +64,7 @@ def reader(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_house_has():
+def test_the_data_sets_that_there_are():
     assert {"clevrtex", "synthetic"} <= set(source.names()) and "textures" not in source.names()
     assert source.DEFAULT in source.names()
     assert [source.load(name).name for name in source.names()] == source.names()

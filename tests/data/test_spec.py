@@ -52,7 +52,7 @@ def test_most_objects_are_known_without_the_data():
     assert parse("clevrtex:camo").max_objects == 10
 
 
-def test_siblings():
+def test_a_spec_of_another_variant_keeps_crop_and_size():
     spec = parse("clevrtex:full-crop").sized((64, 64))
     assert spec.varied("camo") == DataSpec("clevrtex", "camo", True, (64, 64))
     with pytest.raises(ValueError, match="variant 'plain' is unknown"):
@@ -66,7 +66,7 @@ def test_official_counts():
         parse("clevrtex:clevr").official_counts()
 
 
-def test_drawn_or_not():
+def test_which_data_sets_are_drawn_anew():
     assert is_drawn("synthetic:plain-(32,32)") and not is_drawn("clevrtex")
     assert not is_drawn("gone:plain")  # of a study made elsewhere: its fingerprint counts
 

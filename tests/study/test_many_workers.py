@@ -138,7 +138,7 @@ def crew(*others):
     return made
 
 
-def test_the_errors_of_all_workers_are_told(ray_cluster):
+def test_the_errors_of_all_workers_are_reported(ray_cluster):
     worker = ray.remote(num_cpus=0)(Breaking).remote()
     assert ray.get(worker.ready.remote())  # its start may take longer than rank 0 waits for its error
     with pytest.raises(RuntimeError, match="connection closed") as caught:

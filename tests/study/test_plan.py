@@ -20,7 +20,7 @@ def test_the_command_prints_a_plan(capsys):
     assert "with early stopping: " in printed and "assumed: " in printed and "not counted: " in printed
 
 
-def test_the_command_says_what_it_takes_for_granted(capsys):
+def test_the_command_prints_its_assumptions(capsys):
     line = "--model slot_attention --gpus 64 --seconds-per-step 0.25 --data clevrtex:full --pruner median"
     assert plan.main([*line.split(), "--workers-per-trial", "4"]) == 0
     printed = capsys.readouterr().out

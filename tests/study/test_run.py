@@ -129,7 +129,7 @@ def test_the_exported_model_is_the_best_trials(finished):
         model(torch.rand(2, 3, 32, 32), 20).check(torch.rand(2, 3, 32, 32))
 
 
-def test_what_nobody_will_read_is_swept_away(finished):
+def test_files_that_are_not_read_again_are_deleted(finished):
     folder, _ = finished
     for path in (folder / "trials").iterdir():
         assert path.name.startswith("trial_")

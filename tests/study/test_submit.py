@@ -280,7 +280,7 @@ def test_a_job_is_followed_over_a_broken_line_stopped_and_resumed_by_the_same_co
 
 
 @pytest.mark.ray
-def test_a_job_that_fails_on_the_cluster_hands_its_status_on(head):
+def test_a_job_that_fails_on_the_cluster_passes_its_status_on(head):
     study = head.study("absent", "--data", "clevrtex:full", "--data-root", "/nowhere")
     failed = head.submit("--address", f"http://127.0.0.1:{head.dashboard}", "--follow", *study)
     assert failed.returncode == 2 and failed.stderr == "", failed.stderr

@@ -1,4 +1,4 @@
-"""Narrow IODINE models, and how their tests look into them."""
+"""Narrow IODINE models, and what their tests share."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ mixtures = pytest.mark.parametrize("mixture", ["channel", "pixel"])
 
 
 def model(image_size: int = 32, seed: int = 0, **keys) -> Model:
-    """A freshly initialised narrow model, with lively weights where ``replicate`` starts near zero."""
+    """A freshly initialised narrow model, with larger weights where ``replicate`` starts near zero."""
     torch.manual_seed(seed)
     built = trainables.build("iodine", SMALL | keys, image_size)
     assert isinstance(built, Model)

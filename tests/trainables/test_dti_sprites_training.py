@@ -85,7 +85,7 @@ def test_unused_sprites_become_the_most_used_one() -> None:
 
 
 @pytest.mark.parametrize(("step", "usage"), [(FROZEN + 4, 0.0), (BENT, 1.0)])
-def test_nothing_is_reassigned_while_frozen_or_between_looks(step: int, usage: float) -> None:
+def test_nothing_is_reassigned_while_frozen_or_too_early(step: int, usage: float) -> None:
     m = reassigning(step)
     assert float(m.reassigned) == 0 and torch.equal(m.sprites, m.before)
     assert float(m.usage[0]) == usage
@@ -102,7 +102,7 @@ def test_nothing_is_reassigned_where_nothing_was_used() -> None:
 
 
 def test_a_trial_resumes_in_the_middle_of_its_schedules(tmp_path: Path) -> None:
-    """Interrupted after the thaw and between two looks at the sprites, before homographies begin."""
+    """Interrupted after sprites have thawed, between two reassignments, before homographies begin."""
     task = Task("dti_sprites", 32, steps=12, reports=1, seed=0, metric="mIoU_fg")
     keys = {**SMALL, "steps": 12, "batch_size": 4, "reassign_every": 4, "lr": 1e-2}
     split = scenes.split(4, 32)

@@ -1,4 +1,4 @@
-"""SegmentationOutput: tensors that are made when somebody looks, and a check that can fail."""
+"""SegmentationOutput: tensors that are made on first access, and a check that can fail."""
 
 from typing import Any
 

@@ -156,15 +156,15 @@ def test_a_bad_gradient_ends_a_trial_and_leaves_no_bad_weights(bad_at):
     assert all(math.isfinite(value) for value in state(run).values())
 
 
-def test_bad_numbers_are_noticed_within_the_steps_between_two_looks():
+def test_bad_numbers_are_found_at_the_next_check():
     run = training(bad_gradient_at=CHECK_EVERY)
     with pytest.raises(Diverged, match="gradient norm is nan"):
         run.advance(10 * CHECK_EVERY)
     assert run.step == 2 * CHECK_EVERY
-    looks = training(bad_loss_at=CHECK_EVERY - 1)
+    last = training(bad_loss_at=CHECK_EVERY - 1)
     with pytest.raises(Diverged, match="training loss is nan"):
-        looks.advance(10 * CHECK_EVERY)
-    assert looks.step == CHECK_EVERY
+        last.advance(10 * CHECK_EVERY)
+    assert last.step == CHECK_EVERY
 
 
 def test_a_bad_gradient_moves_weights_by_momentum_alone():

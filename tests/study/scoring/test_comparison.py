@@ -9,7 +9,7 @@ from study.scoring.comparison import compare
 from tests.study.results import COMPARED_SPLITS, write_scored, write_three
 
 
-def test_each_study_sends_its_best_trial_by_validation(tmp_path: Path) -> None:
+def test_each_study_is_compared_by_its_best_trial_on_validation(tmp_path: Path) -> None:
     comparison = compare(write_three(tmp_path))
     for split in COMPARED_SPLITS:
         entries = [row.entry for row in comparison.rows if row.split == split]

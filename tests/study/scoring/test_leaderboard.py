@@ -43,7 +43,7 @@ def test_trials_keep_the_order_of_validation_whatever_their_test_scores(by_valid
         assert [row.entry for row in found if row.split == split and row.kind == "trial"] == order
 
 
-def test_a_folder_brings_the_order_in_its_trials(results_folder: Path) -> None:
+def test_the_trials_of_a_folder_have_the_order_of_its_trials_parquet(results_folder: Path) -> None:
     assert leaderboard.read_leaderboard(results_folder.parent) == []
     (results_folder / "trials.parquet").unlink(missing_ok=True)
     assert [row.entry for row in leaderboard.read_leaderboard(results_folder)[:2]] == ["trial 2", "trial 5"]

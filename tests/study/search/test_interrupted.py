@@ -18,7 +18,7 @@ def folder(tmp_path, name):
 
 
 def run_a_study(searcher):
-    """Trials of all outcomes, three at a time: good ones come late, so that what is good changes; some tie."""
+    """Trials of all outcomes, three at a time: the best come late, so that ranks change; some tie."""
     running = []
     started = 0
     while running or started < TRIALS:

@@ -35,7 +35,7 @@ def test_a_pruned_trial_keeps_its_curves_only(tmp_path):
     assert names(folder) == ["events.out.tfevents.1"]
 
 
-def test_tunes_files_go_and_trials_stay(tmp_path):
+def test_tunes_files_are_deleted_and_trials_are_kept(tmp_path):
     for name in ("tuner.pkl", "experiment_state-2026.json", "searcher-state-1.pkl", "search_gen_state-2.json"):
         (tmp_path / name).write_text("")
     (tmp_path / "trial_0001").mkdir()
@@ -65,7 +65,7 @@ def test_sigterm_stops_a_study_as_ctrl_c_does():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_handlers_come_back_after_an_error():
+def test_signal_handlers_are_restored_after_an_error():
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyError), StudyStopper(lambda: False, hours=None).catching_signals():
         raise KeyError
@@ -104,7 +104,7 @@ def test_no_single_trial_is_stopped():
         ("RUNNING", ["checkpoint_000000", "checkpoint_000001", "events.out.tfevents.1"]),
     ],
 )
-def test_a_trial_keeps_the_checkpoints_that_somebody_will_read(state, left, tmp_path):
+def test_a_trial_keeps_only_the_checkpoints_that_are_read_again(state, left, tmp_path):
     for ending in ("on_trial_complete", "on_trial_error"):
         folder = folder_with(tmp_path / ending, checkpoint_000000=10, checkpoint_000001=20)
         asked = []
