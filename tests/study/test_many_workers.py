@@ -1,22 +1,18 @@
 """Trials of two workers on a real Ray: they compete, are pruned, lose a worker or run out of memory, and free all."""
 
-import concurrent.futures
 import os
 import signal
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import optuna
 import pytest
 import ray
 from optuna.trial import TrialState
-from ray.air._internal.util import skip_exceptions
 
 from study.search import strategies
 from tests.study.test_study_on_ray import Watch, index, study
-from trainables.crew import Crew
 
 __all__ = ["index"]  # a fixture
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
@@ -114,47 +110,3 @@ def test_running_out_of_memory_is_a_failure_that_names_the_remedy_and_no_retry(w
     assert [trial.state for trial in trials] == [TrialState.FAIL]
     assert trials[0].user_attrs["reason"].startswith("out of memory: start over with a smaller --micro-batch")
     assert not list(tmp_path.rglob("error.txt")), "Tune tried again"
-
-
-class Breaking:
-    """A worker that fails."""
-
-    def ready(self):
-        return True
-
-    def follow(self):
-        raise AssertionError("rank 1 says why")
-
-
-def crew(*others):
-    """A Crew whose rank 0 notices only that another worker is gone."""
-
-    def report(validation):
-        raise RuntimeError("connection closed")
-
-    made = Crew.__new__(Crew)
-    made.first = SimpleNamespace(training=SimpleNamespace(report=report), validation=None)
-    made._others = list(others)
-    return made
-
-
-def test_the_errors_of_all_workers_are_reported(ray_cluster):
-    worker = ray.remote(num_cpus=0)(Breaking).remote()
-    assert ray.get(worker.ready.remote())  # its start may take longer than rank 0 waits for its error
-    with pytest.raises(RuntimeError, match="connection closed") as caught:
-        crew(worker).report()
-    ray.kill(worker)
-    assert "rank 1 says why" in "".join(caught.value.__notes__)
-    assert str(skip_exceptions(caught.value)) == "connection closed"  # as Tune does with all that a trial raises
-
-
-def test_the_end_of_a_dismissed_worker_is_not_the_end_of_the_next_trial(monkeypatch):
-    ended = []
-    monkeypatch.setattr(os, "_exit", ended.append)
-    lost = concurrent.futures.Future()
-    lost.set_exception(ray.exceptions.RayActorError())
-    team = crew("of this trial")
-    team._on_end(["of the last trial"], lost)
-    assert not ended
-    team._on_end(team._others, lost)
-    assert ended == [1]

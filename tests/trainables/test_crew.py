@@ -1,10 +1,14 @@
 """Two workers as one trial on a real Ray, without Tune: what they compute, and how they end."""
 
+import concurrent.futures
+import os
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
+from ray.air._internal.util import skip_exceptions
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -113,3 +117,47 @@ def test_a_refused_allocation_is_known_by_its_class_or_its_words() -> None:
     assert out_of_memory(MemoryError())
     assert out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"))
     assert not out_of_memory(RuntimeError("memory is fine"))
+
+
+class Breaking:
+    """A worker that fails."""
+
+    def ready(self) -> bool:
+        return True
+
+    def follow(self) -> None:
+        raise AssertionError("rank 1 says why")
+
+
+def disconnected(*others: Any) -> Crew:
+    """A Crew whose rank 0 only gets the error that another worker is gone."""
+
+    def report(validation: None) -> None:
+        raise RuntimeError("connection closed")
+
+    made = Crew.__new__(Crew)
+    made.first = SimpleNamespace(training=SimpleNamespace(report=report), validation=None)  # type: ignore[assignment]
+    made._others = list(others)
+    return made
+
+
+def test_the_errors_of_all_workers_are_reported(ray_cluster: None) -> None:
+    worker = ray.remote(num_cpus=0)(Breaking).remote()
+    assert ray.get(worker.ready.remote())  # its start may take longer than rank 0 waits for its error
+    with pytest.raises(RuntimeError, match="connection closed") as caught:
+        disconnected(worker).report()
+    ray.kill(worker)
+    assert "rank 1 says why" in "".join(caught.value.__notes__)
+    assert str(skip_exceptions(caught.value)) == "connection closed"  # as Tune does with all that a trial raises
+
+
+def test_the_end_of_a_dismissed_worker_is_not_the_end_of_the_next_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    lost: concurrent.futures.Future = concurrent.futures.Future()
+    lost.set_exception(ray.exceptions.RayActorError())
+    crew = disconnected("of this trial")
+    crew._on_end(["of the last trial"], lost)
+    assert not ended
+    crew._on_end(crew._others, lost)
+    assert ended == [1]
