@@ -118,6 +118,8 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("        except Diverged:\n            pass\n        except", "        except"),
         ("new = not self._others and self.first.team.size > 1", "new = self.first.team.size > 1"),
         ("or \"can't allocate memory\" in str(error)", ""),
+        ("if workers is not self._others:", "if False:"),
+        ("if cause is error:", "if False:"),
     ],
     "trainables/checkpoint.py": [
         ("reverse=True", "reverse=False"),
