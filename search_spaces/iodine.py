@@ -44,7 +44,7 @@ def space(trial: Trial, base: dict[str, Any]) -> dict[str, Any]:
         "schedule": around.among("schedule", "constant", "exp", "cosine"),
         "warmup_frac": around.within("warmup_frac", 0.0, 0.05),
         "batch_size": around.portion("batch_size", 0.25, 0.5, 1),
-        "grad_clip": around.near("grad_clip", 10),
+        "grad_clip": around.near("grad_clip", 10) if base["grad_clip"] else None,
         "num_slots": around.count("num_slots", base["max_objects"] + 1, base["max_objects"] + 4),
         # the time per step is proportional to it
         "num_iters": around.count("num_iters", 2, base["num_iters"] + 1),

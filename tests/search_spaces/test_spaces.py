@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import typing
 import warnings
 from typing import Any
 
@@ -60,6 +61,14 @@ def test_the_preset_itself_is_the_first_trial(name: str, preset: str) -> None:
     assert trial.params, "nothing is searched"
     assert trial.params == {key: preset_values[key] for key in trial.params}
     assert returned == {key: preset_values[key] for key in returned}
+
+
+@both_presets
+def test_what_may_be_none_can_be_set_to_none_by_hand(name: str, preset: str) -> None:
+    types = typing.get_type_hints(trainables.load(name).Config)
+    for key in (key for key, wanted in types.items() if type(None) in typing.get_args(wanted)):
+        for _, returned in draws(name, {**base(name, preset), key: None}, 5):
+            typed_config.make(trainables.load(name).Config, {**hyperparameters(name, preset), **returned, key: None})
 
 
 @both_presets
