@@ -221,7 +221,7 @@ def head(tmp_path_factory):
 def wait_for(condition: Callable[[], object], seconds: float = 200) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "not in time"
         time.sleep(0.1)
 
 
