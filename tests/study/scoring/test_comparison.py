@@ -41,6 +41,14 @@ def test_converted_images_are_told_apart_by_their_fingerprint(tmp_path: Path) ->
         compare([one, two])
 
 
+def test_drawn_scenes_are_the_same_whatever_their_fingerprint(tmp_path: Path) -> None:
+    folders = [
+        write_scored(tmp_path, model, {"trial_0000": 0.5}, best=0, data="synthetic:plain", fingerprint=fingerprint)
+        for model, fingerprint in (("space", "abc"), ("gnm", "def"))
+    ]
+    assert set(compare(folders).best) == {"space", "gnm"}
+
+
 def test_a_folder_without_a_study_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds no study\.json"):
         compare([tmp_path])
