@@ -83,13 +83,11 @@ class StudyConfig:
         object.__setattr__(self, "data", str(spec.parse(self.data)))
         if self.metric not in OBJECTIVES:
             raise ValueError(f"metric {self.metric!r} is unknown; choose one of {', '.join(OBJECTIVES)}")
-        counts = ("trials", "steps", "concurrent", "workers_per_trial", "micro_batch", "reports", "top")
-        for key in (*counts, "cpus", "hours"):
+        counts = ("trials", "steps", "concurrent", "workers_per_trial", "micro_batch", "reports")
+        for key in (*counts, "validation_images", "top", "cpus", "hours"):
             value = getattr(self, key)
             if value is not None and not value > 0:
                 raise ValueError(f"--{key.replace('_', '-')} is {value}; it must be above zero")
-        if self.validation_images < 1:
-            raise ValueError(f"--validation-images is {self.validation_images}; it must be above zero")
         if self.gpus is not None and not self.gpus >= 0:
             raise ValueError(f"--gpus is {self.gpus}; it must be zero or more")
         if self.workers_per_trial > 1 and self.gpus not in (None, 0, 1):

@@ -17,7 +17,7 @@ from study.search import forecast
 def show(study: Resolved, console: Console) -> None:
     """Print configuration, search space, parameter count and expected time after one training step on random images."""
     proposal = study.proposal(study.data.max_objects)
-    hyperparameters = {key: proposal.base[key] for key in proposal.known}
+    hyperparameters = proposal.base_hyperparameters()
     searched = proposal.searched()
     table = Table(title=f"{study.config.model}, {study.preset} preset, {study.image_size}x{study.image_size}")
     for column in ("hyperparameter", "first trial", "searched"):

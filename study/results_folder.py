@@ -19,8 +19,11 @@ from data import atomic
 ROOT = Path(__file__).resolve().parents[1]
 """The checkout."""
 
-PACKAGES = ("clevrtune", "ray", "torch", "numpy", "optuna", "pyarrow")
-"""Distributions whose versions are recorded with the results."""
+PACKAGES = ("data", "search_spaces", "study", "trainables")
+"""The folders of the checkout that hold our code: a job takes them along, and all nodes have the same."""
+
+DISTRIBUTIONS = ("clevrtune", "ray", "torch", "numpy", "optuna", "pyarrow")
+"""What results depend on: their versions are recorded."""
 
 
 @dataclass(frozen=True)
@@ -144,13 +147,13 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that results depend on; 'not installed' where a Ray job runs from a checkout."""
+    """Versions of :data:`DISTRIBUTIONS`; 'not installed' where a Ray job runs from a checkout."""
     found = {}
-    for package in PACKAGES:
+    for name in DISTRIBUTIONS:
         try:
-            found[package] = metadata.version(package)
+            found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[package] = "not installed"
+            found[name] = "not installed"
     return found
 
 

@@ -126,7 +126,7 @@ def prepare(study: Resolved, console: Console) -> Prepared:
         folder.check_data(index.fingerprint)
     proposal = study.proposal(index.max_objects)
 
-    ray_runtime.start(asked.address, results_folder.ROOT)
+    ray_runtime.start(asked.address)
     shared = ray_runtime.is_shared(asked.address)
     if shared and study.preset == "paper" and asked.gpus is None and not study.gpus:
         raise ValueError(

@@ -26,13 +26,10 @@ from study import command_line, results_folder
 from study.cluster import ray_runtime
 from study.config import StudyConfig
 from study.display.error_lines import first_line, last_line
-from study.results_folder import ROOT
+from study.results_folder import PACKAGES, ROOT
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
-
-PACKAGES = ("data", "search_spaces", "study", "trainables")
-"""The folders of the checkout that a job needs."""
 
 LARGEST_PACKAGE = 100 * 2**20
 """Bytes that Ray's job server accepts in one request (ray_constants.DASHBOARD_CLIENT_MAX_SIZE)."""
@@ -55,7 +52,7 @@ class Flags:
     follow: bool = False
     """print the job's output until it ends, and end with its status"""
     pip: bool = False
-    """let each node install the packages of setup.cfg [default: the cluster's image has them]"""
+    """let each node install the packages of setup.cfg; without it, the cluster's image has them"""
 
     def __post_init__(self) -> None:
         if self.address.startswith("ray://"):

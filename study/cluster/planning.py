@@ -36,8 +36,7 @@ def plan(study: Resolved, machines: Machines) -> tuple[Step, Plan]:
 
 def measure(study: Resolved, machines: Machines) -> Step:
     """One training step of the first trial: given by hand, timed on this machine, or derived from its operations."""
-    proposal = study.proposal(study.data.max_objects)
-    hyperparameters = {key: proposal.base[key] for key in proposal.known}
+    hyperparameters = study.proposal(study.data.max_objects).base_hyperparameters()
     batch = hyperparameters["batch_size"]
     if machines.seconds_per_step is not None:
         return Step(machines.seconds_per_step, batch, "given")

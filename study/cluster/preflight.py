@@ -27,10 +27,7 @@ from data.shards import ShardIndex
 from study import results_folder
 from study.cluster import ray_runtime
 from study.display.error_lines import first_line, last_line
-from study.results_folder import ROOT, StudyFolder
-
-SOURCES = ("data", "search_spaces", "study", "trainables")
-"""The packages whose files must be the same on all nodes."""
+from study.results_folder import PACKAGES, ROOT, StudyFolder
 
 PATIENCE = 660.0
 """Seconds that a node has to answer. Ray may first install a job's packages there, for up to 600 s."""
@@ -87,7 +84,7 @@ def _public(versions: Mapping[str, str]) -> dict[str, str]:
 def sources_digest(root: Path) -> str:
     """Hash of the Python files of our packages in the checkout ``root``."""
     digest = hashlib.sha256()
-    for path in sorted(path for package in SOURCES for path in (root / package).rglob("*.py")):
+    for path in sorted(path for package in PACKAGES for path in (root / package).rglob("*.py")):
         digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()
 

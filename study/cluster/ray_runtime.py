@@ -4,7 +4,6 @@ import contextlib
 import io
 import logging
 import os
-from pathlib import Path
 from typing import Any
 
 from study.display.error_lines import first_line
@@ -31,15 +30,17 @@ def has_gpu(address: str | None) -> bool:
         import torch
 
         return torch.cuda.is_available()
-    start(address, ROOT)
-    return resources().get("GPU", 0) > 0
+    start(address)
+    import ray
+
+    return ray.cluster_resources().get("GPU", 0) > 0
 
 
-def start(address: str | None, root: Path) -> None:
+def start(address: str | None) -> None:
     """Connect this process to Ray: to ``address``, else to the job's cluster, else to a new one on this machine.
 
-    Does nothing if it is connected already. Workers find the packages in the checkout ``root``, whatever the current
-    directory is. Raises ValueError if there is no cluster at ``address``, or if it wants another token.
+    Does nothing if it is connected already. Workers find our packages in the checkout, whatever the current directory
+    is. Raises ValueError if there is no cluster at ``address``, or if it wants another token.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -53,7 +54,7 @@ def start(address: str | None, root: Path) -> None:
             ray.init(
                 address="auto" if inside_job and address is None else address or "local",
                 # A job's working directory is the checkout; without a job the workers need its path.
-                runtime_env=None if inside_job else {"env_vars": {"PYTHONPATH": str(root)}},
+                runtime_env=None if inside_job else {"env_vars": {"PYTHONPATH": str(ROOT)}},
                 include_dashboard=None if address or inside_job else False,
                 logging_level=logging.ERROR,
                 log_to_driver=False,
@@ -72,13 +73,6 @@ def leave() -> None:
     import ray
 
     ray.shutdown()
-
-
-def resources() -> dict[str, float]:
-    """The cluster's total resources: CPU, GPU and so on."""
-    import ray
-
-    return ray.cluster_resources()
 
 
 def alive() -> list[dict[str, Any]]:

@@ -9,14 +9,11 @@ from rich.live import Live
 from rich.table import Table
 
 from study.display.durations import duration
-from study.scoring.trial_table import STATES
+from study.scoring.trial_table import ENDED, STATES
 from study.search.searcher import StudySearcher
 
 LINE_EVERY = 30.0
 """Seconds between two summary lines where the output is not a terminal."""
-
-ENDED = ("COMPLETE", "PRUNED", "FAIL")
-"""States of a trial that has ended."""
 
 COUNTED = (*ENDED, "RUNNING")
 """States that the summary counts, in its order."""

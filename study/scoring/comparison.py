@@ -11,10 +11,7 @@ from typing import Any
 from data import spec
 from study.results_folder import read_record
 from study.scoring.leaderboard import Row, footnotes, read_leaderboard
-from study.scoring.trial_table import STATES, read_trials
-
-COUNTED = ("COMPLETE", "PRUNED", "FAIL")
-"""States of a trial that a comparison counts."""
+from study.scoring.trial_table import ENDED, STATES, read_trials
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ class Comparison:
     @property
     def caption(self) -> str:
         """What the columns and the order of the rows mean, in one line."""
-        words = " / ".join(STATES[state] for state in COUNTED)
+        words = " / ".join(STATES[state] for state in ENDED)
         mse = f"MSE: sum over 3x{self.size}x{self.size}"
         return f"mIoU_fg and ARI_FG in %; {mse}; trials: {words}; best mIoU_fg on test first"
 
@@ -113,9 +110,9 @@ def _images(record: Mapping[str, Any]) -> str | None:
 
 
 def _trials(folder: Path) -> str:
-    """How many trials of the study in ``folder`` ended in each of the :data:`COUNTED` states."""
+    """How many trials of the study in ``folder`` ended in each of the :data:`ENDED` states."""
     counts = Counter(state for _, state in read_trials(folder))
-    return " / ".join(str(counts[state]) for state in COUNTED)
+    return " / ".join(str(counts[state]) for state in ENDED)
 
 
 def _rank(rows: Sequence[Row]) -> list[str]:

@@ -39,6 +39,9 @@ STATES = {
 }
 """Optuna's states of a trial in our words, in the order of the table."""
 
+ENDED = ("COMPLETE", "PRUNED", "FAIL")
+"""States of a trial that has ended."""
+
 
 def trial_table(study: optuna.Study) -> pa.Table:
     """One row per trial, by state as in :data:`STATES`, within each the best value first.

@@ -29,6 +29,10 @@ class Proposal:
         values = {**self.base, **self.space(FixedKeys(trial, self.fixed), self.base), **self.fixed}
         return {key: values[key] for key in self.known}
 
+    def base_hyperparameters(self) -> dict[str, Any]:
+        """The hyperparameters that ``base`` holds: those of a study's first trial."""
+        return {key: self.base[key] for key in self.known}
+
     def base_parameters(self) -> dict[str, Any]:
         """The suggestions that give ``base`` itself: the parameters of a study's first trial."""
         recorder = FixedTrial(self.base)

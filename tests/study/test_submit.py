@@ -78,7 +78,7 @@ def test_code_travels_and_data_and_results_do_not(tmp_path):
 
 def test_every_module_of_this_checkout_travels():
     travels = set(submit.files())
-    code = {path for package in submit.PACKAGES for path in (ROOT / package).rglob("*.py")}
+    code = {path for package in results_folder.PACKAGES for path in (ROOT / package).rglob("*.py")}
     assert code <= travels and ROOT / "data" / "__init__.py" in code
     assert all(path.is_file() for path in travels)
 

@@ -16,7 +16,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.symmetric_run import symmetric_run
 
 from study import command_line, submit
-from study.results_folder import ROOT
+from study.results_folder import PACKAGES, ROOT
 from tests.test_packaging import pythons
 
 RECIPES = ROOT / "study" / "cluster" / "recipes"
@@ -118,7 +118,7 @@ def test_what_the_dockerfile_copies_can_be_installed(tmp_path):
     dry = ["--dry-run", "--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check"]
     done = subprocess.run([sys.executable, "-m", *run, *dry], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and "Would install clevrtune" in done.stdout, done.stderr
-    assert all((tmp_path / package / "__init__.py").exists() for package in submit.PACKAGES)
+    assert all((tmp_path / package / "__init__.py").exists() for package in PACKAGES)
 
 
 def test_the_slurm_script_starts_the_study_on_the_first_node_of_a_cluster_of_all(tmp_path):
