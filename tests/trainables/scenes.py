@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from data.loader import Split, as_tensors
-from data.sources.synthetic import drawing
+from tests.data.sources.drawn import generate
 
 
 def split(count: int, size: int) -> Split:
     """``count`` scenes of ``size`` pixels."""
-    drawn = drawing.generate(count, (size, size), seed=0, variant="plain")
+    drawn = generate(count, (size, size), seed=0, variant="plain")
     table = pa.table(
         {
             "index": pa.array(np.arange(count)),

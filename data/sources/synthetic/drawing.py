@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from data.scenes import Scenes, joined
+from data.scenes import Scenes
 from data.sources.synthetic import textures
 
 COUNTS = {"train": 4000, "val": 400, "test": 400, "outd": 400, "camo": 400}
@@ -63,24 +63,6 @@ UNSEEN_SHAPES: dict[str, Shape] = {
 """The shapes of ``outd``, in the same form."""
 
 
-def generate(
-    count: int,
-    size: tuple[int, int],
-    seed: int,
-    split: str = "train",
-    variant: str = "textured",
-    start: int = 0,
-) -> Scenes:
-    """Scenes number ``start`` to ``start + count - 1`` of a split at ``size`` = (H, W) pixels.
-
-    Splits of one ``seed`` share no scene. Raises ValueError for sizes below 16 pixels, where shapes vanish.
-    """
-    parts = list(batches(count, size, seed, split, variant, start))
-    if not parts:
-        return Scenes(np.empty(0, np.int64), np.empty((0, *size, 3), np.uint8), np.empty((0, *size), np.uint8), [])
-    return joined(parts)
-
-
 def batches(
     count: int,
     size: tuple[int, int],
@@ -89,7 +71,11 @@ def batches(
     variant: str = "textured",
     start: int = 0,
 ) -> Iterator[Scenes]:
-    """The scenes of :func:`generate` in order, in batches of a size that suits the processor's cache."""
+    """Scenes number ``start`` to ``start + count - 1`` of a split at ``size`` = (H, W) pixels, in order.
+
+    They come in batches of a size that suits the processor's cache. Splits of one ``seed`` share no scene. Raises
+    ValueError for sizes below 16 pixels, where shapes vanish.
+    """
     if min(size) < 16:
         raise ValueError(f"synthetic scenes of {size[0]}x{size[1]} pixels are too small; use 16x16 or more")
     assert split in COUNTS and variant in VARIANTS, (split, variant)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from data.sources.synthetic import drawing
-from data.sources.synthetic.drawing import generate
+from tests.data.sources.drawn import generate
 
 SPLITS = list(drawing.COUNTS)
 

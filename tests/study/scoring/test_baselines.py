@@ -3,6 +3,7 @@ import pytest
 
 from data.sources.synthetic import drawing
 from study.scoring.baselines import BASELINES
+from tests.data.sources.drawn import generate
 from trainables import metrics
 
 GREY, RED, BLUE = (120, 120, 120), (230, 20, 30), (10, 40, 250)
@@ -69,7 +70,7 @@ def test_kmeans_is_seeded_and_ignores_the_batch() -> None:
 
 def test_marks_to_beat_on_plain_scenes() -> None:
     """Measured on 200 scenes: background 0, grid 0.08, k-means 0.51 (mIoU_fg)."""
-    scenes = drawing.generate(40, (32, 32), seed=0, split="val", variant="plain")
+    scenes = generate(40, (32, 32), seed=0, split="val", variant="plain")
     true_images = scenes.images.transpose(0, 3, 1, 2).astype(np.float32) / 255
     found = {}
     for name, predict in BASELINES.items():
