@@ -26,6 +26,9 @@ FLAT = Parameter(name="*")
 HIDDEN = Parameter(parse=False)
 """Marks a field that is no flag."""
 
+NAMES = f"Models: {', '.join(trainables.names())}. Data sets: {', '.join(source.names())}."
+"""The names that --model and --data take, for ``--help``."""
+
 
 def parse(
     flags: Callable[..., Flags],
@@ -112,7 +115,7 @@ def studies(arguments: Sequence[str] | None = None) -> list[StudyConfig]:
         arguments,
         verb="study/run.py",
         description="Tune a ClevrTex model on Ray, score the best trials on test, OOD and CAMO, and report.",
-        more=f"Models: {', '.join(trainables.names())}. Data sets: {', '.join(source.names())}.",
+        more=NAMES,
     ).studies()
 
 

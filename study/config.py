@@ -80,7 +80,10 @@ class StudyConfig:
     def __post_init__(self) -> None:
         """Raise ValueError for values that no study can have."""
         object.__setattr__(self, "model", trainables.resolve(self.model))
-        object.__setattr__(self, "data", str(spec.parse(self.data)))
+        data = spec.parse(self.data)
+        object.__setattr__(self, "data", str(data))
+        if data.size and data.size[0] != data.size[1]:
+            raise ValueError(f"--data {data}: the models take square images; write the size as (n,n)")
         if self.metric not in OBJECTIVES:
             raise ValueError(f"metric {self.metric!r} is unknown; choose one of {', '.join(OBJECTIVES)}")
         counts = ("trials", "steps", "concurrent", "workers_per_trial", "micro_batch", "reports")

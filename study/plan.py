@@ -19,7 +19,7 @@ from rich.console import Console
 
 from study import command_line
 from study.cluster.estimate import Machines
-from study.command_line import FLAT, HIDDEN, Asked
+from study.command_line import FLAT, HIDDEN, NAMES, Asked
 from study.display import plan_table
 
 
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         verb="study/plan.py",
         description="Estimate time, cost and bottleneck of a study on a cluster, from one training step.",
         more="All flags of study/run.py say what the study is, but --gpus and --cpus, which are the cluster's here: "
-        "its --gpus is called --gpus-per-trial, and its --cpus is 1.",
+        f"its --gpus is called --gpus-per-trial, and its --cpus is 1. {NAMES}",
     )
     machines, console = flags.machines, Console()
     try:

@@ -87,7 +87,7 @@ def preset_values(model: str, preset: str) -> dict[str, Any]:
 
 
 def resolve(config: StudyConfig, *, has_gpu: bool) -> Resolved:
-    """Settle preset, size, steps, GPUs and folder. Raises ValueError for a size that no model takes.
+    """Settle preset, size, steps, GPUs and folder. Raises ValueError for a damaged study.json.
 
     A study that exists keeps its preset under ``auto``, so that it can be continued on a machine with other devices.
     """
@@ -97,10 +97,7 @@ def resolve(config: StudyConfig, *, has_gpu: bool) -> Resolved:
         stored = _folder(config, there[0]).read() if len(there) == 1 or (config.name and there) else None
         preset = stored["config"]["preset"] if stored and not config.fresh else "paper" if has_gpu else "tiny"
     data = spec.parse(config.data)
-    height, width = data.size or (IMAGE_SIZE[preset], IMAGE_SIZE[preset])
-    data = data.sized((height, width))
-    if height != width:
-        raise ValueError(f"--data {data}: the models take square images; write the size as (n,n)")
+    data = data.sized(data.size or (IMAGE_SIZE[preset], IMAGE_SIZE[preset]))
     values = typed_config.make(trainables.load(config.model).Config, preset_values(config.model, preset))
     steps = config.steps or values.steps
     gpus = config.gpus if config.gpus is not None else float(has_gpu and preset == "paper")

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 import trainables
+from data import source
 from study import command_line, plan, submit
 from study.command_line import studies
 from study.config import StudyConfig
@@ -32,6 +33,7 @@ def test_every_field_is_a_flag_with_help(main, classes, capsys, monkeypatch):
         flag = f"--{field.name.replace('_', '-')} "
         (line,) = [line for line in text.splitlines() if line.strip(" │*").startswith(flag)]
         assert "  " in line.strip(" │*"), f"{line} says nothing about the flag"
+    assert all(name in text for name in [*trainables.names(), *source.names()])
 
 
 def test_the_help_of_submit_says_where_the_studys_flags_go(capsys):
@@ -89,6 +91,7 @@ def test_several_models_are_several_studies():
         ("--model space --set =3", "--set =3: write it as key=value"),
         ("--model space --set lr=3 x=3", "['x=3']"),
         ("--model space --set.lr 3", "--set.lr. Did you mean --set?"),
+        ("--model space --data synthetic-(32,64)", "write the size as (n,n)"),
     ],
 )
 def test_a_malformed_command_line_ends_with_one_line_and_status_2(line, says, capsys):
