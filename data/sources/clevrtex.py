@@ -67,7 +67,7 @@ class Source(DataSource):
             return batches(published, published.splits()[split], crop, size)
 
         counts = {split: len(numbers) for split, numbers in published.splits().items()}
-        return Found(published.source, counts, scenes, FILTERS)
+        return Found(published.key, counts, scenes, FILTERS)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Published:
 
     variant: str
     images: list[Path]
-    source: str
+    key: str
     """Hash of the names, lengths and times of all images, masks and JSONs: tells one state of a folder from another."""
 
     def splits(self) -> dict[str, range]:

@@ -111,17 +111,17 @@ def test_a_folder_is_listed_once_and_no_file_is_asked_for_twice(full, monkeypatc
     assert not [path for path in asked if path.suffix]
 
 
-def test_source_tells_states_of_a_folder_apart(full):
+def test_the_key_tells_states_of_a_folder_apart(full):
     root = str(full(0).parents[2])
-    sources = [clevrtex.find(root, "full").source]
+    keys = [clevrtex.find(root, "full").key]
     for ending in (".png", "_flat.png", ".json"):
         os.utime(full(5, ending), (0, 0))
-        sources.append(clevrtex.find(root, "full").source)
+        keys.append(clevrtex.find(root, "full").key)
     full(5, ".json").write_text("{}")
     os.utime(full(5, ".json"), (0, 0))
-    sources.append(clevrtex.find(root, "full").source)
-    assert len(set(sources)) == 5
-    assert clevrtex.find(root, "full").source == sources[-1]
+    keys.append(clevrtex.find(root, "full").key)
+    assert len(set(keys)) == 5
+    assert clevrtex.find(root, "full").key == keys[-1]
 
 
 def drop_mask(full):
