@@ -145,6 +145,7 @@ def _progress(console: Console) -> Progress:
         TimeRemainingColumn(),
         console=console,
         transient=True,
+        disable=not console.is_terminal,  # else it leaves an empty line in a log
     )
 
 

@@ -142,10 +142,13 @@ class ShardIndex:
 
 
 def filesystem(folder: str) -> tuple[fs.FileSystem, str]:
-    """The file system of a local path or URI, and the path there."""
-    if "://" in folder:
+    """The file system of a local path or URI, and the path there. Raises ValueError for a URI of an unknown kind."""
+    if "://" not in folder:
+        return fs.LocalFileSystem(), folder
+    try:
         return fs.FileSystem.from_uri(folder)
-    return fs.LocalFileSystem(), folder
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{folder} cannot be used ({error}); give a folder, or a URI on s3:// or gs://") from error
 
 
 def exists(folder: str) -> bool:
@@ -188,17 +191,17 @@ def write(
                 written[split].append(_write_shard(files, target, shard, chunk))
         content = [spec, *(shard.sha256 for shards in written.values() for shard in shards)]
         index = ShardIndex(
-            folder,
-            spec,
-            size,
-            crop,
-            dict(filters or {}),
-            written,
-            {split: sum(shard.rows for shard in shards) for split, shards in written.items()},
-            incomplete,
-            list(warnings),
-            max_objects,
-            hashlib.sha256("\n".join(content).encode()).hexdigest(),
+            folder=folder,
+            spec=spec,
+            size=size,
+            crop=crop,
+            filters=dict(filters or {}),
+            splits=written,
+            counts={split: sum(shard.rows for shard in shards) for split, shards in written.items()},
+            incomplete=incomplete,
+            warnings=list(warnings),
+            max_objects=max_objects,
+            fingerprint=hashlib.sha256("\n".join(content).encode()).hexdigest(),
         )
         fields = dataclasses.asdict(index)
         del fields["folder"]
@@ -208,7 +211,7 @@ def write(
             _rename(files, target, path)
         return ShardIndex.load(folder)
     except OSError as error:
-        raise ValueError(f"{folder} cannot be written ({error}); free it, or choose another --cache") from error
+        raise ValueError(f"{folder} cannot be written ({error}); make room there, or choose another --cache") from error
     finally:
         if local and files.get_file_info(target).type == fs.FileType.Directory:
             files.delete_dir(target)

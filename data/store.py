@@ -41,7 +41,8 @@ def load(index: ShardIndex, splits: Sequence[str], *, console: Console | None = 
     tables: dict[str, ray.ObjectRef] = {}
     loading: list[tuple[ray.ObjectRef, int]] = []
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, console=console, transient=True, disable=console is None) as progress:
+    hidden = console is None or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
         bar = progress.add_task(f"loading {index.spec}", total=needed)
 
         def wait() -> None:

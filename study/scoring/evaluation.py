@@ -104,7 +104,7 @@ def evaluate_study(
             )
         tasks[ref] = (entry, name)
     columns = (TextColumn("scoring the best trials and the baselines"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=len(tasks))
         while tasks:
             (ref,), _ = ray.wait(list(tasks))

@@ -18,6 +18,7 @@ from data.source import MissingDataset
 from data.sources import clevrtex
 from data.sources.synthetic import drawing
 from data.spec import parse
+from tests.data.sources.drawn import generate
 
 ROOT = Path(__file__).parent / "clevrtex"
 SPEC = parse("clevrtex:full-crop-(32,32)")
@@ -109,7 +110,7 @@ def test_synthetic_goes_the_same_way(tmp_path):
     assert Path(index.folder).name == "synthetic-plain-16x16-v1"
     for split in index.counts:
         images, labels = open_split(index, split).gather(np.arange(300, 303))
-        drawn = drawing.generate(3, (16, 16), 0, split, "plain", start=300)
+        drawn = generate(3, (16, 16), 0, split, "plain", start=300)
         assert np.array_equal(images, drawn.images) and np.array_equal(labels, drawn.labels)
         assert open_split(index, split).index[300:303].tolist() == [300, 301, 302]
 
@@ -181,9 +182,9 @@ def test_command_line_on_what_cannot_be_read(tmp_path):
     assert done.returncode == 2 and done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("arguments", [(), (str(SPEC), "--verfy"), (str(SPEC), "--ver")])
+@pytest.mark.parametrize("arguments", [(), (str(SPEC), "--verfy"), (str(SPEC), "--ver"), ("synthetic-(8,8)",)])
 def test_a_mistyped_command_is_reported_in_one_line(arguments, tmp_path):
-    done = run(*arguments, cwd=tmp_path)
+    done = run(*arguments, "--cache", str(tmp_path), cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
 
 

@@ -124,6 +124,11 @@ def test_unwritable_folder_is_a_users_error(tmp_path):
         shards.write(str(tmp_path / "file/here"), {"train": [scenes(0, 2)]}, spec="x", size=(4, 6))
 
 
+def test_a_uri_of_an_unknown_kind_is_named():
+    with pytest.raises(ValueError, match=r"nowhere://x cannot be used .*give a folder, or a URI on s3:// or gs://"):
+        shards.exists("nowhere://x")
+
+
 def test_slower_of_two_writers_keeps_the_first(index):
     state = Path(index.folder).stat().st_mtime_ns
     shards.write(index.folder, {"train": [scenes(0, 2)]}, spec="x", size=(4, 6))
