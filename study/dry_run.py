@@ -10,6 +10,7 @@ import trainables
 from study.cluster import places
 from study.cluster.planning import seconds_per_step
 from study.display.durations import duration
+from study.display.plain_lines import say
 from study.presets import Resolved
 from study.search import forecast
 
@@ -53,4 +54,4 @@ def show(study: Resolved, console: Console) -> None:
         "folder": str(study.folder.path),
     }
     for name, text in lines.items():
-        console.print(f"{name + ':':16}{text}", highlight=False, markup=False, soft_wrap=True)
+        say(console, f"{name + ':':16}{text}")

@@ -19,6 +19,7 @@ from study.cluster.preflight import Newcomers, Preflight
 from study.config import StudyConfig
 from study.display import comparison_page, study_page, tables
 from study.display.event_files import TensorBoardCallback
+from study.display.plain_lines import say
 from study.display.progress import ProgressCallback
 from study.presets import Resolved
 from study.scoring import comparison, evaluation
@@ -212,8 +213,3 @@ def _record(
         git=results_folder.git_revision(),
         command=shlex.join(["python", "study/run.py", *sys.argv[1:]]),
     )
-
-
-def say(console: Console, line: str) -> None:
-    """Print a line as it is: paths and specs hold characters that rich would take for markup."""
-    console.print(line, highlight=False, markup=False, soft_wrap=True)

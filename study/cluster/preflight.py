@@ -27,6 +27,7 @@ from data.shards import ShardIndex
 from study import results_folder
 from study.cluster import ray_runtime
 from study.display.error_lines import first_line, last_line
+from study.display.plain_lines import say
 from study.results_folder import PACKAGES, ROOT, StudyFolder
 
 PATIENCE = 660.0
@@ -253,7 +254,7 @@ class Preflight:
         self.known = {node["NodeID"] for node in nodes}
         if len(nodes) == 1:
             return
-        console.print(f"asking {len(nodes)} nodes whether they can take part", highlight=False)
+        say(console, f"asking {len(nodes)} nodes whether they can take part")
         asked = self.ask(nodes)
         while not asked.over(wait=1.0):
             pass

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from study.cluster.estimate import DRIVER_SECONDS, GATHER_BYTES, HIGH, REMEDIES, VALIDATION_SHARE, Machines, Plan, Step
 from study.display.durations import duration
+from study.display.plain_lines import say
 
 if TYPE_CHECKING:
     from study.presets import Resolved
@@ -47,14 +48,14 @@ def show(study: "Resolved", machines: Machines, step: Step, plan: Plan, console:
         + ("" if asked.pruner in ("asha", "none") else f"; nor what --pruner {asked.pruner} saves"),
     }
     for name, text in lines.items():
-        console.print(f"{name + ':':21}{text}", highlight=False, markup=False, soft_wrap=True)
+        say(console, f"{name + ':':21}{text}")
     table = Table("what may limit it", "load", "remedy")
     for name, load in sorted(plan.loads.items(), key=lambda item: -item[1]):
         table.add_row(name, f"{load:.1%}", REMEDIES[name] if load > HIGH else "")
     console.print(table)
     worst = max(plan.loads, key=lambda name: plan.loads[name])
     text = worst if plan.loads[worst] > HIGH else f"the {device}s themselves: more of them, or faster ones, help"
-    console.print(f"bottleneck: {text}", highlight=False, markup=False, soft_wrap=True)
+    say(console, f"bottleneck: {text}")
 
 
 def _count(number: float, noun: str) -> str:

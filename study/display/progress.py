@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.table import Table
 
 from study.display.durations import duration
+from study.display.plain_lines import say
 from study.scoring.trial_table import ENDED, STATES
 from study.search.searcher import StudySearcher
 
@@ -56,7 +57,7 @@ class ProgressCallback(tune.Callback):
             if not how and ended.last_step is not None:
                 how = f"{self._metric} {ended.intermediate_values[ended.last_step]:.4f}"
                 how += f" at step {ended.user_attrs['progress']['step']}"
-            self._print(f"trial {ended.number:4d}  {STATES[ended.state.name]:8s}  {how}")
+            say(self._console, f"trial {ended.number:4d}  {STATES[ended.state.name]:8s}  {how}")
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """As on completion: the trial has failed for good."""
@@ -71,20 +72,17 @@ class ProgressCallback(tune.Callback):
         if self._live is not None:
             self._live.update(self._table())
         else:
-            self._print(self._summary())
+            say(self._console, self._summary())
 
     def on_experiment_end(self, trials: list, **info: Any) -> None:
         """Remove the table and print the last summary."""
         self.close()
-        self._print(self._summary())
+        say(self._console, self._summary())
 
     def close(self) -> None:
         """Remove the table from the terminal; may be called twice."""
         if self._live is not None:
             self._live.stop()
-
-    def _print(self, line: str) -> None:
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _counts(self) -> dict[str, int]:
         states = [trial.state.name for trial in self._searcher.study.get_trials(deepcopy=False)]

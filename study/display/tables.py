@@ -6,6 +6,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from study.display.plain_lines import say
 from study.scoring.comparison import Comparison
 from study.scoring.leaderboard import FRACTIONS, METRICS, Row, Section, footnotes, sections
 
@@ -85,7 +86,7 @@ def comparison_markdown(comparison: Comparison) -> str:
 def print_notes(console: Console, notes: Sequence[str]) -> None:
     """Print each of ``notes`` as it is, on a line of its own."""
     for note in notes:
-        console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        say(console, note, style="yellow")
 
 
 def _side_by_side(tables: Sequence[Section]) -> dict[str, tuple[Row, list[str], list[bool]]]:

@@ -1,0 +1,8 @@
+"""Lines on a console, printed as they are."""
+
+from rich.console import Console
+
+
+def say(console: Console, line: str, style: str | None = None) -> None:
+    """Print ``line``: paths and specs hold characters that rich would take for markup."""
+    console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
