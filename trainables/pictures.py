@@ -9,6 +9,9 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+PANEL_FILE = "panel.png"
+"""The picture of validation images that a checkpoint folder may hold."""
+
 BACKGROUND = (64, 64, 64)
 
 # Okabe & Ito (2008) without black, then those of P. Tol's schemes "muted" and "light" (SRON/EPS/TN/09-002,

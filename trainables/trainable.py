@@ -80,7 +80,7 @@ class StudyTrainable(tune.Trainable):
         """Write the trial's state and its picture; a failed trial writes nothing."""
         if self.failure is None:
             checkpoint.save(checkpoint_dir, self.crew.first.training.state())
-            (Path(checkpoint_dir) / "panel.png").write_bytes(self.picture)
+            (Path(checkpoint_dir) / pictures.PANEL_FILE).write_bytes(self.picture)
 
     def load_checkpoint(self, checkpoint_dir: Any) -> None:
         """Continue from a checkpoint after a worker died."""

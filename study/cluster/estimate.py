@@ -81,14 +81,14 @@ class Plan:
     """one full trial, validation included"""
     at_a_time: int
     share: float
-    """steps that early stopping leaves, of those of all trials at full length"""
+    """share of the steps that is run, of those of all trials at full length"""
     hours: float
     """from the first trial's start to the last one's end"""
     device_hours: float
     """hours in which GPUs (or cores) train and validate"""
     cluster_hours: float
     """hours of all the cluster's GPUs (or cores), idle ones included: what it bills"""
-    hours_without_stopping: float
+    hours_without_pruning: float
     store_bytes: float
     """images and labels of train and val, once per node"""
     loads: dict[str, float]
@@ -117,7 +117,7 @@ def estimate(
     seconds = step.seconds / min(1.0, each)
     validation = validation_images / step.batch * seconds * VALIDATION_SHARE
     trial_seconds = steps * seconds / task.workers_per_trial + task.reports * validation
-    share, length = forecast.stopping(task.trials, at_a_time, task.reports, task.pruner)
+    share, length = forecast.pruning(task.trials, at_a_time, task.reports, task.pruner)
     study_seconds = length * trial_seconds
     store = images * image_bytes
     loads = {
@@ -134,7 +134,7 @@ def estimate(
         hours=study_seconds / 3600,
         device_hours=share * task.trials * trial_seconds * each * task.workers_per_trial / 3600,
         cluster_hours=study_seconds * machines.devices / 3600,
-        hours_without_stopping=math.ceil(task.trials / at_a_time) * trial_seconds / 3600,
+        hours_without_pruning=math.ceil(task.trials / at_a_time) * trial_seconds / 3600,
         store_bytes=store,
         loads=loads,
     )

@@ -15,17 +15,16 @@ from ray import tune
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from trainables.pictures import PANEL_FILE
+
 SCALARS = ("train/", "val/", "time/", "memory/")
 """Prefixes of the results that are curves; ``lr`` is one too, everything else belongs to Tune."""
-
-PANEL_FILE = "panel.png"
-"""The picture of validation images that a checkpoint folder may hold."""
 
 
 class TensorBoardCallback(tune.Callback):
     """Curves, hyperparameters and pictures of every trial, flushed with each result.
 
-    Reads flat results with ``step`` (training steps done) and, if present, the checkpoint's ``panel.png``;
+    Reads flat results with ``step`` (training steps so far) and, if present, the checkpoint's ``panel.png``;
     ``trial.config`` holds ``hyperparameters``, the trial's table, and ``folder``, where its events go. ``metric``
     names the objective among the ``val/`` results; its last value appears in the HParams tab.
     """

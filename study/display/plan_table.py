@@ -33,7 +33,7 @@ def show(study: "Resolved", machines: Machines, step: Step, plan: Plan, console:
         lines["with early stopping"] = (
             f"{whole_study}; {plan.share:.0%} of the steps are left (simulated; 45 to 57 % in the README's studies)"
         )
-        lines["without"] = duration(3600 * plan.hours_without_stopping)
+        lines["without"] = duration(3600 * plan.hours_without_pruning)
     else:
         lines["the whole study"] = whole_study
     price = f" {plan.cluster_hours * machines.price:,.2f} at {machines.price:g} an hour" if machines.price else ""

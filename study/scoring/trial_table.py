@@ -52,13 +52,10 @@ def trial_table(study: optuna.Study) -> pa.Table:
     trials = sorted(study.get_trials(deepcopy=False), key=lambda trial: _rank(trial, study.direction))
     rows = [
         {
+            **trial.user_attrs.get("progress", {}),  # step, seconds, hosts and gpu_gib; the schema leaves out the rest
             "number": trial.number,
             "state": trial.state.name,
             "value": trial.value,
-            "step": trial.user_attrs.get("progress", {}).get("step"),
-            "seconds": trial.user_attrs.get("progress", {}).get("seconds"),
-            "hosts": trial.user_attrs.get("progress", {}).get("hosts"),
-            "gpu_gib": trial.user_attrs.get("progress", {}).get("gpu_gib"),
             "start": trial.datetime_start,
             "complete": trial.datetime_complete,
             "reason": trial.user_attrs.get("reason"),

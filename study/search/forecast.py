@@ -1,4 +1,4 @@
-"""What early stopping saves: a simulation of asynchronous successive halving."""
+"""What pruning saves: a simulation of asynchronous successive halving."""
 
 import bisect
 import heapq
@@ -14,7 +14,7 @@ REPEATS = 20
 """How many studies are simulated; results are their means."""
 
 
-def stopping(trials: int, at_a_time: int, reports: int, pruner: str) -> tuple[float, float]:
+def pruning(trials: int, at_a_time: int, reports: int, pruner: str) -> tuple[float, float]:
     """The share of all training steps that is run, and the duration of the study in full trials.
 
     The simulation assumes that the order of the trials is the same at all reports. At a rung a trial is promoted if it
