@@ -16,7 +16,7 @@ def final_splits(
     cache: str | None = None,
     console: Console | None = None,
 ) -> tuple[dict[str, tuple[ShardIndex, str]], list[str]]:
-    """Where each final split lies, as (index, its split there), and a notice for all that is not as usual.
+    """Where each final split lies, as (index, its split there), and notices about splits that are not as usual.
 
     ``index`` has the shards of ``spec``, which was trained on; the data set says where its final splits are. Another
     variant with fewer images than published is scored whole. A variant that is absent is left out; of the one that was

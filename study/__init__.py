@@ -1,1 +1,1 @@
-"""What a user types (run, submit, plan, report, compare), what a study is, and the four rooms that do the work."""
+"""What a user types (run, submit, plan, report, compare), what a study is, and four packages that do the work."""

@@ -69,7 +69,7 @@ class Resolved:
         values = preset_values(self.config.model, self.preset) | self.config.set | {"steps": self.steps}
         complete = dataclasses.asdict(typed_config.make(module.Config, values))
         if "num_slots" in complete and "num_slots" not in self.config.set:
-            # Fewer slots than objects and background cannot be right, whatever the preset was made for.
+            # Objects and background need a slot each; the preset may be made for scenes with fewer objects.
             complete["num_slots"] = max(complete["num_slots"], max_objects + 1)
         with torch.device("meta"):  # without weights: only checks that the model takes these values
             trainables.build(self.config.model, complete, self.image_size)

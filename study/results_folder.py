@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 """The checkout."""
 
 PACKAGES = ("data", "search_spaces", "study", "trainables")
-"""The folders of the checkout that hold our code: a job takes them along, and all nodes have the same."""
+"""The folders of the checkout with our code: a job sends them, and they must be the same on all nodes."""
 
 DISTRIBUTIONS = ("clevrtune", "ray", "torch", "numpy", "optuna", "pyarrow")
 """What results depend on: their versions are recorded."""

@@ -83,7 +83,7 @@ def run_all(studies: Sequence[StudyConfig], console: Console) -> None:
     Raises what :func:`run` raises. A study that stops does not keep the others from running; StudyStopped follows at
     the end.
     """
-    for asked in studies:  # what is wrong with the last one is said before the first one starts
+    for asked in studies:  # a mistake in the last study is named before the first one starts
         study = presets.resolve(asked, has_gpu=ray_runtime.has_gpu(asked.address))
         study.proposal(study.data.max_objects)
         if not asked.fresh:
@@ -154,10 +154,10 @@ def tune(prepared: Prepared) -> None:
     asked = study.config
     say(console, f"watch: tensorboard --logdir {study.folder.path}  ({places.count()} trials at a time)")
     progress = ProgressCallback(searcher, console, metric=asked.metric, reports=asked.reports)
-    newcomers = Newcomers(prepared.preflight, searcher.stop)
+    callbacks = [TensorBoardCallback(asked.metric), progress, Newcomers(prepared.preflight, searcher.stop)]
     started = time.monotonic()
     try:
-        tune_study(study, searcher, prepared.shards, places, [TensorBoardCallback(asked.metric), progress, newcomers])
+        tune_study(study, searcher, prepared.shards, places.wanted, callbacks)
     finally:
         progress.close()
         study.folder.add_session(time.monotonic() - started, searcher.busy_seconds, places.mean())

@@ -111,7 +111,7 @@ def files(root: Path = ROOT) -> Iterator[Path]:
         for folder, _, names in os.walk(root / package):
             if any(name.endswith(".py") for name in names):
                 found = (Path(folder, name) for name in sorted(names))
-                yield from (path for path in found if path.is_file())  # an editor's lock is a link to nowhere
+                yield from (path for path in found if path.is_file())  # an editor's lock file is a broken link
 
 
 def write_package(target: Path, root: Path = ROOT) -> None:
@@ -190,11 +190,11 @@ def connect(address: str) -> "JobSubmissionClient":
 
 
 def use_token() -> bool:
-    """Send a token where there is one, as ``ray.init`` does; True if Ray's own commands have to be told to."""
+    """Send a token where there is one, as ``ray.init`` does; True if Ray's own commands need RAY_AUTH_MODE for it."""
     given = os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
     if "RAY_AUTH_MODE" in os.environ or not (given or Path("~/.ray/auth_token").expanduser().is_file()):
         return False
-    os.environ["RAY_AUTH_MODE"] = "token"  # before Ray is imported, which reads it then
+    os.environ["RAY_AUTH_MODE"] = "token"  # Ray reads it when it is imported
     return True
 
 
@@ -345,5 +345,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    logging.disable(logging.INFO)  # Ray's, of uploads and closed connections: no news
+    logging.disable(logging.INFO)  # Ray reports uploads and closed connections
     sys.exit(main())

@@ -60,7 +60,7 @@ class Source(DataSource):
 
     def find(self, variant: str, root: str | None) -> Found:
         """The scenes of the folder; its state is the names, lengths and times of the files that will be read."""
-        assert root is not None, "published files lie somewhere"
+        assert root is not None, "published files need a root"
         published = find(root, variant)
 
         def scenes(split: str, crop: bool, size: tuple[int, int]) -> Iterator[Scenes]:

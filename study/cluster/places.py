@@ -9,7 +9,7 @@ from study.config import StudyConfig
 LOOK_EVERY = 2.0
 """Seconds between two looks at the cluster."""
 
-_ROUNDING = 1e-9  # 1 / 0.1 places are ten, whatever the last bit says
+_ROUNDING = 1e-9  # 1 / 0.1 counts as ten places, however it is rounded
 
 
 def fitting(config: StudyConfig, gpus: float, nodes: Sequence[Mapping[str, float]]) -> int:
@@ -75,7 +75,7 @@ class Places:
                 self._fitting = 0  # the last node with enough resources is gone; another may join
         return self._usable()
 
-    def __call__(self) -> int:
+    def wanted(self) -> int:
         """How many trials Tune may have now, those that wait for a place included; Tune needs at least one."""
         config, count = self._config, self.count()
         if not self._shared:

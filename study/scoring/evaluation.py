@@ -46,7 +46,7 @@ class Entry:
     """what the scores depend on besides the images and the study's identity: the checkpoint's step, hyperparameters
     and weights, or the baseline's name"""
     earlier: str | None = None
-    """the step alone, the fingerprint in rows of earlier versions; None unless these are newer than the checkpoint"""
+    """the fingerprint that earlier versions wrote, the step alone; None if the checkpoint is newer than the scores"""
 
 
 def entries(folder: StudyFolder, numbers: list[int]) -> list[Entry]:

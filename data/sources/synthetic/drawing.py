@@ -212,7 +212,7 @@ def _place(drawn: NDArray[np.float64], size: tuple[int, int], shapes: int) -> _L
 def _visible(
     layout: _Layout, inside: NDArray[np.bool_], corner: NDArray[np.int64], size: tuple[int, int]
 ) -> NDArray[np.bool_]:
-    """Which objects stay, (n, N): those that show at least MIN_VISIBLE, of which others that go can only uncover more.
+    """Which objects stay, (n, N): those of which at least MIN_VISIBLE shows; without the others no less of them shows.
 
     Where fewer than two would stay, the two that do not touch each other are kept instead.
     """

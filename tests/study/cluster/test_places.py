@@ -60,12 +60,12 @@ def test_places_follow_the_cluster(monkeypatch):
     own, shared = Places(config(), 0, shared=False), Places(config(), 0, shared=True)
     asked, few = Places(config(concurrent=5), 0, shared=True), Places(config(trials=2), 0, shared=True)
     capped = Places(config(concurrent=5), 0, shared=False)
-    assert [each() for each in (own, shared, asked, few, capped)] == [2, 3, 5, 2, 2]
+    assert [each.wanted() for each in (own, shared, asked, few, capped)] == [2, 3, 5, 2, 2]
     nodes.append({"Resources": {"CPU": 4.0}})
-    assert [each() for each in (own, shared, asked, few, capped)] == [6, 7, 5, 2, 5]
+    assert [each.wanted() for each in (own, shared, asked, few, capped)] == [6, 7, 5, 2, 5]
     assert [each.count() for each in (own, shared, asked, few, capped)] == [6, 6, 5, 2, 5]
     nodes.clear()
-    assert [each() for each in (own, shared, asked, few, capped)] == [1, 1, 5, 1, 1]
+    assert [each.wanted() for each in (own, shared, asked, few, capped)] == [1, 1, 5, 1, 1]
     assert shared.count() == 0 and 0 < shared.mean() < 6
 
 
@@ -75,6 +75,6 @@ def test_the_mean_follows_the_cluster_where_a_number_was_asked_for(monkeypatch):
     monkeypatch.setattr(places, "LOOK_EVERY", -1.0)
     asked = Places(config(concurrent=5), 0, shared=True)
     nodes.append({"Resources": {"CPU": 4.0}})
-    assert asked() == 5  # one look, and nothing but calls as Tune makes them
+    assert asked.wanted() == 5  # one look, and nothing but calls as Tune makes them
     time.sleep(0.01)
     assert asked.mean() > 1
