@@ -1,4 +1,4 @@
-"""What all tests share: one thread per process, and one small Ray cluster for the tests that need one."""
+"""What all tests share: one thread per process, one small Ray cluster, and whether there is a GPU."""
 
 import logging
 import os
@@ -23,6 +23,18 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     if item.get_closest_marker("ray"):
         shared = "ray_cluster" in getattr(item, "fixturenames", ())
         item.add_marker(pytest.mark.xdist_group("ray" if shared else item.path.stem))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests marked ``gpu`` where no GPU is; ``-rs`` shows how many they are in one line."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason=f"no GPU here; {len(marked)} of the chosen tests need one"))
 
 
 @pytest.fixture(scope="session")
