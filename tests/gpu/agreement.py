@@ -47,7 +47,7 @@ def compare(name: str, given: Setting) -> dict[str, Any]:
     image = scenes.images(BATCH, SIZES[given.device])
     figures: dict[str, Any] = {}
     worst = 0.0
-    for mode in ("train", "eval"):
+    for mode in ("eval", "train"):  # in this order: training moves running statistics
         for model in (here, there):
             model.train(mode == "train")
         reference = explained(there, image, step)

@@ -63,7 +63,7 @@ def eager(name: str, given: Setting) -> dict[str, Any]:
     return figures
 
 
-def fitted(name: str, given: Setting, precision: str) -> tuple[float, Training, float]:
+def fitted(name: str, given: Setting, precision: str) -> tuple[float, Training, float | None]:
     """Milliseconds a step, the trial and its peak in GiB, with the largest parts of the batch that fit."""
     micro: int | None = None
     while True:
@@ -71,7 +71,7 @@ def fitted(name: str, given: Setting, precision: str) -> tuple[float, Training, 
         try:
             empty(given.device)
             ms = timed(trained, given)
-            gib = torch.cuda.max_memory_allocated() / 2**30 if given.device == "cuda" else float("nan")
+            gib = torch.cuda.max_memory_allocated() / 2**30 if given.device == "cuda" else None
             return ms, trained, gib
         except torch.OutOfMemoryError:
             micro = (micro or trained.model.config.batch_size) // 2

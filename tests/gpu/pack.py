@@ -164,7 +164,7 @@ def unpack(folder: Path, to: Path) -> Path:
     (own,) = (to / "environment" / "lib").glob("python*/site-packages")
     # addsitedir, unlike a plain line, reads the .pth files there, too
     places = [str(files.resolve()), *site.getsitepackages()]
-    (own / "pack.pth").write_text(f"import site; [site.addsitedir(place) for place in {places!r}]\n")
+    (own / "pack.pth").write_text("".join(f"import site; site.addsitedir({place!r})\n" for place in places))
     return to / "environment" / "bin" / "python"
 
 

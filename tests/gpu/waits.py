@@ -42,7 +42,7 @@ def waits(name: str, given: Setting) -> Counter[str]:
     found: Counter[str] = Counter()
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        if "synchronizing" in str(message):
+        if "called a synchronizing" in str(message):
             found[ours(traceback.extract_stack())] += 1
 
     with warnings.catch_warnings():
