@@ -52,7 +52,8 @@ def mixture_log_density(
 
 def bernoulli_kl(logits: Tensor, prior: Tensor | float) -> Tensor:
     """KL(Bernoulli(sigmoid(logits)) || Bernoulli(prior)) in nats, elementwise; ``prior`` is strictly inside (0, 1)."""
-    prior = torch.as_tensor(prior, dtype=logits.dtype, device=logits.device)
+    if not isinstance(prior, Tensor):
+        prior = logits.new_full((), prior)  # filled on the device; a tensor made on the host would have to be copied
     p = logits.sigmoid()
     return p * (F.logsigmoid(logits) - prior.log()) + (1 - p) * (F.logsigmoid(-logits) - (-prior).log1p())
 

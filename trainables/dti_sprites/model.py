@@ -5,7 +5,6 @@ import warnings
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -107,7 +106,8 @@ class Model(SegmentationModel):
                 candidates = self._draw(every, by_sprite, colour, boxes, mask_noise)
                 picks = search(image, ground, *candidates, over, c.greedy_iters, None if frozen else c.lambda_empty)
                 del candidates
-                chosen = F.one_hot(picks, c.n_sprites + 1)[..., :-1].float()  # (B, L, K), all 0 where empty
+                sprite = torch.arange(c.n_sprites, device=picks.device)
+                chosen = (picks[..., None] == sprite).float()  # (B, L, K), all 0 where empty
             # only what was picked is drawn again with a gradient: K times less to remember
             texture = (chosen @ texture.flatten(1)).view(*picks.shape, 1, *texture.shape[1:])  # (B, L, 1, C, h, h)
             by_sprite = {name: (chosen[..., None] * value).sum(2, keepdim=True) for name, value in by_sprite.items()}

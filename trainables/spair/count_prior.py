@@ -5,6 +5,7 @@ cell depends on how many cells came before it and how many of them hold an objec
 """
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -17,20 +18,21 @@ def count_prior(present: Tensor, p: float) -> Tensor:
     """Prior probability (B, N) of presence of each cell, given those before it in ``present`` (B, N), of 0 and 1."""
     N = present.shape[1]
     before = (present.cumsum(1) - present).long()  # (B, N)
-    table = prior_table(N, p).clamp(PRESENCE_FLOOR, 1 - PRESENCE_FLOOR).to(present)
+    table = prior_table(N, p, present.device).clamp(PRESENCE_FLOOR, 1 - PRESENCE_FLOOR).to(present.dtype)
     return table[torch.arange(N, device=present.device), before]
 
 
-def prior_table(cells: int, p: float) -> Tensor:
-    """Probability (N, N) in float64 that cell i is present after c objects, by i and c; c never exceeds i.
+@lru_cache(maxsize=4)  # p stays the same for most of a trial
+def prior_table(cells: int, p: float, device: torch.device | None = None) -> Tensor:
+    """Probability (N, N), float64 on ``device``, that cell i is present after c objects, by i and c; c is at most i.
 
     Backwards: a start of i cells is as likely as its two continuations together. In logarithms, because p^N
     underflows float32 from about 11 objects on at p = 1e-4.
     """
-    k = torch.arange(cells + 1, dtype=torch.float64)
+    k = torch.arange(cells + 1, dtype=torch.float64, device=device)
     log_ways = math.lgamma(cells + 1) - torch.lgamma(k + 1) - torch.lgamma(cells - k + 1)
     log_start = math.log(p) * k - log_ways  # (i + 1,): of i cells with c objects, up to a constant; now for i = N
-    table = torch.zeros(cells, cells, dtype=torch.float64)
+    table = torch.zeros(cells, cells, dtype=torch.float64, device=device)
     for i in reversed(range(cells)):
         present = log_start[1:]
         log_start = torch.logaddexp(log_start[:-1], present)
@@ -44,7 +46,7 @@ def sequential_prior(present: Tensor, p: float) -> Tensor:
     At a small ``p`` it underflows after many objects; its sum is then below 1.
     """
     N = present.shape[1]
-    k = torch.arange(N + 1).to(present)
+    k = torch.arange(N + 1, dtype=present.dtype, device=present.device)
     posterior = p**k / (p**k).sum()  # (N + 1,), then (B, N + 1)
     count = torch.zeros_like(present[:, :1])  # (B, 1)
     priors = []

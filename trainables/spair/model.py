@@ -60,6 +60,9 @@ class Model(SegmentationModel):
         """Reports since then."""
         self.lr_factor: Tensor
         """Factor on the learning rate."""
+        self._lr_scale: float | None = 1.0
+        """``lr_factor`` on the host, where no step has to wait for it; None where it has changed since."""
+        self.register_load_state_dict_post_hook(lambda *_: self._forget_lr_scale())
 
     @torch.no_grad()
     def _initialise_weights(self) -> None:
@@ -157,7 +160,12 @@ class Model(SegmentationModel):
 
     def lr_scale(self, step: int) -> list[float]:
         """The plateau's factor."""
-        return [float(self.lr_factor)]
+        if self._lr_scale is None:
+            self._lr_scale = float(self.lr_factor)
+        return [self._lr_scale]
+
+    def _forget_lr_scale(self) -> None:
+        self._lr_scale = None
 
     def on_validation(self, metrics: dict[str, float]) -> None:
         """Lower the learning rate, once, when the mean squared error has not improved for long enough.
@@ -172,6 +180,7 @@ class Model(SegmentationModel):
             self.reports_since.zero_()
         elif self.reports_since > self.config.plateau_patience:
             self.lr_factor.fill_(self.config.plateau_scale)
+            self._forget_lr_scale()
 
 
 def blend(alphas: Tensor, distances: Tensor) -> Tensor:
