@@ -12,6 +12,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from data import store
 from trainables import parallel
 from trainables.parallel import Team
+from trainables.precision import allow_tf32
 from trainables.training import Diverged, Task, Training
 
 Shards = dict[str, list[ray.ObjectRef]]
@@ -30,6 +31,7 @@ class Worker:
         # Ray leaves GPUs visible to actors that asked for none.
         self.device = torch.device("cuda" if gpus > 0 and torch.cuda.is_available() else "cpu")
         torch.set_num_threads(max(1, int(cpus)))
+        allow_tf32(self.device)
         self.task = task
         self.team = team
         self._train = store.open_split(shards["train"])

@@ -28,6 +28,7 @@ from study.results_folder import StudyFolder, write_json
 from study.scoring.baselines import BASELINES
 from trainables import checkpoint, metrics, pictures
 from trainables.model import SegmentationModel
+from trainables.precision import allow_tf32
 from trainables.scoring import PANEL_IMAGES, evaluate, images_per_pass, panel, restore_model
 from trainables.training import Task
 
@@ -123,6 +124,7 @@ def evaluate_study(
 def _score_trial(task: Task, folder: str, refs: Refs, use_gpu: bool) -> tuple[dict[str, np.ndarray], bytes]:
     """Per-image scores of a trial's newest checkpoint on a split, and a picture as PNG."""
     device = torch.device("cuda" if use_gpu and torch.cuda.is_available() else "cpu")
+    allow_tf32(device)
     split = store.open_split(refs)
     state = checkpoint.newest(folder, device)
     assert state is not None
