@@ -81,6 +81,20 @@ def test_a_step_reads_nothing_from_the_device_and_copies_nothing_to_it(name, pre
     assert not copies
 
 
+@pytest.mark.parametrize("name", trainables.names())
+def test_the_backward_pass_reads_nothing_either(name):
+    """By the profiler, on a CPU: some operators skip on ``meta``, or under a dispatch mode, what they do elsewhere."""
+    model = built(name, "tiny", 32).to_empty(device="cpu")
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.zero_()
+    output = model(torch.rand(2, 3, 32, 32), 990)
+    with torch.autograd.profiler.profile() as profiler:
+        output.loss.backward()
+        float(torch.ones(()))  # one that is seen
+    assert [event.name for event in profiler.function_events].count("aten::item") == 1
+
+
 def test_a_model_that_reads_or_copies_would_be_noticed():
     images = torch.empty(2, device=META)
     with pytest.raises(RuntimeError, match="meta"):

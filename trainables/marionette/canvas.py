@@ -5,6 +5,8 @@ tile is P = 2p wide and centred on its cell, so that tiles of neighbours overlap
 and column do not: each of the four parities has one image per layer, and 4 N images hold all tiles.
 """
 
+import operator
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -64,8 +66,10 @@ def paint(tiles: Tensor) -> Tensor:
 def composite(background: Tensor, images: Tensor) -> Stack:
     """RGBA ``images`` (B, n, 4, S, S), from back to front, over ``background`` (B, 3, S, S)."""
     colour, alpha = images.split([3, 1], dim=2)
-    # the light that passes an image and all before it; the foremost is met first
-    passed = (1 - alpha).flip(1).cumprod(1).flip(1)  # (B, n, 1, S, S)
+    # The light that passes an image and all before it; the foremost is met first. Not by cumprod: on a GPU the host
+    # would wait in its backward pass, which looks for zeros.
+    products = list(accumulate((1 - alpha).flip(1).unbind(1), operator.mul))
+    passed = torch.stack(products, dim=1).flip(1)  # (B, n, 1, S, S)
     visible = alpha * F.pad(passed[:, 1:], (0, 0, 0, 0, 0, 0, 0, 1), value=1.0)
     image = passed[:, 0] * background + (visible * colour).sum(1)
     return Stack(image, visible, passed[:, 0])
