@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import trainables
 from data import source, spec
+from study.search.rungs import FEWEST_REPORTS
 from trainables import typed_config
 from trainables.objectives import OBJECTIVES
 
@@ -38,8 +39,8 @@ class StudyConfig:
     """objective on the validation split: mIoU_fg, ARI_FG, MSE or loss"""
     sampler: Literal["tpe", "random", "cmaes", "gp"] = "tpe"
     """Optuna sampler that proposes hyperparameters"""
-    pruner: Literal["asha", "hyperband", "median", "none"] = "asha"
-    """how trials that fall behind are pruned; asha is asynchronous successive halving"""
+    pruner: Literal["asha", "halving", "hyperband", "median", "none"] = "asha"
+    """asha: trials pause at 1/27, 1/9 and 1/3 of their steps and go on if in the best third; others stop for good"""
     set: dict[str, Any] = field(default_factory=dict)
     """fix a hyperparameter instead of searching it; may be repeated"""
     seed: int = 0
@@ -58,8 +59,8 @@ class StudyConfig:
     """bf16 trains under autocast; sensitive parts stay in fp32"""
     micro_batch: int | None = None
     """images per forward pass of a worker; gradients are accumulated to the full batch [default: the full batch]"""
-    reports: int = 10
-    """validations per full trial; after each a trial may be pruned"""
+    reports: int | None = None
+    """validations per full trial [default: 27 with the paper preset, 9 with tiny]"""
     validation_images: int = 1000
     """images of the validation split that a report is computed on, at most"""
     top: int = 3
@@ -100,8 +101,13 @@ class StudyConfig:
             )
         if self.seed < 0:
             raise ValueError(f"--seed is {self.seed}; it must be zero or more")
-        if self.steps is not None and self.steps < self.reports:
-            raise ValueError(f"--steps {self.steps} is below --reports {self.reports}; a report needs a step")
+        if self.reports is not None:
+            self._check_reports(self.reports)
+        if self.sampler in ("cmaes", "gp") and self.pruner != "none":
+            raise ValueError(
+                f"--sampler {self.sampler} learns from complete trials only, and --pruner {self.pruner} leaves few; "
+                "add --pruner none, or take --sampler tpe"
+            )
         if self.address is not None and self.address.startswith(("ray://", "http://", "https://")):
             raise ValueError(
                 f"--address {self.address} is not where a study can run; use --address auto on a node of the cluster, "
@@ -118,6 +124,15 @@ class StudyConfig:
             raise ValueError(f"--name {self.name!r} must be a plain folder name")
         if self.set:
             object.__setattr__(self, "set", self._typed_set())
+
+    def _check_reports(self, reports: int) -> None:
+        if self.steps is not None and self.steps < reports:
+            raise ValueError(f"--steps {self.steps} is below --reports {reports}; a report needs a step")
+        if reports < FEWEST_REPORTS and self.pruner != "none":
+            raise ValueError(
+                f"--reports {reports} leaves --pruner {self.pruner} nothing to compare before the end of a trial; "
+                f"give {FEWEST_REPORTS} or more, or --pruner none"
+            )
 
     def _typed_set(self) -> dict[str, Any]:
         """``set`` with the types of the model's Config; Resolved.proposal checks whether the values fit together."""

@@ -40,7 +40,7 @@ def show(study: Resolved, console: Console) -> None:
     except ValueError:
         room = 1  # the study is meant for a larger machine
     at_a_time = min(c.trials, c.concurrent or room, room)
-    share, length = forecast.pruning(c.trials, at_a_time, c.reports, c.pruner)
+    share, length = forecast.pruning(c.trials, at_a_time, study.reports, c.pruner)
     trial = seconds * study.steps / workers
     device = "GPU" if on_gpu else "CPU core"
     scaled = f", scaled up from {images}" if images != batch else ""

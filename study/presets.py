@@ -20,12 +20,16 @@ from trainables.training import Task
 IMAGE_SIZE = {"paper": 128, "tiny": 32}
 """Pixels of a side where the data specification names no size."""
 
+REPORTS = {"paper": 27, "tiny": 9}
+"""Validations of a full trial where the study names no number, at most one per step."""
+
 
 @dataclass(frozen=True)
 class Resolved:
     """A StudyConfig after ``auto`` and the defaults are settled, before any data is read."""
 
     config: StudyConfig
+    """with its number of reports"""
     preset: str
     """paper or tiny"""
     data: DataSpec
@@ -43,6 +47,12 @@ class Resolved:
         return self.data.size[0]
 
     @property
+    def reports(self) -> int:
+        """Validations of a full trial."""
+        assert self.config.reports is not None
+        return self.config.reports
+
+    @property
     def identity(self) -> dict[str, Any]:
         """What makes this study what it is, as stored in study.json."""
         return self.config.identity(self.preset, self.steps, self.image_size)
@@ -55,7 +65,7 @@ class Resolved:
             model=c.model,
             image_size=self.image_size,
             steps=self.steps,
-            reports=c.reports,
+            reports=self.reports,
             seed=c.seed,
             metric=c.metric,
             precision=c.precision,
@@ -101,6 +111,7 @@ def resolve(config: StudyConfig, *, has_gpu: bool) -> Resolved:
     values = typed_config.make(trainables.load(config.model).Config, preset_values(config.model, preset))
     steps = config.steps or values.steps
     gpus = config.gpus if config.gpus is not None else float(has_gpu and preset == "paper")
+    config = dataclasses.replace(config, reports=config.reports or min(REPORTS[preset], steps))
     return Resolved(config, preset, data, steps, gpus, _folder(config, preset))
 
 

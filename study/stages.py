@@ -23,7 +23,7 @@ from study.display.plain_lines import say
 from study.display.progress import ProgressCallback
 from study.presets import Resolved
 from study.scoring import comparison, evaluation
-from study.search import storage
+from study.search import storage, strategies
 from study.search.proposal import Proposal
 from study.search.searcher import StudySearcher
 from study.search.stopping import StudyStopped
@@ -144,7 +144,8 @@ def prepare(study: Resolved, console: Console) -> Prepared:
         folder.clear()
     optuna_study = storage.open_study(asked, folder, study.identity)
     _record(study, proposal, index, splits, notices)
-    searcher = StudySearcher(optuna_study, folder, asked.trials, proposal)
+    promotion = strategies.promotion(asked.pruner, study.reports, maximize=OBJECTIVES[asked.metric] == "max")
+    searcher = StudySearcher(optuna_study, folder, asked.trials, proposal, promotion, wanted=asked.top)
     return Prepared(study, index.max_objects, splits, shards, places, preflight, searcher, console)
 
 
@@ -153,7 +154,7 @@ def tune(prepared: Prepared) -> None:
     study, searcher, places, console = prepared.study, prepared.searcher, prepared.places, prepared.console
     asked = study.config
     say(console, f"watch: tensorboard --logdir {study.folder.path}  ({places.count()} trials at a time)")
-    progress = ProgressCallback(searcher, console, metric=asked.metric, reports=asked.reports)
+    progress = ProgressCallback(searcher, console, metric=asked.metric, reports=study.reports)
     callbacks = [TensorBoardCallback(asked.metric), progress, Newcomers(prepared.preflight, searcher.stop)]
     started = time.monotonic()
     try:

@@ -101,11 +101,14 @@ def estimate(
     task: StudyConfig,
     *,
     steps: int,
+    reports: int,
     images: int,
     image_bytes: int,
     validation_images: int,
 ) -> Plan:
-    """The plan of a study of trials of ``steps`` steps. Raises ValueError if not even one fits on the cluster.
+    """The plan of a study of trials of ``steps`` steps and ``reports`` reports.
+
+    Raises ValueError if not even one fits on the cluster.
 
     ``images`` is the number of images in the object store, ``image_bytes`` the size of one with its labels, and
     ``validation_images`` the number that a report looks at. The workers of a trial share its training, and rank 0
@@ -116,13 +119,13 @@ def estimate(
     at_a_time = min(task.trials, task.concurrent or task.trials, fitting)
     seconds = step.seconds / min(1.0, each)
     validation = validation_images / step.batch * seconds * VALIDATION_SHARE
-    trial_seconds = steps * seconds / task.workers_per_trial + task.reports * validation
-    share, length = forecast.pruning(task.trials, at_a_time, task.reports, task.pruner)
+    trial_seconds = steps * seconds / task.workers_per_trial + reports * validation
+    share, length = forecast.pruning(task.trials, at_a_time, reports, task.pruner)
     study_seconds = length * trial_seconds
     store = images * image_bytes
     loads = {
         "the length of a trial": 1 / length,
-        "the driver": at_a_time * task.reports / trial_seconds * DRIVER_SECONDS,
+        "the driver": at_a_time * reports / trial_seconds * DRIVER_SECONDS,
         "memory for the data": store / (machines.node_memory * 1e9 * STORE_SHARE),
         "reading the data": store / (machines.network * 1e9) / study_seconds,
         "gathering batches": step.batch * image_bytes / seconds / GATHER_BYTES,  # of each worker: all have a share

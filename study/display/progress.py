@@ -16,7 +16,7 @@ from study.search.searcher import StudySearcher
 LINE_EVERY = 30.0
 """Seconds between two summary lines where the output is not a terminal."""
 
-COUNTED = (*ENDED, "RUNNING")
+COUNTED = (*ENDED, "PAUSED", "RUNNING")
 """States that the summary counts, in its order."""
 
 
@@ -29,7 +29,7 @@ class ProgressCallback(tune.Callback):
         self._metric = metric
         self._reports = reports
         self._started = time.monotonic()
-        self._already = self._counts()
+        self._already = self._done()
         self._running: dict[str, dict[str, Any]] = {}
         self._last_line = time.monotonic()
         self._live = Live(console=console, refresh_per_second=1, transient=True) if console.is_terminal else None
@@ -53,11 +53,12 @@ class ProgressCallback(tune.Callback):
         self._running.pop(trial.trial_id, None)
         if self._live is None:
             ended = self._searcher.study.get_trials(deepcopy=False)[trial.config["number"]]
+            state = STATES[self._searcher.state_of(ended.number)]
             how = ended.user_attrs.get("reason", "")
             if not how and ended.last_step is not None:
                 how = f"{self._metric} {ended.intermediate_values[ended.last_step]:.4f}"
                 how += f" at step {ended.user_attrs['progress']['step']}"
-            say(self._console, f"trial {ended.number:4d}  {STATES[ended.state.name]:8s}  {how}")
+            say(self._console, f"trial {ended.number:4d}  {state:8s}  {how}")
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """As on completion: the trial has failed for good."""
@@ -84,24 +85,24 @@ class ProgressCallback(tune.Callback):
         if self._live is not None:
             self._live.stop()
 
-    def _counts(self) -> dict[str, int]:
-        states = [trial.state.name for trial in self._searcher.study.get_trials(deepcopy=False)]
-        return {state: states.count(state) for state in COUNTED}
+    def _done(self) -> int:
+        """How many trials have ended or pause: most of those that pause are not promoted."""
+        counts = self._searcher.counts()
+        return sum(counts[state] for state in (*ENDED, "PAUSED"))
 
     def _summary(self) -> str:
-        counts = self._counts()
-        ended = sum(counts[state] for state in ENDED)
-        new = ended - sum(self._already[state] for state in ENDED)
+        counts = self._searcher.counts()
+        done = self._done()
+        new = done - self._already
         elapsed = time.monotonic() - self._started
         counts["RUNNING"] = len(self._running)  # not those that wait for a place
-        parts = [f"{counts[state]} {STATES[state]}" for state in COUNTED]
-        text = f"{ended}/{self._searcher.trials} trials: {', '.join(parts)}"
-        complete = [t for t in self._searcher.study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
-        if complete:
+        parts = [f"{counts[state]} {STATES[state]}" for state in COUNTED if counts[state] or state != "PAUSED"]
+        text = f"{done}/{self._searcher.trials} trials: {', '.join(parts)}"
+        if counts["COMPLETE"]:
             best = self._searcher.study.best_trial
             text += f"; best {self._metric} {best.value:.4f} (trial {best.number})"
         text += f"; {duration(elapsed)} gone"
-        left = max(0, self._searcher.trials - ended)
+        left = max(0, self._searcher.trials - done)
         if new and left:
             text += f", about {duration(left * elapsed / new)} left"
         return text

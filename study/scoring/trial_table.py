@@ -7,9 +7,10 @@ from pathlib import Path
 import optuna
 import pyarrow as pa
 import pyarrow.parquet as pq
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from data import atomic
+from study.search.rungs import pauses
 
 TRIAL_SCHEMA = pa.schema(
     [
@@ -27,17 +28,18 @@ TRIAL_SCHEMA = pa.schema(
         ("intermediate_values", pa.list_(pa.float64())),
     ]
 )
-"""The columns before the hyperparameters. ``state`` is Optuna's name of it, ``seconds`` the time in training and
-validation, ``hosts`` the nodes that the trial ran on, in their order, ``gpu_gib`` the peak of GPU memory in tensors."""
+"""The columns before the hyperparameters. ``state`` is Optuna's name of it or PAUSED, ``seconds`` the time in
+training and validation, ``hosts`` the nodes that the trial ran on, in their order, ``gpu_gib`` the peak of GPU memory in tensors."""
 
 STATES = {
     "COMPLETE": "complete",
     "PRUNED": "pruned",
+    "PAUSED": "paused",
     "RUNNING": "running",
     "WAITING": "waiting",
     "FAIL": "failed",
 }
-"""Optuna's states of a trial in our words, in the order of the table."""
+"""Optuna's states of a trial, and PAUSED, in our words, in the order of the table."""
 
 ENDED = ("COMPLETE", "PRUNED", "FAIL")
 """States of a trial that has ended."""
@@ -49,12 +51,16 @@ def trial_table(study: optuna.Study) -> pa.Table:
     Columns as in :data:`TRIAL_SCHEMA`, then the searched hyperparameters as ``params_<name>``; a column of
     mixed types is JSON text.
     """
-    trials = sorted(study.get_trials(deepcopy=False), key=lambda trial: _rank(trial, study.direction))
+    rungs = study.user_attrs.get("rungs", [])
+    states = {trial.number: _state(trial, rungs) for trial in study.get_trials(deepcopy=False)}
+    trials = sorted(
+        study.get_trials(deepcopy=False), key=lambda trial: _rank(trial, states[trial.number], study.direction)
+    )
     rows = [
         {
             **trial.user_attrs.get("progress", {}),  # step, seconds, hosts and gpu_gib; the schema leaves out the rest
             "number": trial.number,
-            "state": trial.state.name,
+            "state": states[trial.number],
             "value": trial.value,
             "start": trial.datetime_start,
             "complete": trial.datetime_complete,
@@ -92,7 +98,13 @@ def read_trials(folder: Path) -> list[tuple[int, str]]:
     return list(zip(table["number"].to_pylist(), table["state"].to_pylist(), strict=True))
 
 
-def _rank(trial: FrozenTrial, direction: optuna.study.StudyDirection) -> tuple:
+def _state(trial: FrozenTrial, rungs: list[int]) -> str:
+    promoted = trial.user_attrs.get("promoted", 0)
+    paused = trial.state == TrialState.RUNNING and pauses(trial.last_step, promoted, rungs)
+    return "PAUSED" if paused else trial.state.name
+
+
+def _rank(trial: FrozenTrial, state: str, direction: optuna.study.StudyDirection) -> tuple:
     sign = -1 if direction == optuna.study.StudyDirection.MAXIMIZE else 1
     value = math.inf if trial.value is None else sign * trial.value
-    return list(STATES).index(trial.state.name), value, trial.number
+    return list(STATES).index(state), value, trial.number

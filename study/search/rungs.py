@@ -6,6 +6,7 @@ when it is among the best third of those that have reached it. Nobody waits for 
 
 import bisect
 import itertools
+from collections.abc import Sequence
 
 FACTOR = 3
 """One of so many trials goes on from a rung; so many times as far is the next rung."""
@@ -22,6 +23,14 @@ def positions(reports: int) -> list[int]:
     Rounded down, without those before the first report: 27 gives 1, 3 and 9; 9 and 10 give 1 and 3; 2 gives none.
     """
     return sorted({reports // FACTOR**depth for depth in range(1, _DEPTH + 1)} - {0})
+
+
+def pauses(report: int | None, promoted: int, rungs: Sequence[int]) -> bool:
+    """Whether a running trial pauses: its last ``report`` is a rung, and it was last ``promoted`` (0: never) before it.
+
+    A pause has no record of its own that a kill could leave undone.
+    """
+    return report is not None and report in rungs and report > promoted
 
 
 class Promotion:

@@ -7,41 +7,76 @@ folders, in which they find their newest checkpoints.
 """
 
 import warnings
+from collections import Counter
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
 from study.results_folder import StudyFolder
 from study.search import interrupted
+from study.search.evidence import WORKER_LOST, Informed
 from study.search.proposal import Proposal
+from study.search.rungs import Promotion, pauses
+from study.search.stopping import sweep_checkpoints
 
 GIVE_UP_AFTER = 5
-"""How many failures in a row for the same reason stop a study."""
+"""So many trials must have failed before a study is stopped, all that have ended, and as many as still run."""
 
 MAX_WORKER_DEATHS = 3
 """How often a trial may lose its worker; after one more loss it is failed."""
 
 
 class StudySearcher(Searcher):
-    """Hands out Optuna's trials to Tune and tells Optuna how they ended."""
+    """Hands out Optuna's trials to Tune and tells Optuna how they ended.
 
-    def __init__(self, study: optuna.Study, folder: StudyFolder, trials: int, proposal: Proposal):
+    With a ``promotion`` trials pause at its rungs, and nothing else stops them early. A trial that pauses is over for
+    Tune and RUNNING in Optuna; when it is promoted, Tune gets it as another trial with the same number and folder.
+    When there is neither a trial to promote nor a new one, and none runs, the study ends: the best paused trials go on
+    until ``wanted`` are complete, and the others are told PRUNED.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        folder: StudyFolder,
+        trials: int,
+        proposal: Proposal,
+        promotion: Promotion | None = None,
+        wanted: int = 1,
+    ):
+        """Continue ``study`` up to ``trials`` trials. ``promotion`` is new, or None where ``study.pruner`` decides."""
         super().__init__()
         self.study = study
         self.folder = folder
         self.trials = trials
         self.proposal = proposal
+        self.promotion = promotion
+        self.wanted = wanted
         self.live: dict[str, optuna.Trial] = {}
-        """Tune's id of a trial -> Optuna's trial, for those that have not ended."""
+        """Tune's id of a trial -> Optuna's trial, for those that train or wait for a place."""
         self.stop_reason: str | None = None
         self.busy_seconds = 0.0
         """Time in seconds that the trials of this session spent on training and validation."""
+        self._pausing: dict[str, tuple[int, int, float]] = {}  # Tune's id -> number, rung and value: it saves itself
+        rungs = promotion.rungs if promotion is not None else None
+        self._left_over = interrupted.to_continue(study, folder, rungs)
+        known = study.get_trials(deepcopy=False)
+        self._states = {trial.number: trial.state.name for trial in known if trial.state != TrialState.WAITING}
+        self._ids = {trial.number: trial._trial_id for trial in known if trial.state == TrialState.RUNNING}
+        self._reported = any(trial.intermediate_values for trial in known)
         self._failures: list[str] = []
-        self._left_over = interrupted.to_continue(study, folder)
-        if not study.get_trials(deepcopy=False):
+        if promotion is not None:
+            if study.user_attrs.get("rungs") != promotion.rungs:
+                study.set_user_attr("rungs", promotion.rungs)  # for study/scoring/trial_table.py
+            self._recall(promotion, known)
+        if not isinstance(study.sampler, Informed):
+            study.sampler = Informed(study.sampler, rungs or ())
+        if not known:
             study.enqueue_trial(proposal.base_parameters())
+        elif not self.pending():
+            self._end_paused()  # of a study that was killed while it did so
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles searchers for Tuner.restore, which is not used: the state is in the Optuna storage.
@@ -55,26 +90,45 @@ class StudySearcher(Searcher):
         """Do nothing; the state is in the Optuna storage."""
 
     def state_of(self, number: int) -> str:
-        """Optuna's state of the trial ``number``: COMPLETE, PRUNED, FAIL, RUNNING or WAITING."""
-        return self.study.get_trials(deepcopy=False)[number].state.name
+        """Optuna's state of the trial ``number``, COMPLETE, PRUNED, FAIL or RUNNING, or PAUSED."""
+        state = self._states[number]
+        return "PAUSED" if state == "RUNNING" and number in self._paused() else state
+
+    def counts(self) -> Counter[str]:
+        """How many trials of the study have each of the states of :meth:`state_of`."""
+        counts = Counter(self._states.values())
+        counts["PAUSED"] = len(self._paused())
+        counts["RUNNING"] -= counts["PAUSED"]
+        return counts
 
     def stop(self, reason: str) -> None:
         """Start no more trials and stop the study in good order; the first ``reason`` is kept."""
         self.stop_reason = self.stop_reason or reason
 
     def pending(self) -> bool:
-        """Whether there is a trial to run: one to continue, or a new one."""
-        return bool(self._left_over) or self._started() < self.trials
+        """Whether there is a trial to run: one to continue, one to promote, or a new one."""
+        return bool(self._left_over) or self._promoted() is not None or len(self._states) < self.trials
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a str
-        """The next trial's config: first the trials to continue, then new ones until there are enough."""
+        """The next trial's config: one to continue, else one to promote, else a new one while there are too few.
+
+        None while none of them is there and others run, which may be promoted. Tune asks again after each event, but
+        never again after FINISHED.
+        """
         if self.stop_reason is not None:
             return Searcher.FINISHED
         if self._left_over:
-            trial = optuna.Trial(self.study, self._left_over.pop(0)._trial_id)
-        elif self._started() < self.trials:
+            trial = self._stored(self._left_over.pop(0).number)
+        elif (promoted := self._promoted()) is not None:
+            trial = self._promote(promoted)
+        elif len(self._states) < self.trials:
             trial = self.study.ask()
+            self._states[trial.number] = "RUNNING"
+            self._ids[trial.number] = trial._trial_id
+        elif self.promotion is not None and self._running():
+            return None
         else:
+            self._end_paused()
             return Searcher.FINISHED
         self.live[trial_id] = trial
         return {
@@ -84,14 +138,23 @@ class StudySearcher(Searcher):
         }
 
     def record(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Store an intermediate result; True if Optuna's pruner wants the trial stopped, which is told PRUNED at once.
+        """Store an intermediate result; True if the trial is to stop: it pauses, or Optuna's pruner wants it pruned.
 
-        A process may be killed between any two writes: :mod:`study.search.interrupted` relies on their order.
+        A pruned trial is told so at once. One that pauses can be promoted after :meth:`on_trial_complete`, when Tune
+        has saved its checkpoint. A process may be killed between any two writes: :mod:`study.search.interrupted`
+        relies on their order.
         """
         trial = self.live.get(trial_id)
         if trial is None:
-            return True  # pruned already, but its worker died before Tune stopped it, and Tune ran it again
+            return True  # stopped already, but its worker died before Tune stopped it, and Tune ran it again
         self._store_value(trial, result)
+        if self.promotion is not None:
+            self._store_progress(trial, result, pruned=False)
+            report, promoted = result["report"], trial.user_attrs.get("promoted", 0)
+            if pause := pauses(report, promoted, self.promotion.rungs):
+                self._pausing[trial_id] = trial.number, report, result["objective"]
+                del self.live[trial_id]
+            return pause
         pruned = trial.should_prune()
         self._store_progress(trial, result, pruned)
         if pruned:
@@ -103,11 +166,14 @@ class StudySearcher(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell Optuna COMPLETE or FAIL; a trial that ends with the study stays RUNNING and is continued later."""
+        if trial_id in self._pausing:
+            assert self.promotion is not None
+            self.promotion.reached(*self._pausing.pop(trial_id))
         if trial_id not in self.live:
-            return  # pruned, and told so already
+            return  # paused, or pruned and told so already
         trial = self.live[trial_id]
         if error:
-            self._fail(trial_id, f"its worker died or could not save {MAX_WORKER_DEATHS + 1} times")
+            self._fail(trial_id, f"{WORKER_LOST} or could not save {MAX_WORKER_DEATHS + 1} times")
         elif result is not None and result.get("failure"):
             self._fail(trial_id, result["failure"])
         elif result is not None and result.get("done"):
@@ -116,6 +182,7 @@ class StudySearcher(Searcher):
             self._end(trial_id, TrialState.COMPLETE, value=result["objective"])
 
     def _store_value(self, trial: optuna.Trial, result: dict[str, Any]) -> None:
+        self._reported = True
         with warnings.catch_warnings():
             # A trial that continues from a checkpoint may repeat its last report; Optuna keeps the first.
             warnings.filterwarnings("ignore", message=".*is already reported.*")
@@ -141,15 +208,59 @@ class StudySearcher(Searcher):
         trial.set_user_attr("progress", progress)
 
     def _fail(self, trial_id: str, reason: str) -> None:
-        self._failures = [*(r for r in self._failures if r == reason), reason]
-        if len(self._failures) >= GIVE_UP_AFTER:
-            self.stop(f"{GIVE_UP_AFTER} trials in a row failed: {reason}")
         self.live[trial_id].set_user_attr("reason", reason)
-        self.study.tell(self.live.pop(trial_id), state=TrialState.FAIL)
+        self._end(trial_id, TrialState.FAIL)
+        self._failures.append(reason)
+        if not self._reported and len(self._failures) >= max(GIVE_UP_AFTER, self._running()):
+            often, _ = Counter(self._failures).most_common(1)[0]
+            self.stop(f"all {len(self._failures)} trials that have ended failed before their first report: {often}")
 
     def _end(self, trial_id: str, state: TrialState, value: float | None = None) -> None:
-        self._failures.clear()
-        self.study.tell(self.live.pop(trial_id), value, state=state)
+        number = self.live.pop(trial_id).number
+        self.study.tell(number, value, state=state)
+        self._states[number] = state.name
 
-    def _started(self) -> int:
-        return sum(trial.state != TrialState.WAITING for trial in self.study.get_trials(deepcopy=False))
+    def _running(self) -> int:
+        return len(self.live) + len(self._pausing)
+
+    def _stored(self, number: int) -> optuna.Trial:
+        return optuna.Trial(self.study, self._ids[number])
+
+    def _paused(self) -> dict[int, int]:
+        """Number -> rung of the trials that pause."""
+        return self.promotion.paused() if self.promotion is not None else {}
+
+    def _recall(self, promotion: Promotion, known: list[FrozenTrial]) -> None:
+        """Tell ``promotion`` what the trials of earlier processes have reached."""
+        for trial in known:
+            for rung in promotion.rungs:
+                if rung in trial.intermediate_values:
+                    promotion.reached(trial.number, rung, trial.intermediate_values[rung])
+                    if rung != trial.last_step or not interrupted.paused(trial, promotion.rungs):
+                        promotion.mark_promoted(trial.number, rung)
+
+    def _promoted(self) -> int | None:
+        """The number of the paused trial that goes on now, if any."""
+        if self.promotion is None:
+            return None
+        number = self.promotion.next()
+        if number is None and len(self._states) >= self.trials:
+            on_the_way = sum(state == "COMPLETE" for state in self._states.values()) + self._running()
+            number = self.promotion.last() if on_the_way < self.wanted else None
+        return number
+
+    def _promote(self, number: int) -> optuna.Trial:
+        assert self.promotion is not None
+        rung = self.promotion.paused()[number]
+        trial = self._stored(number)
+        trial.set_user_attr("promoted", rung)  # from now on it does not pause, whatever happens to this process
+        self.promotion.mark_promoted(number, rung)
+        return trial
+
+    def _end_paused(self) -> None:
+        """Tell PRUNED all trials that pause; they keep their curves only."""
+        for number, rung in self._paused().items():
+            self.study.tell(number, state=TrialState.PRUNED)
+            self._states[number] = TrialState.PRUNED.name
+            self.promotion.mark_promoted(number, rung)  # type: ignore[union-attr]
+            sweep_checkpoints(self.folder.trial(number), keep_newest=False)

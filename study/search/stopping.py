@@ -63,9 +63,11 @@ class StudyStopper(Stopper):
 
 
 class CheckpointSweeper(tune.Callback):
-    """Deletes checkpoints that nobody will read: all of pruned and failed trials, all but the newest of complete ones.
+    """Deletes checkpoints that nobody will read: all of pruned and failed trials, else all but the newest.
 
-    Two checkpoints of each of thousands of trials would fill a disk in the middle of a study.
+    Two checkpoints of each of thousands of trials would fill a disk in the middle of a study. It also deletes the
+    folder of the driver's own files, which Tune makes for each trial. A paused trial comes back under its name, and
+    where this folder exists, Tune would choose another name for the trial's folder.
     """
 
     def __init__(self, state_of: Callable[[int], str]):
@@ -78,20 +80,27 @@ class CheckpointSweeper(tune.Callback):
         """Sweep the trial's folder; by now Tune has saved its last checkpoint."""
         state = self._state_of(trial.config["number"])
         if state != "RUNNING":
-            sweep_checkpoints(Path(trial.config["folder"]), keep_newest=state == "COMPLETE")
+            sweep_checkpoints(Path(trial.config["folder"]), keep_newest=state in ("COMPLETE", "PAUSED"))
+        shutil.rmtree(trial.local_path, ignore_errors=True)
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        """Sweep the folder of a trial that Tune does not try again."""
-        self.on_trial_complete(iteration, trials, trial)
+        """Sweep the folder of a trial that Tune does not try again, unless it paused and could not save itself."""
+        if self._state_of(trial.config["number"]) == "PAUSED":
+            shutil.rmtree(trial.local_path, ignore_errors=True)
+        else:
+            self.on_trial_complete(iteration, trials, trial)
 
 
 def sweep_checkpoints(folder: Path, *, keep_newest: bool) -> None:
-    """Delete the checkpoint folders in a trial's ``folder``: all, or all but the one with the highest step."""
+    """Delete the checkpoints in a trial's ``folder``: all, or all but the one with the highest step."""
     paths = sorted(folder.glob(f"checkpoint_*/{checkpoint.PATTERN}"), key=lambda path: path.name)
     kept = paths[-1].parent if keep_newest and paths else None
     for found in folder.glob("checkpoint_*"):
         if found != kept:
             shutil.rmtree(found, ignore_errors=True)
+    for path in paths[:-1]:
+        if path.parent == kept:  # Tune numbers folders from 0 again when a trial goes on
+            path.unlink(missing_ok=True)
 
 
 def sweep_tune_files(folder: Path) -> None:

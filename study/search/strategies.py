@@ -3,13 +3,14 @@
 To add one, enter it in its table and in the field of :class:`study.config.StudyConfig` that names it.
 """
 
-import math
 import warnings
 from collections.abc import Callable
 
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
+
+from study.search.rungs import FACTOR, Promotion, positions
 
 
 def sampler(name: str, seed: int) -> BaseSampler:
@@ -19,9 +20,15 @@ def sampler(name: str, seed: int) -> BaseSampler:
         return SAMPLERS[name](seed)
 
 
-def pruner(name: str, reports: int) -> BasePruner:
-    """The Optuna pruner ``name`` for trials of ``reports`` reports; none stops a trial before 20 % of them."""
-    return PRUNERS[name](math.ceil(0.2 * reports), reports)
+def pruner(name: str, reports: int | None) -> BasePruner:
+    """The Optuna pruner ``name`` for trials of ``reports`` reports; it stops no trial before the first rung."""
+    first = min(positions(reports or 1), default=1)
+    return PRUNERS[name](first, reports or 1)
+
+
+def promotion(name: str, reports: int, *, maximize: bool) -> Promotion | None:
+    """Which paused trials go on where ``name`` lets trials pause, else None: then :func:`pruner` stops them."""
+    return Promotion(reports, maximize) if name == "asha" else None
 
 
 def _cmaes(seed: int) -> BaseSampler:
@@ -41,8 +48,11 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
 """Name -> sampler with a seed."""
 
 PRUNERS: dict[str, Callable[[int, int], BasePruner]] = {
-    "asha": lambda first, _: SuccessiveHalvingPruner(min_resource=first, reduction_factor=3, bootstrap_count=0),
-    "hyperband": lambda first, reports: HyperbandPruner(min_resource=first, max_resource=reports, reduction_factor=3),
+    "asha": lambda *_: NopPruner(),  # its trials pause: see promotion()
+    "halving": lambda first, _: SuccessiveHalvingPruner(min_resource=first, reduction_factor=FACTOR, bootstrap_count=0),
+    "hyperband": lambda first, reports: HyperbandPruner(
+        min_resource=first, max_resource=reports, reduction_factor=FACTOR
+    ),
     "median": lambda first, _: MedianPruner(n_startup_trials=5, n_warmup_steps=first),
     "none": lambda *_: NopPruner(),
 }

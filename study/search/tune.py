@@ -1,4 +1,4 @@
-"""One run of Ray Tune: the trials that a study still needs, stopped where Optuna's pruner says so."""
+"""One run of Ray Tune: the trials that a study still needs, which pause or stop where the searcher says so."""
 
 import hashlib
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from trainables.trainable import StudyTrainable
 
 
 class PruningScheduler(FIFOScheduler):
-    """Stops the trials that Optuna's pruner stops, and chooses which waiting trial gets the next free worker."""
+    """Stops the trials that pause or are pruned, and chooses which waiting trial gets the next free worker."""
 
     def __init__(self, searcher: StudySearcher):
         super().__init__()
@@ -36,9 +36,12 @@ class PruningScheduler(FIFOScheduler):
         return max(waiting, key=lambda trial: (bool(trial.metric_analysis), trial.config["number"]), default=None)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Store the result; STOP if the pruner says so, else CONTINUE."""
-        pruned = self._searcher.record(trial.trial_id, result)
-        return TrialScheduler.STOP if pruned else TrialScheduler.CONTINUE
+        """Store the result; STOP if the trial pauses or is pruned, else CONTINUE.
+
+        Tune's own PAUSE would keep the trial among those that count as alive, in this process only.
+        """
+        stops = self._searcher.record(trial.trial_id, result)
+        return TrialScheduler.STOP if stops else TrialScheduler.CONTINUE
 
 
 class ElasticLimiter(ConcurrencyLimiter):
@@ -64,8 +67,8 @@ def tune_study(
 ) -> None:
     """Run trials until ``study`` has as many as asked for or its hours are up; ``at_a_time`` limits the live ones.
 
-    Raises StudyStopped when five trials in a row failed for the same reason and KeyboardInterrupt after Ctrl-C; the
-    same command continues the study after either.
+    Raises StudyStopped when trials only fail and KeyboardInterrupt after Ctrl-C; the same command continues the study
+    after either.
     """
     config, folder, task = study.config, study.folder, study.task
     stopper = StudyStopper(lambda: searcher.stop_reason is not None, config.hours)

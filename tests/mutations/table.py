@@ -237,7 +237,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
     ],
     "study/scoring/trial_table.py": [
         ("sign = -1 if direction", "sign = 1 if direction"),
-        ("key=lambda trial: _rank(trial, study.direction)", "key=lambda trial: trial.number"),
+        ("key=lambda trial: _rank(trial, states[trial.number], study.direction)", "key=lambda trial: trial.number"),
         ("sorted(trial.intermediate_values.items())", "list(trial.intermediate_values.items())[::-1]"),
     ],
     "study/cluster/places.py": [
@@ -248,7 +248,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
     ],
     "study/cluster/estimate.py": [
         ("seconds = step.seconds / min(1.0, each)", "seconds = step.seconds"),
-        ("task.reports * validation", "validation"),
+        ("+ reports * validation", "+ validation"),
         ("study_seconds * machines.devices / 3600", "study_seconds / 3600"),
     ],
     "study/config.py": [

@@ -12,7 +12,7 @@ STEP = Step(seconds=0.5, batch=32, origin="given")
 def planned(machines, trials=200, step=STEP, **changes):
     study = StudyConfig(model="space", trials=trials, **{"pruner": "none", "gpus": float(machines.gpus > 0), **changes})
     return estimate.estimate(
-        step, machines, study, steps=72_000, images=45_000, image_bytes=65_536, validation_images=960
+        step, machines, study, steps=72_000, reports=10, images=45_000, image_bytes=65_536, validation_images=960
     )
 
 

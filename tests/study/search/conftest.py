@@ -4,20 +4,23 @@ import pytest
 
 from study.config import StudyConfig
 from study.results_folder import StudyFolder
-from study.search import storage
+from study.search import storage, strategies
 from study.search.proposal import Proposal
 from study.search.searcher import StudySearcher
 from tests.study.search.made_up import BASE, SEARCHED, space
+from trainables.objectives import OBJECTIVES
 
 
 @pytest.fixture
 def make_searcher(tmp_path):
     """A searcher over the same journal each time, as a new process would open it; ``where`` is another folder."""
 
-    def make(trials=4, fixed=None, where=tmp_path, **config):
+    def make(trials=4, fixed=None, where=tmp_path, wanted=1, **config):
         folder = StudyFolder(where)
         asked = StudyConfig(**{"model": "slot_attention", "reports": 10, **config})
         proposal = Proposal(space, {**BASE, **(fixed or {})}, fixed or {}, SEARCHED)
-        return StudySearcher(storage.open_study(asked, folder, {}), folder, trials, proposal)
+        maximize = OBJECTIVES[asked.metric] == "max"
+        promotion = strategies.promotion(asked.pruner, asked.reports, maximize=maximize)
+        return StudySearcher(storage.open_study(asked, folder, {}), folder, trials, proposal, promotion, wanted)
 
     return make

@@ -1,0 +1,110 @@
+"""Evidence: the trials of a study as samplers see them.
+
+Samplers learn from trials that are complete or pruned. Two more kinds tell as much, and are shown as pruned:
+
+- A trial that runs or pauses beyond its first rung, with its curve so far. Otherwise the good trials, which run for
+  long, would count as unknown for most of the study.
+- A trial that failed by its own hyperparameters (it diverged, ran out of memory or could not be built), without a
+  curve: to Optuna's TPE that is worse than all others. Samplers do not see failed trials, and would propose their
+  neighbours again and again. In the storage it stays failed, with its reason.
+"""
+
+import copy
+from collections.abc import Callable, Container, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+WORKER_LOST = "its worker died"
+"""How the reason begins of a trial that failed by no fault of its hyperparameters."""
+
+
+class Informed(BaseSampler):
+    """Asks ``sampler`` with the evidence of the study instead of its stored trials."""
+
+    def __init__(self, sampler: BaseSampler, rungs: Sequence[int]):
+        """Of trials that pause at ``rungs``; none for a study whose trials do not pause."""
+        self.sampler = sampler
+        self._first = min(rungs, default=None)
+
+    def _ask(self, study: optuna.Study) -> Any:
+        return Evidence(study, self._translated)
+
+    def _translated(self, trial: FrozenTrial) -> FrozenTrial:
+        """``trial`` as it is shown."""
+        if trial.state == TrialState.RUNNING:
+            return pruned(trial) if self._first in trial.intermediate_values else trial
+        if trial.state == TrialState.FAIL:
+            reason = trial.user_attrs.get("reason", WORKER_LOST)
+            return trial if reason.startswith(WORKER_LOST) else pruned(trial, {})
+        return trial
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """As Optuna asks it."""
+        return self.sampler.infer_relative_search_space(self._ask(study), trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """As Optuna asks it."""
+        return self.sampler.sample_relative(self._ask(study), trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """As Optuna asks it."""
+        return self.sampler.sample_independent(self._ask(study), trial, param_name, param_distribution)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """As Optuna asks it."""
+        self.sampler.before_trial(self._ask(study), trial)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        """As Optuna asks it."""
+        self.sampler.after_trial(self._ask(study), trial, state, values)
+
+    def reseed_rng(self) -> None:
+        """As Optuna asks it."""
+        self.sampler.reseed_rng()
+
+
+class Evidence:
+    """A study whose trials are read through ``translated``; everything else is the study's own."""
+
+    def __init__(self, study: optuna.Study, translated: Callable[[FrozenTrial], FrozenTrial]):
+        self._study = study
+        self._translated = translated
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(self._study, attribute)
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        """As :attr:`optuna.Study.trials`."""
+        return self.get_trials()
+
+    def get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
+        """As :meth:`optuna.Study.get_trials`."""
+        return self._get_trials(deepcopy, states)
+
+    def _get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        """What Optuna's samplers call; ``use_cache`` gives the trials as they were when the current one was asked."""
+        shown = map(self._translated, self._study._get_trials(deepcopy=False, use_cache=use_cache))
+        trials = [trial for trial in shown if states is None or trial.state in states]
+        return copy.deepcopy(trials) if deepcopy else trials
+
+
+def pruned(trial: FrozenTrial, curve: dict[int, float] | None = None) -> FrozenTrial:
+    """A copy of ``trial`` that is pruned, with ``curve`` in place of its own if given."""
+    shown = copy.copy(trial)
+    shown.state = TrialState.PRUNED
+    if curve is not None:
+        shown.intermediate_values = curve
+    return shown
