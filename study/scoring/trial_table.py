@@ -29,7 +29,8 @@ TRIAL_SCHEMA = pa.schema(
     ]
 )
 """The columns before the hyperparameters. ``state`` is Optuna's name of it or PAUSED, ``seconds`` the time in
-training and validation, ``hosts`` the nodes that the trial ran on, in their order, ``gpu_gib`` the peak of GPU memory in tensors."""
+training and validation, ``hosts`` the nodes that the trial ran on, in their order, ``gpu_gib`` the peak of GPU memory
+in tensors."""
 
 STATES = {
     "COMPLETE": "complete",

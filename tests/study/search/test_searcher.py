@@ -43,8 +43,8 @@ def test_a_trial_on_several_hosts_and_its_largest_memory_are_on_record(make_sear
     assert (row["hosts"], row["gpu_gib"]) == (["one", "two"], 3.0)
 
 
-def test_successive_halving_prunes_at_a_fifth_and_keeps_the_intermediate_values(make_searcher):
-    searcher = make_searcher(trials=3)
+def test_successive_halving_prunes_at_the_first_rung_and_keeps_the_intermediate_values(make_searcher):
+    searcher = make_searcher(trials=3, pruner="halving", reports=6)
     for name, objective in (("a", 0.9), ("b", 0.1)):
         searcher.suggest(name)
         assert searcher.record(name, result(1, objective)) is False
@@ -83,14 +83,37 @@ def test_a_trial_stopped_from_outside_stays_running(make_searcher):
     assert states(searcher) == [TrialState.RUNNING]
 
 
-def test_five_failures_in_a_row_for_one_reason_stop_the_study(make_searcher):
+def fail(searcher, *names, reason="nan"):
+    for name in names:
+        searcher.on_trial_complete(name, {"failure": reason, "done": True})
+
+
+def test_five_trials_of_which_none_has_reported_stop_the_study(make_searcher):
     searcher = make_searcher(trials=20)
-    reasons = ["nan", "nan", "oom", *["nan"] * 4]
-    for i, reason in enumerate(reasons):
-        searcher.suggest(str(i))
-        searcher.on_trial_complete(str(i), {"failure": reason, "done": True})
-    assert searcher.stop_reason is None
-    searcher.suggest("last")
-    searcher.on_trial_complete("last", {"failure": "nan", "done": True})
-    assert searcher.stop_reason == "5 trials in a row failed: nan"
+    for name in "abcde":
+        assert searcher.stop_reason is None
+        searcher.suggest(name)
+        fail(searcher, name, reason="oom" if name == "b" else "nan")
+    assert searcher.stop_reason == "all 5 trials that have ended failed before their first report: nan"
     assert searcher.suggest("more") == Searcher.FINISHED
+
+
+def test_who_has_seen_one_report_goes_on_whatever_fails(make_searcher):
+    first = make_searcher(trials=40)
+    first.suggest("healthy")
+    first.record("healthy", result(1, 0.1))
+    for searcher in (first, make_searcher(trials=40)):  # and another process
+        for name in "abcdefg":
+            searcher.suggest(name)
+            fail(searcher, name)
+        assert searcher.stop_reason is None
+
+
+def test_a_few_failures_beside_many_running_trials_stop_nothing(make_searcher):
+    searcher = make_searcher(trials=200)
+    for i in range(64):
+        searcher.suggest(str(i))
+    fail(searcher, *(str(i) for i in range(31)))
+    assert searcher.stop_reason is None, "33 trials may yet report"
+    fail(searcher, "31")
+    assert searcher.stop_reason is not None

@@ -29,6 +29,13 @@ def test_the_newest_is_the_highest_step_not_the_highest_folder(tmp_path):
     assert names(folder) == ["checkpoint_000000", "events.out.tfevents.1"]
 
 
+def test_a_folder_that_tune_has_used_twice_keeps_the_newer_file(tmp_path):
+    folder = folder_with(tmp_path, checkpoint_000000=10)
+    (folder / "checkpoint_000000" / "step_000000020.pt").write_text("")
+    sweep_checkpoints(folder, keep_newest=True)
+    assert names(folder / "checkpoint_000000") == ["step_000000020.pt"]
+
+
 def test_a_pruned_trial_keeps_its_curves_only(tmp_path):
     folder = folder_with(tmp_path, checkpoint_000000=30)
     sweep_checkpoints(folder, keep_newest=False)
@@ -100,18 +107,24 @@ def test_no_single_trial_is_stopped():
     [
         ("COMPLETE", ["checkpoint_000001", "events.out.tfevents.1"]),
         ("PRUNED", ["events.out.tfevents.1"]),
+        ("PAUSED", ["checkpoint_000001", "events.out.tfevents.1"]),
         ("FAIL", ["events.out.tfevents.1"]),
         ("RUNNING", ["checkpoint_000000", "checkpoint_000001", "events.out.tfevents.1"]),
     ],
 )
 def test_a_trial_keeps_only_the_checkpoints_that_are_read_again(state, left, tmp_path):
+    both = ["checkpoint_000000", "checkpoint_000001", "events.out.tfevents.1"]
     for ending in ("on_trial_complete", "on_trial_error"):
+        own = tmp_path / f"driver-{ending}"
+        own.mkdir()
         folder = folder_with(tmp_path / ending, checkpoint_000000=10, checkpoint_000001=20)
         asked = []
         sweeper = CheckpointSweeper(lambda number, asked=asked: asked.append(number) or state)
-        trial = SimpleNamespace(config={"number": 7, "folder": str(folder)})
+        trial = SimpleNamespace(config={"number": 7, "folder": str(folder)}, local_path=str(own))
         getattr(sweeper, ending)(1, [trial], trial)
-        assert asked == [7] and names(folder) == left
+        expected = both if (state, ending) == ("PAUSED", "on_trial_error") else left  # its last one may be cut short
+        assert set(asked) == {7} and names(folder) == expected
+        assert not own.exists(), "Tune would give the trial another folder"
 
 
 def test_what_tune_pickles_holds_nothing():

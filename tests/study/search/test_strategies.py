@@ -10,7 +10,7 @@ from tests.study.search.made_up import result
 
 @pytest.mark.parametrize("name", strategies.SAMPLERS)
 def test_every_sampler_proposes(make_searcher, name):
-    searcher = make_searcher(trials=13, sampler=name)
+    searcher = make_searcher(trials=13, sampler=name, pruner="none")
     for i in range(12):
         searcher.suggest(str(i))
         searcher.on_trial_complete(str(i), result(10, i / 12, done=True))
@@ -18,22 +18,22 @@ def test_every_sampler_proposes(make_searcher, name):
     assert 0.001 <= lr <= 0.1
 
 
-@pytest.mark.parametrize("name", [name for name in strategies.PRUNERS if name != "none"])
-def test_each_pruner_prunes_but_not_before_a_fifth(make_searcher, name):
-    searcher = make_searcher(trials=12, pruner=name)
+@pytest.mark.parametrize("name", ["halving", "hyperband", "median"])
+def test_each_pruner_prunes_but_not_before_the_first_rung(make_searcher, name):
+    searcher = make_searcher(trials=12, pruner=name, reports=18)
     pruned_at = []
     for i in range(12):
         searcher.suggest(str(i))
-        for report in range(1, 10):
+        for report in range(1, 18):
             if searcher.record(str(i), result(report, 1.0 - i / 12)):
                 pruned_at.append(report)
                 break
         else:
-            searcher.on_trial_complete(str(i), result(10, 1.0 - i / 12, done=True))
+            searcher.on_trial_complete(str(i), result(18, 1.0 - i / 12, done=True))
     assert pruned_at and min(pruned_at) >= 2
 
 
-@pytest.mark.parametrize("name", strategies.PRUNERS)
+@pytest.mark.parametrize("name", [name for name in strategies.PRUNERS if name != "asha"])
 def test_the_first_trial_passes_all_rungs(make_searcher, name):
     searcher = make_searcher(trials=1, pruner=name)
     searcher.suggest("first")
@@ -52,7 +52,8 @@ def test_a_seed_fixes_the_proposals(name):
 def test_the_command_line_takes_all_names_and_no_others():
     for flag, names in (("--sampler", strategies.SAMPLERS), ("--pruner", strategies.PRUNERS)):
         for name in names:
-            (asked,) = command_line.studies(["--model", "space", flag, name])
+            alone = ["--pruner", "none"] if name in ("cmaes", "gp") else []
+            (asked,) = command_line.studies(["--model", "space", flag, name, *alone])
             assert getattr(asked, flag[2:]) == name
         with pytest.raises(ValueError):
             command_line.studies(["--model", "space", flag, "nosuch"])

@@ -1,0 +1,95 @@
+"""What samplers see of trials that pause and of trials that failed."""
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from study.search import strategies
+from study.search.evidence import Evidence, Informed
+
+
+def ask(study, x=None):
+    if x is not None:
+        study.enqueue_trial({"x": x})
+    trial = study.ask()
+    trial.suggest_float("x", 0.0, 1.0)
+    return trial
+
+
+class Looking(optuna.samplers.RandomSampler):
+    """Keeps what it sees."""
+
+    def sample_independent(self, study, trial, name, distribution):
+        assert [t.state for t in study.trials] == [t.state for t in study.get_trials()]
+        self.seen = {t.number: (t.state.name, t.intermediate_values) for t in study.get_trials()}
+        complete = study.get_trials(states=(TrialState.COMPLETE,))
+        assert [t.number for t in complete] == [n for n, (state, _) in self.seen.items() if state == "COMPLETE"]
+        return super().sample_independent(study, trial, name, distribution)
+
+
+def test_trials_beyond_a_rung_and_those_that_failed_by_themselves_are_shown_as_pruned():
+    looking = Looking(seed=0)
+    study = optuna.create_study(direction="maximize", sampler=Informed(looking, [1, 3]))
+    for report, reason in ((None, None), (1, None), (2, None), (3, "training loss is nan"), (None, "its worker died")):
+        trial = ask(study)
+        if report:
+            trial.report(0.5, report)
+        if reason:
+            trial.set_user_attr("reason", reason)
+            study.tell(trial, state=TrialState.FAIL)
+    done = ask(study)
+    done.report(0.1, 1)
+    study.tell(done, 0.7)
+    ask(study)
+    assert looking.seen == {
+        0: ("RUNNING", {}),
+        1: ("PRUNED", {1: 0.5}),
+        2: ("RUNNING", {2: 0.5}),  # it never passed a rung
+        3: ("PRUNED", {}),
+        4: ("FAIL", {}),
+        5: ("COMPLETE", {1: 0.1}),
+        6: ("RUNNING", {}),
+    }
+    stored = [trial.state.name for trial in study.get_trials()]
+    assert stored == ["RUNNING", "RUNNING", "RUNNING", "FAIL", "FAIL", "COMPLETE", "RUNNING"]
+
+
+@pytest.mark.parametrize("name", strategies.SAMPLERS)
+def test_every_sampler_reads_the_evidence(name, monkeypatch):
+    """``Evidence._get_trials``, a private method of Optuna's studies, is how its samplers read."""
+    read = []
+    original = Evidence._get_trials
+
+    def reading(self, *args, **keywords):
+        read.append(name)
+        return original(self, *args, **keywords)
+
+    monkeypatch.setattr(Evidence, "_get_trials", reading)
+    study = optuna.create_study(sampler=Informed(strategies.sampler(name, 0), ()))
+    for i in range(12):
+        study.tell(ask(study), i / 12)
+    assert read or name == "random"
+
+
+def divergers(seed, informed):
+    """Of 60 proposals, how many lie beyond the cliff at 0.4, just before which the best is."""
+    sampler = strategies.sampler("tpe", seed)
+    study = optuna.create_study(direction="maximize", sampler=Informed(sampler, ()) if informed else sampler)
+    beyond = 0
+    for _ in range(60):
+        trial = study.ask()
+        x, _ = trial.suggest_float("x", 0.0, 1.0), trial.suggest_float("y", 0.0, 1.0)
+        if x > 0.4:
+            beyond += 1
+            trial.set_user_attr("reason", "training loss is nan")
+            study.tell(trial, state=TrialState.FAIL)
+        else:
+            study.tell(trial, x)
+    return beyond
+
+
+def test_tpe_turns_away_from_a_cliff_that_trials_have_fallen_from():
+    with_evidence = [divergers(seed, True) for seed in range(4)]
+    without = [divergers(seed, False) for seed in range(4)]
+    assert max(with_evidence) < min(without), (with_evidence, without)
+    assert sum(with_evidence) < 0.7 * sum(without)
