@@ -20,6 +20,12 @@ from trainables.training import Task
 IMAGE_SIZE = {"paper": 128, "tiny": 32}
 """Pixels of a side where the data specification names no size."""
 
+FINALISTS = {"paper": 3, "tiny": 2}
+"""Finalists where ``--finalists`` is not given."""
+
+SEEDS = {"paper": 3, "tiny": 2}
+"""Seeds of each finalist where ``--seeds`` is not given."""
+
 
 @dataclass(frozen=True)
 class Resolved:
@@ -41,6 +47,21 @@ class Resolved:
         """Height and width in pixels."""
         assert self.data.size is not None
         return self.data.size[0]
+
+    @property
+    def finalists(self) -> int:
+        """Best trials that the final stage compares with the base configuration."""
+        return self.config.finalists or FINALISTS[self.preset]
+
+    @property
+    def seeds(self) -> int:
+        """Fresh seeds for each finalist and the base; 1: nothing is retrained."""
+        return self.config.seeds or SEEDS[self.preset]
+
+    @property
+    def reruns(self) -> int:
+        """Full trials of the final stage, at most; fewer where the base is among the best trials."""
+        return 0 if self.seeds == 1 else (self.finalists + 1) * self.seeds
 
     @property
     def identity(self) -> dict[str, Any]:
