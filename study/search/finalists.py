@@ -53,7 +53,7 @@ def choose(study: optuna.Study, proposal: Proposal, count: int, *, unfinished: b
     The base may be among the best: it is there once, as the base. Where no trial is complete and ``unfinished``
     allows it, those that got furthest take their place, the better first. Without any, nothing is chosen.
     """
-    trials = study.get_trials(deepcopy=False)
+    trials = study.get_trials()  # copies: a search space that reads one writes to it
     numbers = storage.best_trials(study, len(trials))
     if not numbers and unfinished:
         numbers = _furthest(study)

@@ -7,7 +7,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+import trainables
 from study.config import StudyConfig
+from study.presets import resolve
 from study.results_folder import StudyFolder
 from study.scoring.ranking import Run
 from study.search import finalists
@@ -54,6 +56,17 @@ def test_a_base_among_the_best_is_there_once_and_equal_trials_too() -> None:
     search = searched((0.01, 0.8, {}), (0.03, 0.9, {}), (0.03, 0.7, {}), (0.04, 0.5, {}))
     assert names(search, 2) == [("trial_0001", 1), ("base", 0)]
     assert names(search, 3) == [("trial_0001", 1), ("trial_0003", 3), ("base", 0)], "trial 2 is trial 1 again"
+
+
+@pytest.mark.parametrize("model", trainables.names())
+def test_the_first_trial_of_every_model_is_known_as_the_base(model: str) -> None:
+    study = resolve(StudyConfig(model=model, preset="tiny"), has_gpu=False)
+    proposal, search = study.proposal(max_objects=9), optuna.create_study(direction="maximize")
+    search.enqueue_trial(proposal.base_parameters())
+    trial = search.ask()
+    proposal.hyperparameters(trial)
+    search.tell(trial, 0.5)
+    assert [(one.entry, one.trial) for one in finalists.choose(search, proposal, 3)] == [("base", 0)]
 
 
 def test_without_complete_trials_those_that_got_furthest_take_their_place_if_they_may() -> None:
