@@ -138,7 +138,7 @@ def footnotes(rows: Sequence[Row], incomplete: bool) -> list[str]:
     if seeds > 1:
         notes.append(f"±: standard deviation over {seeds} seeds")
     if any(row.kind == "gain" for row in rows):
-        notes.append("difference from the base: with its 95 % interval over the same seeds, of all finalists")
+        notes.append("the difference from the base has its 95 % interval; the noise of a seed is that of all finalists")
     for split in dict.fromkeys(row.split for row in rows):
         undefined = max(row.undefined for row in rows if row.split == split)
         if undefined:

@@ -96,7 +96,7 @@ def test_footnotes_name_incomplete_data_what_follows_a_mean_and_undefined_images
     assert leaderboard.footnotes(rows(), incomplete=True) == [
         "incomplete data: not comparable with published numbers",
         "±: standard deviation over 2 seeds",
-        "difference from the base: with its 95 % interval over the same seeds, of all finalists",
+        "the difference from the base has its 95 % interval; the noise of a seed is that of all finalists",
         "OOD: mIoU_fg and ARI_FG leave out images without foreground, 1 of them",
     ]
     alone = leaderboard.leaderboard(evaluation({"trial_0001": [0.1]}), ["trial_0001"])
