@@ -63,8 +63,10 @@ class StudyConfig:
     """validations per full trial [default: 27 with the paper preset, 9 with tiny]"""
     validation_images: int = 1000
     """images of the validation split that a report is computed on, at most"""
-    top: int = 3
-    """complete trials that the final stage scores on test, OOD and CAMO"""
+    finalists: int | None = None
+    """best trials that the final stage retrains and scores on test, OOD and CAMO [default: 3, tiny preset 2]"""
+    seeds: int | None = None
+    """fresh seeds for each finalist and the base; 1 scores the search's own checkpoints [default: 3, tiny preset 2]"""
     name: str | None = None
     """name of the study, a folder in --results [default: model-data-preset]"""
     results: str = "results"
@@ -88,7 +90,7 @@ class StudyConfig:
         if self.metric not in OBJECTIVES:
             raise ValueError(f"metric {self.metric!r} is unknown; choose one of {', '.join(OBJECTIVES)}")
         counts = ("trials", "steps", "concurrent", "workers_per_trial", "micro_batch", "reports")
-        for key in (*counts, "validation_images", "top", "cpus", "hours"):
+        for key in (*counts, "validation_images", "finalists", "seeds", "cpus", "hours"):
             value = getattr(self, key)
             if value is not None and not value > 0:
                 raise ValueError(f"--{key.replace('_', '-')} is {value}; it must be above zero")

@@ -51,7 +51,13 @@ def show(study: Resolved, console: Console) -> None:
         + (f", if {workers} workers are {workers} times as fast" if workers > 1 else ""),
         "the study": f"{c.trials} trials, about {duration(trial * length)} with {at_a_time} at a time, "
         f"if --pruner {c.pruner} leaves {share:.0%} of the steps",
-        "folder": str(study.folder.path),
     }
+    if study.reruns:
+        length = places.rounds(study.reruns, min(c.concurrent or room, room))
+        lines["the final stage"] = (
+            f"{study.reruns} full trials, {study.finalists} finalists and the base with {study.seeds} seeds each, "
+            f"about {duration(trial * length)} more"
+        )
+    lines["folder"] = str(study.folder.path)
     for name, text in lines.items():
         say(console, f"{name + ':':16}{text}")

@@ -23,6 +23,12 @@ IMAGE_SIZE = {"paper": 128, "tiny": 32}
 REPORTS = {"paper": 27, "tiny": 9}
 """Validations of a full trial where the study names no number, at most one per step."""
 
+FINALISTS = {"paper": 3, "tiny": 2}
+"""Finalists where ``--finalists`` is not given."""
+
+SEEDS = {"paper": 3, "tiny": 2}
+"""Seeds of each finalist where ``--seeds`` is not given."""
+
 
 @dataclass(frozen=True)
 class Resolved:
@@ -51,6 +57,21 @@ class Resolved:
         """Validations of a full trial."""
         assert self.config.reports is not None
         return self.config.reports
+
+    @property
+    def finalists(self) -> int:
+        """Best trials that the final stage compares with the base configuration."""
+        return self.config.finalists or FINALISTS[self.preset]
+
+    @property
+    def seeds(self) -> int:
+        """Fresh seeds for each finalist and the base; 1: nothing is retrained."""
+        return self.config.seeds or SEEDS[self.preset]
+
+    @property
+    def reruns(self) -> int:
+        """Full trials of the final stage, at most; fewer where the base is among the best trials."""
+        return 0 if self.seeds == 1 else (self.finalists + 1) * self.seeds
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The folder of a study: its identity (``study.json``), its lock, and where everything lies.
 
 results/<study>/  study.json  optuna.journal  trials/trial_0007/{events.out.tfevents.*,checkpoint_*}
+                  finalists/trials/trial_0002/{events.out.tfevents.*,checkpoint_*}  finalists.json
                   trials.parquet  evaluation.parquet  best.json  report.html  best/<model>.safetensors
 """
 
@@ -45,6 +46,11 @@ class StudyFolder:
     def trial(self, number: int) -> Path:
         """The folder of the trial with Optuna's ``number``: event files and checkpoints."""
         return self.trials / f"trial_{number:04d}"
+
+    @property
+    def finalists(self) -> "StudyFolder":
+        """The folder of the trials that train the finalists anew."""
+        return StudyFolder(self.path / "finalists")
 
     def read(self) -> dict[str, Any] | None:
         """The contents of study.json, or None for a new study. Raises ValueError if it is damaged."""

@@ -1,10 +1,11 @@
-"""The stages of a study: prepare, tune, score, report. :func:`run` calls them one after the other."""
+"""The stages of a study: prepare, tune, retrain, score, report. :func:`run` calls them one after the other."""
 
+import math
 import shlex
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -22,8 +23,11 @@ from study.display.event_files import TensorBoardCallback
 from study.display.plain_lines import say
 from study.display.progress import ProgressCallback
 from study.presets import Resolved
-from study.scoring import comparison, evaluation
-from study.search import storage, strategies
+from study.scoring import comparison, evaluation, ranking
+from study.scoring.leaderboard import entry_name
+from study.scoring.ranking import Finalist
+from study.search import finalists, storage, strategies
+from study.search.finalists import Configuration
 from study.search.proposal import Proposal
 from study.search.searcher import StudySearcher
 from study.search.stopping import StudyStopped
@@ -49,6 +53,8 @@ class Prepared:
     """checks the nodes that join later"""
     searcher: StudySearcher
     """Optuna's side of the study"""
+    proposal: Proposal
+    """what makes hyperparameters of its trials"""
     console: Console
 
 
@@ -65,10 +71,11 @@ def run(asked: StudyConfig, console: Console) -> Path:
         dry_run.show(study, console)
         return folder
     prepared = prepare(study, console)
+    ends = time.monotonic() + 3600 * (asked.hours or math.inf)
     try:
         if prepared.searcher.pending():
             tune(prepared)
-        score(prepared)
+        score(prepared, ends)
     finally:
         study_page.write(folder, console)
     say(console, f"report: {folder / 'report.html'}")
@@ -142,42 +149,89 @@ def prepare(study: Resolved, console: Console) -> Prepared:
 
     if asked.fresh:
         folder.clear()
+        finalists.forget(asked, folder)
     optuna_study = storage.open_study(asked, folder, study.identity)
     _record(study, proposal, index, splits, notices)
     promotion = strategies.promotion(asked.pruner, study.reports, maximize=OBJECTIVES[asked.metric] == "max")
-    searcher = StudySearcher(optuna_study, folder, asked.trials, proposal, promotion, wanted=asked.top)
-    return Prepared(study, index.max_objects, splits, shards, places, preflight, searcher, console)
+    searcher = StudySearcher(optuna_study, folder, asked.trials, proposal, promotion, wanted=study.finalists)
+    return Prepared(study, index.max_objects, splits, shards, places, preflight, searcher, proposal, console)
 
 
 def tune(prepared: Prepared) -> None:
-    """Run the trials that are missing, and add the time that they took to study.json. Raises what tune_study raises."""
-    study, searcher, places, console = prepared.study, prepared.searcher, prepared.places, prepared.console
-    asked = study.config
-    say(console, f"watch: tensorboard --logdir {study.folder.path}  ({places.count()} trials at a time)")
-    progress = ProgressCallback(searcher, console, metric=asked.metric, reports=study.reports)
+    """Run the trials that are missing. Raises what tune_study raises."""
+    study, console = prepared.study, prepared.console
+    say(console, f"watch: tensorboard --logdir {study.folder.path}  ({prepared.places.count()} trials at a time)")
+    _train(prepared, study, prepared.searcher, prepared.places, "trial")
+
+
+def score(prepared: Prepared, ends: float = math.inf) -> None:
+    """Retrain the finalists, score them on the final splits, and export the winner.
+
+    At ``ends``, by time.monotonic, training stops: then the search's own checkpoints are scored, as with one seed.
+    Raises StudyStopped if there is nothing to score, and what tune_study raises.
+    """
+    study, console = prepared.study, prepared.console
+    optuna_study, proposal = prepared.searcher.study, prepared.proposal
+    chosen = finalists.choose(optuna_study, proposal, study.finalists, unfinished=study.seeds > 1)
+    if chosen and not storage.best_trials(optuna_study, 1):
+        say(console, "no trial is complete: the finalists are those that got furthest")
+    found = retrain(prepared, chosen, ends) if chosen and study.seeds > 1 else None
+    if found is None:
+        chosen = finalists.choose(optuna_study, proposal, study.finalists)
+        found = finalists.own_runs(optuna_study, chosen, study.folder, study.config.seed)
+    if not found:
+        raise StudyStopped(
+            "no trial is complete yet, so there is nothing to score; see the report for reasons, "
+            "or give the same command more --trials or --hours"
+        )
+    metric = study.config.metric
+    order = ranking.ranked(found, OBJECTIVES[metric])
+    if not order:
+        raise StudyStopped(f"no finalist could be trained anew: {found[0].runs[0].reason}")
+    ranking.write(study.folder.path, order, metric=metric, asked={"finalists": study.finalists, "seeds": study.seeds})
+    entries = evaluation.entries(study.folder, order)
+    evaluation.evaluate_study(study, entries, prepared.splits, prepared.max_objects, console)
+    evaluation.export_best(study.folder, study.task, order[0], {"metric": metric, "data": str(study.data)})
+
+
+def retrain(prepared: Prepared, chosen: Sequence[Configuration], ends: float) -> list[Finalist] | None:
+    """Train each of ``chosen`` with fresh seeds; what an earlier call has trained is not trained again.
+
+    None if that takes longer than until ``ends``. Raises what tune_study raises.
+    """
+    study, console = prepared.study, prepared.console
+    asked, folder = study.config, study.folder
+    seeds = finalists.fresh_seeds(asked.seed, study.seeds)
+    reruns = finalists.open_reruns(asked, folder, prepared.searcher.study.direction)
+    found = finalists.runs(reruns, chosen, seeds, folder)
+    left = (ends - time.monotonic()) / 3600
+    if found is None and left > 0:
+        finalists.enqueue(reruns, chosen, seeds, folder)
+        count = len(reruns.get_trials(deepcopy=False))
+        names = ", ".join(entry_name(one.entry) for one in chosen)
+        say(console, f"retraining {names} with {len(seeds)} fresh seeds each: {finalists.left(reruns)} reruns to go")
+        searcher = StudySearcher(reruns, folder.finalists, count, finalists.rerun_proposal(prepared.proposal))
+        hours = None if asked.hours is None else left
+        again = replace(study, config=replace(asked, trials=count, hours=hours), folder=folder.finalists)
+        places = Places(again.config, study.gpus, shared=ray_runtime.is_shared(asked.address))
+        _train(prepared, again, searcher, places, "rerun")
+        found = finalists.runs(reruns, chosen, seeds, folder)
+    if found is None:
+        say(console, f"--hours are up before all finalists were trained anew; {asked.again} goes on with them")
+    return found
+
+
+def _train(prepared: Prepared, study: Resolved, searcher: StudySearcher, places: Places, noun: str) -> None:
+    """Run the trials of ``searcher``, and add the time that they took to study.json. Raises what tune_study raises."""
+    asked, console = study.config, prepared.console
+    progress = ProgressCallback(searcher, console, metric=asked.metric, reports=study.reports, noun=noun)
     callbacks = [TensorBoardCallback(asked.metric), progress, Newcomers(prepared.preflight, searcher.stop)]
     started = time.monotonic()
     try:
         tune_study(study, searcher, prepared.shards, places.wanted, callbacks)
     finally:
         progress.close()
-        study.folder.add_session(time.monotonic() - started, searcher.busy_seconds, places.mean())
-
-
-def score(prepared: Prepared) -> None:
-    """Score the best trials on the final splits, and export the best one. Raises StudyStopped if none is complete."""
-    study, optuna_study = prepared.study, prepared.searcher.study
-    best = storage.best_trials(optuna_study, study.config.top)
-    if not best:
-        raise StudyStopped(
-            "no trial is complete yet, so there is nothing to score; see the report for reasons, "
-            "or give the same command more --trials or --hours"
-        )
-    entries = evaluation.entries(study.folder, best)
-    evaluation.evaluate_study(study, entries, prepared.splits, prepared.max_objects, prepared.console)
-    value = optuna_study.trials[best[0]].value
-    summary = {"metric": study.config.metric, "value": value, "data": str(study.data)}
-    evaluation.export_best(study.folder, study.task, best[0], summary)
+        prepared.study.folder.add_session(time.monotonic() - started, searcher.busy_seconds, places.mean())
 
 
 def _announce(study: Resolved, console: Console) -> None:

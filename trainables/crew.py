@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import os
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -38,11 +39,18 @@ class Worker:
         self.validation = store.open_split(shards["val"])
 
     def start(self, config: dict[str, Any], state: dict[str, Any] | None) -> None:
-        """Start the trial of ``config``, or continue it from ``state``. Raises what building a model raises."""
+        """Start the trial of ``config``, or continue it from ``state``. Raises what building a model raises.
+
+        All random numbers follow from the study's seed and the trial's number. With a ``seed`` of its own in
+        ``config`` the number does not count, so that trials of one seed differ in their hyperparameters alone.
+        """
         self.__dict__.pop("training", None)  # its memory must be free before the next model is built
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        training = Training(self.task, config["hyperparameters"], config["number"], self._train, self.device, self.team)
+        task, number = self.task, config["number"]
+        if "seed" in config:
+            task, number = replace(task, seed=config["seed"]), 0
+        training = Training(task, config["hyperparameters"], number, self._train, self.device, self.team)
         if state is not None:
             training.load_state(state)
         self.training = training

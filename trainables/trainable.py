@@ -15,8 +15,9 @@ from trainables.training import Diverged, Task
 class StudyTrainable(tune.Trainable):
     """A trial as Tune runs it: one :meth:`step` trains up to the next report and validates.
 
-    ``config`` holds ``hyperparameters`` (all of the model's), ``number`` (Optuna's trial number) and ``folder`` (the
-    trial's folder, where an interrupted trial finds its newest checkpoint).
+    ``config`` holds ``hyperparameters`` (all of the model's), ``number`` (Optuna's trial number), ``folder`` (the
+    trial's folder, where an interrupted trial finds its newest checkpoint) and, for a trial with a seed of its own,
+    ``seed``.
 
     Tune tries a trial that raises again. A trial that diverges, cannot be built or does not fit into memory would end
     the same way, so it does not raise: its result is ``failure`` with the reason. It raises when a worker dies, and

@@ -1,6 +1,5 @@
 """What a study would take on a cluster that is not here: arithmetic from one training step, and simulated pruning."""
 
-import math
 import sys
 from dataclasses import dataclass, fields
 
@@ -83,7 +82,9 @@ class Plan:
     share: float
     """share of the steps that is run, of those of all trials at full length"""
     hours: float
-    """from the first trial's start to the last one's end"""
+    """from the first trial's start to the last one's end, reruns of finalists included"""
+    rerun_hours: float
+    """of these, the hours in which the finalists and the base are trained anew"""
     device_hours: float
     """hours in which GPUs (or cores) train and validate"""
     cluster_hours: float
@@ -105,6 +106,7 @@ def estimate(
     images: int,
     image_bytes: int,
     validation_images: int,
+    reruns: int = 0,
 ) -> Plan:
     """The plan of a study of trials of ``steps`` steps and ``reports`` reports.
 
@@ -112,7 +114,8 @@ def estimate(
 
     ``images`` is the number of images in the object store, ``image_bytes`` the size of one with its labels, and
     ``validation_images`` the number that a report looks at. The workers of a trial share its training, and rank 0
-    validates; a share of a GPU below 1 is that share of its speed.
+    validates; a share of a GPU below 1 is that share of its speed. ``reruns`` is the number of full trials that follow
+    the search.
     """
     each = task.gpus or task.cpus
     fitting = places.fitting(task, task.gpus or 0.0, machines.nodes())
@@ -121,7 +124,8 @@ def estimate(
     validation = validation_images / step.batch * seconds * VALIDATION_SHARE
     trial_seconds = steps * seconds / task.workers_per_trial + reports * validation
     share, length = forecast.pruning(task.trials, at_a_time, reports, task.pruner)
-    study_seconds = length * trial_seconds
+    rerun_length = places.rounds(reruns, min(task.concurrent or fitting, fitting))
+    study_seconds = (length + rerun_length) * trial_seconds
     store = images * image_bytes
     loads = {
         "the length of a trial": 1 / length,
@@ -135,9 +139,10 @@ def estimate(
         at_a_time=at_a_time,
         share=share,
         hours=study_seconds / 3600,
-        device_hours=share * task.trials * trial_seconds * each * task.workers_per_trial / 3600,
+        rerun_hours=rerun_length * trial_seconds / 3600,
+        device_hours=(share * task.trials + reruns) * trial_seconds * each * task.workers_per_trial / 3600,
         cluster_hours=study_seconds * machines.devices / 3600,
-        hours_without_pruning=math.ceil(task.trials / at_a_time) * trial_seconds / 3600,
+        hours_without_pruning=(places.rounds(task.trials, at_a_time) + rerun_length) * trial_seconds / 3600,
         store_bytes=store,
         loads=loads,
     )

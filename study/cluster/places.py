@@ -1,5 +1,6 @@
 """How many trials fit on the cluster, while nodes join and leave."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 
@@ -33,6 +34,11 @@ def fitting(config: StudyConfig, gpus: float, nodes: Sequence[Mapping[str, float
             f"--cpus {config.cpus:g} and --gpus {gpus:g} {of}, but the cluster has places for {room}; ask for less"
         )
     return room // workers
+
+
+def rounds(trials: int, at_a_time: int) -> int:
+    """How many full trials one after the other ``trials`` take, ``at_a_time`` beside each other."""
+    return math.ceil(trials / at_a_time)
 
 
 def _room(node: Mapping[str, float], cpus: float, gpus: float) -> int:

@@ -32,6 +32,7 @@ def plan(study: Resolved, machines: Machines) -> tuple[Step, Plan]:
         images=counts["train"] + counts["val"],
         image_bytes=4 * study.image_size**2,
         validation_images=min(asked.validation_images, counts["val"]),
+        reruns=study.reruns,
     )
 
 

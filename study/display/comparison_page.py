@@ -9,11 +9,11 @@ from study.scoring.leaderboard import sections
 
 
 def write(comparison: Comparison, path: Path) -> None:
-    """Write one self-contained page to ``path``: the tables, and the best trials' pictures by split."""
+    """Write one self-contained page to ``path``: the tables, and the winners' pictures by split."""
     pictures: dict[str, list[tuple[str, bytes]]] = {}
     for split in dict.fromkeys(row.split for row in comparison.rows):
-        for entry, trial in comparison.best.items():
-            file = comparison.folders[entry] / "pictures" / f"trial_{trial:04d}_{split}.png"
+        for entry, winner in comparison.best.items():
+            file = comparison.folders[entry] / "pictures" / f"{winner}_{split}.png"
             if file.exists():
                 pictures.setdefault(split, []).append((entry, file.read_bytes()))
     studies = [
@@ -23,7 +23,7 @@ def write(comparison: Comparison, path: Path) -> None:
     fragments = [
         pages.headline(
             f"{len(comparison.folders)} studies on {comparison.data}",
-            {"size": f"{comparison.size}x{comparison.size}", "each row": "the best trial of a study by validation"},
+            {"size": f"{comparison.size}x{comparison.size}", "each row": "the winner of a study by validation"},
         ),
         pages.section(
             "Leaderboard",

@@ -9,7 +9,8 @@ from typing import Any
 
 from data import atomic
 from study.display.durations import duration
-from study.scoring.leaderboard import TITLES, Row, Section
+from study.scoring.leaderboard import TITLES, Row, Section, entry_name
+from study.scoring.ranking import Finalist
 from study.scoring.trial_table import STATES
 
 STYLE = """
@@ -42,7 +43,7 @@ th { color: var(--soft); font-weight: 500; font-size: 13px; text-align: left; ve
 th, td { padding: 5px 10px; border-bottom: 1px solid var(--line); }
 tr:last-child td { border-bottom: 0; }
 .number { text-align: right; white-space: nowrap; }
-tr.summary td { font-style: italic; }
+tr.gain td { font-style: italic; }
 tr.rule td { border-top: 2px solid var(--soft); }
 tr.baseline td { color: var(--soft); }
 tr.baseline b { color: var(--text); }
@@ -189,6 +190,19 @@ def plots(drawn: Sequence[tuple[str, str, bool]]) -> str:
         for title, html, wide in drawn
     )
     return f'<div class="cards wide">{cards}</div>'
+
+
+def finalists(ranked: Sequence[Finalist], metric: str) -> str:
+    """A table of finalists, the winner first: the mean of ``metric`` on validation images, then each seed's."""
+    body = "".join(
+        f"<tr><td>{escape(entry_name(f.entry))}</td>{_td(f.mean, '%.4f')}"
+        + "".join(_td(run.value, "%.4f") if run.value is not None else "<td>failed</td>" for run in f.runs)
+        + "</tr>"
+        for f in ranked
+    )
+    seeds = "".join(f"<th>seed {run.seed}</th>" for run in ranked[0].runs)
+    head = f"<tr><th></th><th>mean {escape(metric)}</th>{seeds}</tr>"
+    return f'<div class="card"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
 
 
 def code(text: str) -> str:

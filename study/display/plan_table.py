@@ -36,6 +36,11 @@ def show(study: "Resolved", machines: Machines, step: Step, plan: Plan, console:
         lines["without"] = duration(3600 * plan.hours_without_pruning)
     else:
         lines["the whole study"] = whole_study
+    if study.reruns:
+        lines["the final stage"] = (
+            f"{duration(3600 * plan.rerun_hours)} of this: {_count(study.reruns, 'rerun')} of {study.finalists} "
+            f"finalists and the base with {study.seeds} seeds each"
+        )
     price = f" {plan.cluster_hours * machines.price:,.2f} at {machines.price:g} an hour" if machines.price else ""
     lines |= {
         "it costs": f"{plan.cluster_hours:,.1f} {device} hours of the whole cluster,{price and price + ','} "

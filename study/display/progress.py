@@ -23,11 +23,12 @@ COUNTED = (*ENDED, "PAUSED", "RUNNING")
 class ProgressCallback(tune.Callback):
     """Shows a running study on ``console``: counts, best so far, running trials and the estimated time left."""
 
-    def __init__(self, searcher: StudySearcher, console: Console, *, metric: str, reports: int):
+    def __init__(self, searcher: StudySearcher, console: Console, *, metric: str, reports: int, noun: str = "trial"):
         self._searcher = searcher
         self._console = console
         self._metric = metric
         self._reports = reports
+        self._noun = noun
         self._started = time.monotonic()
         self._already = self._done()
         self._running: dict[str, dict[str, Any]] = {}
@@ -58,7 +59,7 @@ class ProgressCallback(tune.Callback):
             if not how and ended.last_step is not None:
                 how = f"{self._metric} {ended.intermediate_values[ended.last_step]:.4f}"
                 how += f" at step {ended.user_attrs['progress']['step']}"
-            say(self._console, f"trial {ended.number:4d}  {state:8s}  {how}")
+            say(self._console, f"{self._noun} {ended.number:4d}  {state:8s}  {how}")
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """As on completion: the trial has failed for good."""
@@ -97,10 +98,10 @@ class ProgressCallback(tune.Callback):
         elapsed = time.monotonic() - self._started
         counts["RUNNING"] = len(self._running)  # not those that wait for a place
         parts = [f"{counts[state]} {STATES[state]}" for state in COUNTED if counts[state] or state != "PAUSED"]
-        text = f"{done}/{self._searcher.trials} trials: {', '.join(parts)}"
+        text = f"{done}/{self._searcher.trials} {self._noun}s: {', '.join(parts)}"
         if counts["COMPLETE"]:
             best = self._searcher.study.best_trial
-            text += f"; best {self._metric} {best.value:.4f} (trial {best.number})"
+            text += f"; best {self._metric} {best.value:.4f} ({self._noun} {best.number})"
         text += f"; {duration(elapsed)} gone"
         left = max(0, self._searcher.trials - done)
         if new and left:
@@ -109,7 +110,7 @@ class ProgressCallback(tune.Callback):
 
     def _table(self) -> Table:
         table = Table(title=self._summary(), title_justify="left", expand=False)
-        for column in ("trial", "step", "report", self._metric, "loss", "s/report"):
+        for column in (self._noun, "step", "report", self._metric, "loss", "s/report"):
             table.add_column(column, justify="right")
         for row in sorted(self._running.values(), key=lambda row: row["number"]):
             if "objective" not in row:

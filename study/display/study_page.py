@@ -12,7 +12,9 @@ from study.display import pages, tables
 from study.display.durations import duration
 from study.display.plots import search_plots
 from study.results_folder import read_record
+from study.scoring import ranking, verdict
 from study.scoring.leaderboard import FRACTIONS, Row, entry_name, footnotes, read_leaderboard, sections
+from study.scoring.ranking import Finalist
 from study.scoring.trial_table import write_trials
 from study.search import storage
 
@@ -25,9 +27,10 @@ def write(folder: Path, console: Console | None = None) -> Path:
     """
     record, study = read_record(folder), storage.load_study(folder)
     config, data = record["config"], record.get("data") or {}
-    incomplete = bool(data.get("incomplete"))
     trials = write_trials(study, folder).to_pylist()
     rows, failures, missing = read_leaderboard(folder), _failures(trials), _missing(folder, trials)
+    finalists = ranking.read(folder)
+    remarks = _remarks(folder, record, rows)
     fragments = [
         pages.headline(
             f"{config['model']} on {config['data']}",
@@ -44,13 +47,14 @@ def write(folder: Path, console: Console | None = None) -> Path:
                 **(record.get("versions") or {}),
             },
         ),
-        pages.numbers(_numbers(trials, config["metric"], record.get("timing") or {})),
+        pages.numbers(_numbers(trials, finalists, config["metric"], record.get("timing") or {})),
     ]
     if failures:
         fragments.append(pages.section("Failed trials", pages.failures(failures)))
-    remarks = [*footnotes(rows, incomplete), *data.get("notices", [])]
     board = [pages.leaderboard(sections(rows, config["size"]))] if rows else []
-    fragments.append(pages.section("Leaderboard", *board, pages.notes([*missing, *remarks])))
+    fragments.append(pages.section("Leaderboard", *board, pages.notes([*missing, *remarks, *data.get("notices", [])])))
+    if finalists:
+        fragments.append(pages.section("Finalists on validation", pages.finalists(finalists, config["metric"])))
     if pictures := _pictures(folder, rows):
         fragments.append(pages.section("Pictures", pages.pictures(pictures)))
     fragments.append(pages.section("Trials", pages.trials(trials, config["metric"])))
@@ -61,7 +65,7 @@ def write(folder: Path, console: Console | None = None) -> Path:
     path = folder / "report.html"
     pages.write(path, f"{folder.name} - clevrtune", fragments, scripts)
     if console is not None:
-        tables.print_leaderboard(console, rows, config["size"], incomplete)
+        tables.print_leaderboard(console, rows, config["size"], remarks)
         failed = [f"failed, {count} x: {reason}" for reason, count in failures.items()]
         tables.print_notes(console, [*missing, *failed])
     return path
@@ -69,9 +73,19 @@ def write(folder: Path, console: Console | None = None) -> Path:
 
 def leaderboard_markdown(folder: Path) -> str:
     """The leaderboard of the study in ``folder`` in Markdown. Raises ValueError if there is no study."""
-    record = read_record(folder)
+    record, rows = read_record(folder), read_leaderboard(folder)
+    return tables.leaderboard_markdown(rows, record["config"]["size"], _remarks(folder, record, rows))
+
+
+def _remarks(folder: Path, record: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
+    """What the leaderboard of the study in ``folder`` says, and what a reader must know of its ``rows``."""
     incomplete = bool((record.get("data") or {}).get("incomplete"))
-    return tables.leaderboard_markdown(read_leaderboard(folder), record["config"]["size"], incomplete)
+    several = len({row.entry for row in rows if row.kind in ("trial", "base")}) > 1
+    return [
+        *verdict.read_verdict(folder, record["config"]["metric"]),
+        *(["trials are in the order of their validation scores, which chose them"] if several else []),
+        *footnotes(rows, incomplete),
+    ]
 
 
 def _pictures(folder: Path, rows: Sequence[Row]) -> dict[str, list[tuple[str, bytes]]]:
@@ -96,6 +110,8 @@ def _command(folder: Path, record: Mapping[str, Any], trials: int) -> str:
                 words += ["--set", f"{name}={'none' if fixed is None else fixed}"]
         elif key != "size" and value is not None:  # the data's name or the preset brings the size
             words += [f"--{key.replace('_', '-')}", str(value)]
+    for key, count in ranking.read_asked(folder).items():
+        words += [f"--{key}", str(count)]
     return "\n".join([*lines, shlex.join(words)])
 
 
@@ -103,6 +119,10 @@ def _failures(trials: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """Reason -> number of trials that failed for it, the most frequent first."""
     reasons = Counter(trial["reason"] or "no reason recorded" for trial in trials if trial["state"] == "FAIL")
     return dict(reasons.most_common())
+
+
+def _score(metric: str, value: float) -> str:
+    return f"{value:.1%}" if metric in FRACTIONS else f"{value:.4g}"
 
 
 def _missing(folder: Path, trials: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -117,17 +137,22 @@ def _missing(folder: Path, trials: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"no {' and no '.join(absent)}: {why}"]
 
 
-def _numbers(trials: Sequence[Mapping[str, Any]], metric: str, timing: Mapping[str, Any]) -> dict[str, str]:
-    """The large figures at the top of the page; of ``trials``, the best complete one comes first."""
+def _numbers(
+    trials: Sequence[Mapping[str, Any]], finalists: Sequence[Finalist], metric: str, timing: Mapping[str, Any]
+) -> dict[str, str]:
+    """The large figures at the top of the page: first the winner of ``finalists``, or the best complete trial."""
     states = Counter(trial["state"] for trial in trials)
     figures = {"trials complete": str(states["COMPLETE"]), "pruned": str(states["PRUNED"])}
     figures["failed"] = str(states["FAIL"])
     if states["RUNNING"]:
         figures["running or interrupted"] = str(states["RUNNING"])
-    if states["COMPLETE"]:
+    if finalists:
+        winner, seeds = finalists[0], len(finalists[0].complete)
+        of = f", mean of {seeds} seeds" if seeds > 1 else ""
+        figures = {f"{metric} on validation, {entry_name(winner.entry)}{of}": _score(metric, winner.mean)} | figures
+    elif states["COMPLETE"]:
         best = trials[0]
-        shown = f"{best['value']:.1%}" if metric in FRACTIONS else f"{best['value']:.4g}"
-        figures = {f"best {metric} on validation, trial {best['number']}": shown} | figures
+        figures = {f"best {metric} on validation, trial {best['number']}": _score(metric, best["value"])} | figures
     if sessions := timing.get("sessions"):
         figures["wall time of tuning"] = duration(sum(session["wall_s"] for session in sessions))
     if timing.get("busy_share") is not None:

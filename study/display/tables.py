@@ -8,14 +8,14 @@ from rich.table import Table
 
 from study.display.plain_lines import say
 from study.scoring.comparison import Comparison
-from study.scoring.leaderboard import FRACTIONS, METRICS, Row, Section, footnotes, sections
+from study.scoring.leaderboard import FRACTIONS, METRICS, Row, Section, sections
 
-WIDE = 112
-"""Characters of a terminal's line that hold all columns of a comparison."""
+WIDEST = 1000
+"""Characters that hold all columns of a comparison."""
 
 
-def print_leaderboard(console: Console, rows: Sequence[Row], size: int, incomplete: bool = False) -> None:
-    """Print one table per split; the best of each column is bold, baselines stand below a rule."""
+def print_leaderboard(console: Console, rows: Sequence[Row], size: int, notes: Sequence[str] = ()) -> None:
+    """Print one table per split, then ``notes``; the best of each column is bold, baselines stand below a rule."""
     for section in sections(rows, size):
         table = Table(title=section.title, title_justify="left", title_style="bold cyan")
         table.add_column("")
@@ -26,49 +26,58 @@ def print_leaderboard(console: Console, rows: Sequence[Row], size: int, incomple
             if row.kind == "baseline" != previous.kind:
                 table.add_section()
             table.add_row(
-                row.entry, *_marked(cells, bold, "[bold]", "[/bold]"), style="italic" if row.kind == "summary" else ""
+                row.entry, *_marked(cells, bold, "[bold]", "[/bold]"), style="italic" if row.kind == "gain" else ""
             )
             previous = row
         console.print(table)
-    print_notes(console, footnotes(rows, incomplete))
+    print_notes(console, notes)
 
 
-def leaderboard_markdown(rows: Sequence[Row], size: int, incomplete: bool = False) -> str:
+def leaderboard_markdown(rows: Sequence[Row], size: int, notes: Sequence[str] = ()) -> str:
     """The same tables in Markdown, for notes and issues."""
     lines = []
     for section in sections(rows, size):
         body = []
         for row, cells, bold in section.rows:
-            entry = f"*{row.entry}*" if row.kind != "trial" else row.entry
+            entry = f"*{row.entry}*" if row.kind in ("gain", "baseline") else row.entry
             body.append([entry, *_marked(cells, bold, "**", "**")])
         lines += [f"**{section.title}**", "", *_markdown(["", *section.headings], body), ""]
-    return "\n".join([*lines, *(f"- {note}" for note in footnotes(rows, incomplete))]).rstrip() + "\n"
+    return "\n".join([*lines, *(f"- {note}" for note in notes)]).rstrip() + "\n"
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
-    """Print one table: a row per study and baseline, columns per split; the best of each column is bold.
+    """Print one table: a row per study, its base and baseline, columns per split; the best of each column is bold.
 
-    A narrow terminal gets the two fractions alone; the page has the rest.
+    A narrow terminal gets the two fractions alone, without deviations if need be; the page has the rest.
     """
-    metrics = METRICS if console.width >= WIDE else FRACTIONS
+    for metrics, deviations in ((METRICS, True), (FRACTIONS, True), (FRACTIONS, False)):
+        table = _comparison_table(comparison, metrics, deviations)
+        if console.measure(table, options=console.options.update(max_width=WIDEST)).maximum <= console.width:
+            break
+    console.print(table)
+    print_notes(console, comparison.notes)
+
+
+def _comparison_table(comparison: Comparison, metrics: Sequence[str], deviations: bool) -> Table:
     tables = sections(comparison.rows, comparison.size)
-    table = Table(title=f"best trial of each study on {comparison.data}", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("")
+    table = Table(title=f"winner of each study on {comparison.data}", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", no_wrap=True)
     if metrics == METRICS:
-        table.add_column("trials", justify="right")
+        table.add_column("trials", justify="right", no_wrap=True)
         table.caption = comparison.caption
     for section in tables:
         for metric in metrics:
             table.add_column(f"{section.split}\n{metric}", justify="right", no_wrap=True)
     shown = [METRICS.index(metric) + i * len(METRICS) for i in range(len(tables)) for metric in metrics]
-    for entry, (row, cells, bold) in _side_by_side(tables).items():
-        marked = _marked(cells, bold, "[bold]", "[/bold]")
+    lines = _side_by_side(tables)
+    above = [entry for entry, (row, _, _) in lines.items() if row.kind != "baseline"]
+    for entry, (row, cells, bold) in lines.items():
+        texts = cells if deviations else [cell.partition(" ±")[0] for cell in cells]
+        marked = _marked(texts, bold, "[bold]", "[/bold]")
         trials = [comparison.trials.get(entry, "")] if metrics == METRICS else []
         style = "dim" if row.kind == "baseline" else None
-        above_baselines = len(table.rows) + 1 == len(comparison.best)
-        table.add_row(entry, *trials, *(marked[i] for i in shown), style=style, end_section=above_baselines)
-    console.print(table)
-    print_notes(console, comparison.notes)
+        table.add_row(entry, *trials, *(marked[i] for i in shown), style=style, end_section=entry == above[-1])
+    return table
 
 
 def comparison_markdown(comparison: Comparison) -> str:

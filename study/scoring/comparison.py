@@ -1,4 +1,4 @@
-"""Several studies on the same data: the best trial of each, in one leaderboard."""
+"""Several studies on the same data: the winner of each, in one leaderboard."""
 
 import json
 import math
@@ -10,7 +10,9 @@ from typing import Any
 
 from data import spec
 from study.results_folder import read_record
-from study.scoring.leaderboard import Row, footnotes, read_leaderboard
+from study.scoring import verdict
+from study.scoring.leaderboard import Row, entry_name, footnotes, read_leaderboard
+from study.scoring.ranking import BASE
 from study.scoring.trial_table import ENDED, STATES, read_trials
 
 
@@ -18,7 +20,7 @@ from study.scoring.trial_table import ENDED, STATES, read_trials
 class Comparison:
     """The scores of several studies on the same data.
 
-    In each study, validation chose the trial. The order of the studies is that of their mIoU_fg on test: a
+    In each study, validation chose the winner. The order of the studies is that of their mIoU_fg on test: a
     leaderboard, by which nothing is chosen.
     """
 
@@ -27,11 +29,11 @@ class Comparison:
     size: int
     """height and width of the images in pixels"""
     rows: list[Row]
-    """by split: one row per study, best mIoU_fg on test first, then the baselines"""
+    """by split: one row per study, best mIoU_fg on test first, each with its base below it; then the baselines"""
     folders: dict[str, Path]
     """entry -> folder of its study, in the order of the rows; the studies without scores last"""
-    best: dict[str, int]
-    """entry -> number of its best trial, of the studies that have scores"""
+    best: dict[str, str]
+    """entry -> its winner's name in evaluation.parquet, of the studies that have scores"""
     trials: dict[str, str]
     """entry -> how many trials are complete / pruned / failed"""
     notes: list[str]
@@ -46,7 +48,7 @@ class Comparison:
 
 
 def compare(folders: Sequence[Path]) -> Comparison:
-    """Gather the best trial of each study in ``folders``; a study without scores becomes a note.
+    """Gather the winner of each study in ``folders``, and its base; a study without scores becomes a note.
 
     Raises ValueError if a folder holds no study, or if the studies were scored on different images.
     """
@@ -55,7 +57,7 @@ def compare(folders: Sequence[Path]) -> Comparison:
     rows: list[Row] = []
     baselines: list[Row] = []
     named: dict[str, Path] = {}
-    chosen: dict[str, int] = {}
+    chosen: dict[str, str] = {}
     notes: list[str] = []
     for folder, record in records.items():
         for key, here, there in (
@@ -70,19 +72,25 @@ def compare(folders: Sequence[Path]) -> Comparison:
                 )
         entry = _entry(folder, records)
         named[entry] = folder
-        scored = read_leaderboard(folder)
-        if not scored or not (folder / "best.json").exists():
+        scored, winner = read_leaderboard(folder), _winner(folder)
+        here = [replace(row, entry=entry) for row in scored if winner and row.entry == entry_name(winner)]
+        if not here or winner is None:
             notes.append(f"{entry}: nothing to compare yet; run its study to the end")
             continue
-        chosen[entry] = json.loads((folder / "best.json").read_text())["trial"]
-        rows += [replace(row, entry=entry) for row in scored if row.entry == f"trial {chosen[entry]}"]
+        chosen[entry] = winner
+        rows += here
+        if winner != BASE:
+            rows += [replace(row, entry=f"{entry}, base") for row in scored if row.kind == "base"]
+        said = verdict.read_verdict(folder, record["config"].get("metric", "mIoU_fg"))
+        notes += [f"{entry}, {line}" for line in said if line.startswith("test: ")]
         baselines = baselines or [row for row in scored if row.kind == "baseline"]
         notes += (record.get("data") or {}).get("notices", [])
     rank = _rank(rows)
     splits = dict.fromkeys(row.split for row in [*rows, *baselines])
     ordered = []
     for split in splits:
-        ordered += sorted((row for row in rows if row.split == split), key=lambda row: rank.index(row.entry))
+        here = [row for row in rows if row.split == split]
+        ordered += sorted(here, key=lambda row: rank.index(row.entry.removesuffix(", base")))
         ordered += [row for row in baselines if row.split == split]
     incomplete = any((record.get("data") or {}).get("incomplete") for record in records.values())
     entries = [*rank, *(entry for entry in named if entry not in rank)]
@@ -95,6 +103,15 @@ def compare(folders: Sequence[Path]) -> Comparison:
         trials={entry: _trials(named[entry]) for entry in entries},
         notes=[*dict.fromkeys(notes), *footnotes(ordered, incomplete)],
     )
+
+
+def _winner(folder: Path) -> str | None:
+    """The winner's name in the evaluation of the study in ``folder``, or None before the end of its final stage."""
+    try:
+        best = json.loads((folder / "best.json").read_text())
+    except FileNotFoundError:
+        return None
+    return best.get("entry") or f"trial_{best['trial']:04d}"  # earlier versions wrote the number alone
 
 
 def _entry(folder: Path, records: Mapping[Path, Mapping[str, Any]]) -> str:
@@ -116,6 +133,6 @@ def _trials(folder: Path) -> str:
 
 
 def _rank(rows: Sequence[Row]) -> list[str]:
-    """Entries by mIoU_fg on the first split, best first; those without a value last."""
-    first = {row.entry: row.means["mIoU_fg"] for row in reversed(rows)}
+    """Entries of winners by mIoU_fg on the first split, best first; those without a value last."""
+    first = {row.entry: row.means["mIoU_fg"] for row in reversed(rows) if not row.entry.endswith(", base")}
     return sorted(first, key=lambda entry: (math.isnan(first[entry]), -first[entry], entry))

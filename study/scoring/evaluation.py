@@ -1,12 +1,12 @@
-"""The final stage: the best trials and three untrained baselines, scored image by image on test, OOD and CAMO.
+"""The final stage: the finalists and three untrained baselines, scored image by image on test, OOD and CAMO.
 
-Each (entry, split) pair is one Ray task over shards that no trial has seen. When a task ends, its scores go to
-``evaluation.parquet``, one row per image. Pairs that the file has already are not computed again.
+Each (entry, seed, split) is one Ray task over shards that no trial has seen. When a task ends, its scores go to
+``evaluation.parquet``, one row per image. What the file has already is not computed again.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from data.shards import ShardIndex
 from study.presets import Resolved
 from study.results_folder import StudyFolder, write_json
 from study.scoring.baselines import BASELINES
+from study.scoring.ranking import Finalist
 from trainables import checkpoint, metrics, pictures
 from trainables.model import SegmentationModel
 from trainables.precision import allow_tf32
@@ -37,35 +38,37 @@ Refs = list[ray.ObjectRef]
 
 @dataclass(frozen=True)
 class Entry:
-    """What the final stage scores: a trial, or a baseline that needs no training."""
+    """What the final stage scores: one run of a finalist, or a baseline that needs no training."""
 
     name: str
-    """trial_0007 or baseline_grid_4x4"""
+    """trial_0007, base or baseline_grid_4x4"""
     trial: int | None
-    """Optuna's trial number; None for baselines"""
+    """Optuna's trial number in the search; None for baselines, and for a base that the search did not train"""
     fingerprint: str
     """what the scores depend on besides the images and the study's identity: the checkpoint's step, hyperparameters
     and weights, or the baseline's name"""
-    earlier: str | None = None
-    """the fingerprint that earlier versions wrote, the step alone; None if the checkpoint is newer than the scores"""
+    seed: int | None = None
+    """the seed of the run; None for baselines"""
+    folder: Path | None = None
+    """where the run's checkpoints are; None for baselines"""
+    pictured: bool = True
+    """whether its picture is kept; of a finalist's runs, that of the first one"""
 
 
-def entries(folder: StudyFolder, numbers: list[int]) -> list[Entry]:
-    """The trials ``numbers``, best first, and the baselines. Raises ValueError for a trial without a checkpoint."""
-    scores = folder.path / "evaluation.parquet"
-    scored = scores.stat().st_mtime if scores.exists() else 0.0
+def entries(folder: StudyFolder, finalists: Sequence[Finalist]) -> list[Entry]:
+    """The complete runs of ``finalists``, and the baselines. Raises ValueError for a run without a checkpoint."""
     found = []
-    for number in numbers:
-        state = checkpoint.newest(folder.trial(number))
-        if state is None:
-            raise ValueError(
-                f"trial {number} has no readable checkpoint in {folder.trial(number)}; "
-                "restore it, or lower --top, or start over with --fresh"
-            )
-        step = f"step {state['step']}"
-        trained = max(path.stat().st_mtime for path in folder.trial(number).rglob(checkpoint.PATTERN))
-        fingerprint = f"{step}, weights {_digest(state)}"
-        found.append(Entry(folder.trial(number).name, number, fingerprint, step if trained <= scored else None))
+    for finalist in finalists:
+        for run in finalist.complete:
+            where = folder.path / run.folder
+            state = checkpoint.newest(where)
+            if state is None:
+                raise ValueError(
+                    f"{finalist.entry} has no readable checkpoint in {where}; restore it, or start over with --fresh"
+                )
+            fingerprint = f"step {state['step']}, weights {_digest(state)}"
+            first = run is finalist.complete[0]
+            found.append(Entry(finalist.entry, finalist.trial, fingerprint, run.seed, where, first))
     return found + [Entry(f"baseline_{name}", None, name) for name in BASELINES]
 
 
@@ -79,14 +82,14 @@ def evaluate_study(
     """Score ``chosen`` on ``splits`` (name -> index and its split) and return the rows of ``evaluation.parquet``."""
     folder, task, cpus, gpus = study.folder, study.task, study.config.cpus, study.gpus
     path = folder.path / "evaluation.parquet"
-    wanted, valid = {}, {}
-    for entry in chosen:
-        for name, (index, split) in splits.items():
-            sources = [f"{what}, {index.fingerprint}/{split}" for what in (entry.fingerprint, entry.earlier) if what]
-            wanted[entry.name, name], valid[entry.name, name] = sources[0], sources
-    table = known_rows(path, valid)
-    done = set(zip(*(table[key].to_pylist() for key in ("entry", "split")), strict=True)) if table else set()
-    todo = [(entry, name) for name in splits for entry in chosen if (entry.name, name) not in done]
+    sources = {
+        (entry.name, entry.seed, name): f"{entry.fingerprint}, {index.fingerprint}/{split}"
+        for name, (index, split) in splits.items()
+        for entry in chosen
+    }
+    table = known_rows(path, sources)
+    done = set(_keys(table)) if table else set()
+    todo = [(entry, name) for name in splits for entry in chosen if (entry.name, entry.seed, name) not in done]
     if not todo:
         assert table is not None
         return table
@@ -95,24 +98,25 @@ def evaluate_study(
     pictures_folder.mkdir(exist_ok=True)
     tasks = {}
     for entry, name in todo:
-        if entry.trial is None:
+        if entry.folder is None:
             ref = _score_baseline.options(num_cpus=cpus).remote(
                 entry.name.removeprefix("baseline_"), refs[name], max_objects, task.seed
             )
         else:
             ref = _score_trial.options(num_cpus=cpus, num_gpus=gpus).remote(
-                task, str(folder.trial(entry.trial).resolve()), refs[name], gpus > 0
+                task, str(entry.folder.resolve()), refs[name], gpus > 0
             )
         tasks[ref] = (entry, name)
-    columns = (TextColumn("scoring the best trials and the baselines"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("scoring the finalists and the baselines"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=len(tasks))
         while tasks:
             (ref,), _ = ray.wait(list(tasks))
             entry, name = tasks.pop(ref)
             scores, png = store.result_of(ref)
-            (pictures_folder / f"{entry.name}_{name}.png").write_bytes(png)
-            rows = _rows(entry, name, wanted[entry.name, name], scores)
+            if entry.pictured:
+                (pictures_folder / f"{entry.name}_{name}.png").write_bytes(png)
+            rows = _rows(entry, name, sources[entry.name, entry.seed, name], scores)
             table = rows if table is None else pa.concat_tables([table, rows], promote_options="default")
             _write_parquet(table, path)
             progress.advance(bar)
@@ -122,7 +126,7 @@ def evaluate_study(
 
 @ray.remote(max_retries=3, scheduling_strategy="SPREAD")
 def _score_trial(task: Task, folder: str, refs: Refs, use_gpu: bool) -> tuple[dict[str, np.ndarray], bytes]:
-    """Per-image scores of a trial's newest checkpoint on a split, and a picture as PNG."""
+    """Per-image scores of the newest checkpoint in ``folder`` on a split, and a picture as PNG."""
     device = torch.device("cuda" if use_gpu and torch.cuda.is_available() else "cpu")
     allow_tf32(device)
     split = store.open_split(refs)
@@ -153,12 +157,15 @@ def _score_baseline(name: str, refs: Refs, max_objects: int, seed: int) -> tuple
     return {"image": split.index, **scores}, picture
 
 
-def export_best(folder: StudyFolder, task: Task, trial: int, summary: dict[str, Any]) -> None:
-    """Write ``best.json``, and the best trial's weights with their config to ``best/``.
+def export_best(folder: StudyFolder, task: Task, winner: Finalist, summary: dict[str, Any]) -> None:
+    """Write ``best.json``, and the weights of the ``winner`` with their config to ``best/``.
 
-    :func:`load_best` reads the model.
+    They are those of its first run. Which seed is the first was settled before any was trained, so its scores are a
+    fair sample of what the winner's hyperparameters bring; those of its best run are not. :func:`load_best` reads the
+    model.
     """
-    state = checkpoint.newest(folder.trial(trial))
+    run = winner.complete[0]
+    state = checkpoint.newest(folder.path / run.folder)
     assert state is not None
     best = folder.path / "best"
     best.mkdir(exist_ok=True)
@@ -167,7 +174,9 @@ def export_best(folder: StudyFolder, task: Task, trial: int, summary: dict[str, 
     with atomic.replacing(best / f"{task.model}.safetensors") as partial:
         save_file(weights, partial, metadata={"format": "pt", "config": json.dumps(config)})
     write_json(best / f"{task.model}.json", config)
-    write_json(folder.path / "best.json", {"trial": trial, **config, **summary})
+    identity = {"entry": winner.entry, "trial": winner.trial, "seed": run.seed}
+    scores = {"value": winner.mean, "values": {str(run.seed): run.value for run in winner.runs}}
+    write_json(folder.path / "best.json", {**identity, **config, **summary, **scores})
 
 
 def load_best(folder: str | Path) -> SegmentationModel:
@@ -176,10 +185,10 @@ def load_best(folder: str | Path) -> SegmentationModel:
     return restore_model({**json.loads(path.read_text()), "weights": load_file(path.with_suffix(".safetensors"))})
 
 
-def known_rows(path: Path, valid: Mapping[tuple[str, str], Sequence[str]]) -> pa.Table | None:
+def known_rows(path: Path, sources: Mapping[tuple[str, int | None, str], str]) -> pa.Table | None:
     """The rows in ``path`` that still hold, or None if there are none; the file loses the others.
 
-    ``valid`` is (entry, split) -> the values of ``source`` that its rows may have.
+    ``sources`` is (entry, seed, split) -> the ``source`` that its rows must have.
     """
     if not path.exists():
         return None
@@ -187,14 +196,18 @@ def known_rows(path: Path, valid: Mapping[tuple[str, str], Sequence[str]]) -> pa
         table = pq.read_table(path)
     except pa.ArrowInvalid:
         return None  # damaged: the scores can be computed again
-    keep = [
-        source in valid.get((entry, split), ())
-        for entry, split, source in zip(*(table[key].to_pylist() for key in ("entry", "split", "source")), strict=True)
-    ]
+    if "seed" not in table.column_names:  # of an earlier version: the baselines hold
+        table = table.append_column("seed", pa.nulls(len(table), pa.int64()))
+    found = zip(_keys(table), table["source"].to_pylist(), strict=True)
+    keep = [sources.get(key) == source for key, source in found]
     kept = table.filter(pa.array(keep, pa.bool_()))
     if 0 < kept.num_rows < table.num_rows:
-        _write_parquet(kept, path)  # a smaller --top, other checkpoints, or other images
+        _write_parquet(kept, path)  # other finalists or seeds, checkpoints, or images
     return kept if kept.num_rows else None
+
+
+def _keys(table: pa.Table) -> Iterator[tuple[str, int | None, str]]:
+    return zip(*(table[key].to_pylist() for key in ("entry", "seed", "split")), strict=True)
 
 
 def _rows(entry: Entry, split: str, source: str, scores: Mapping[str, np.ndarray]) -> pa.Table:
@@ -203,6 +216,7 @@ def _rows(entry: Entry, split: str, source: str, scores: Mapping[str, np.ndarray
         {
             "entry": pa.array([entry.name] * count, pa.string()),
             "trial": pa.array([entry.trial] * count, pa.int64()),
+            "seed": pa.array([entry.seed] * count, pa.int64()),
             "split": pa.array([split] * count, pa.string()),
             "source": pa.array([source] * count, pa.string()),
             **{name: pa.array(values) for name, values in scores.items()},

@@ -1,8 +1,8 @@
-"""The leaderboard of a study: means over the scores of all images, ordered and set as text."""
+"""The leaderboard of a study: means over the scores of all images and seeds, ordered and set as text."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from study.scoring import ranking
+from study.scoring.interval import paired
+from study.scoring.ranking import BASE
 from study.scoring.trial_table import read_trials
 
 TITLES = {"test": "test", "outd": "OOD", "camo": "CAMO"}
@@ -22,15 +25,18 @@ FRACTIONS = ("mIoU_fg", "ARI_FG")
 METRICS = (*FRACTIONS, "MSE")
 """The columns of the tables; of MSE, lower is better."""
 
+BASELINE = "baseline_"
+"""How the entries of untrained baselines begin."""
+
 
 @dataclass(frozen=True)
 class Row:
-    """Means over the images of one split, for one entry or for the trials together."""
+    """Means over the images of one split, then over the seeds of one entry."""
 
     entry: str
-    """as people read it: 'trial 7', 'best 3 trials', 'grid 4x4'"""
-    kind: Literal["trial", "summary", "baseline"]
-    """summary: mean and population standard deviation over the trials' means"""
+    """as people read it: 'trial 7', 'base', 'trial 7 - base', 'grid 4x4'"""
+    kind: Literal["trial", "base", "gain", "baseline"]
+    """gain: what the best trial by validation has more than the base"""
     split: str
     """its name in files: test, outd or camo"""
     images: int
@@ -40,7 +46,10 @@ class Row:
     means: dict[str, float]
     """metric -> mean as stored (fractions, MSE as a sum over 3HW); NaN if no image defines it"""
     stds: dict[str, float] = field(default_factory=dict)
-    """metric -> standard deviation over trials; only of a summary"""
+    """metric -> population standard deviation over the seeds, if they are several; of a gain, half the width of its
+    95 % interval"""
+    seeds: int = 1
+    """over how many seeds the means are"""
 
 
 @dataclass(frozen=True)
@@ -56,50 +65,51 @@ class Section:
     """row, its cells, and which of these are the best of their column"""
 
 
-def leaderboard(evaluation: pa.Table, by_validation: Sequence[int]) -> list[Row]:
-    """Rows by split: the trials, their summary if they are two or more, the baselines.
+def leaderboard(evaluation: pa.Table, by_validation: Sequence[str]) -> list[Row]:
+    """Rows by split: the finalists, the gain of the best trial over the base if they share seeds, the baselines.
 
-    ``evaluation`` has one row per entry, split and image: entry, trial (null for baselines), split, image and
-    one column per metric; NaN where an image leaves a metric undefined. ``by_validation`` holds the numbers of the
-    trials, the best on validation images first: the rows keep that order, since test labels choose nothing. Trials
-    that it lacks follow by number. Baselines, which nobody chooses, are ordered by mIoU_fg on the first split.
+    ``evaluation`` has one row per entry, seed, split and image: entry, trial, seed (null for baselines), split, image
+    and one column per metric; NaN where an image leaves a metric undefined. ``by_validation`` holds the entries of the
+    finalists, the best on validation images first: the rows keep that order, since test labels choose nothing.
+    Entries that it lacks follow by name. Baselines, which nobody chooses, are ordered by mIoU_fg on the first split.
     """
-    table = evaluation.select(["entry", "trial", "split"])
-    undefined = pa.array(np.zeros(len(evaluation), bool))
-    for metric in METRICS:
-        values = evaluation[metric].combine_chunks().cast(pa.float64()).fill_null(math.nan)
-        if metric in FRACTIONS:
-            undefined = pc.or_(undefined, pc.is_nan(values))
-        known = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)  # a mean skips nulls
-        table = table.append_column(metric, known)
-    table = table.append_column("undefined", pc.cast(undefined, pa.int64()))
-    groups = table.group_by(["entry", "trial", "split"]).aggregate(
-        [([], "count_all"), ("undefined", "sum"), *((metric, "mean") for metric in METRICS)]
+    groups = _means(evaluation)
+    splits = sorted({split for _, split in groups}, key=_split_order)
+    rank = {entry: place for place, entry in enumerate(by_validation)}
+    finalists = sorted(
+        {entry for entry, _ in groups if not entry.startswith(BASELINE)},
+        key=lambda entry: (rank.get(entry, len(rank)), entry),
     )
-    rows = [_row(group) for group in groups.to_pylist()]
-    splits = sorted({row.split for row in rows}, key=_split_order)
-    rank = {f"trial {number}": place for place, number in enumerate(by_validation)}
-    first = {row.entry: row.means["mIoU_fg"] for row in rows if row.split == splits[0]}
+    best = next((entry for entry in finalists if entry != BASE), None)
+    first = {
+        entry: _row(entry, split, by_seed).means["mIoU_fg"]
+        for (entry, split), by_seed in groups.items()
+        if split == splits[0]
+    }
+    baselines = sorted(
+        {entry for entry, _ in groups if entry.startswith(BASELINE)},
+        key=lambda entry: (-_or(first.get(entry), -math.inf), entry),
+    )
     ordered = []
     for split in splits:
-        here = [row for row in rows if row.split == split]
-        trials = [row for row in here if row.kind == "trial"]
-        trials.sort(key=lambda row: (rank.get(row.entry, len(rank)), int(row.entry.removeprefix("trial "))))
-        ordered += trials
-        if len(trials) > 1:
-            ordered.append(_summary(trials))
-        baselines = [row for row in here if row.kind == "baseline"]
-        ordered += sorted(baselines, key=lambda row: (-_or(first.get(row.entry), -math.inf), row.entry))
+        here = {entry: by_seed for (entry, where), by_seed in groups.items() if where == split}
+        ordered += [_row(entry, split, here[entry]) for entry in finalists if entry in here]
+        if best in here and BASE in here and len(here[best].keys() & here[BASE].keys()) > 1:
+            ordered.append(_gain(best, split, {entry: here[entry] for entry in finalists if entry in here}))
+        ordered += [_row(entry, split, here[entry]) for entry in baselines if entry in here]
     return ordered
 
 
 def read_leaderboard(folder: Path) -> list[Row]:
     """The leaderboard of a study's ``folder``; empty before the final stage.
 
-    The order of its trials by validation is that of trials.parquet.
+    The order of its finalists by validation is that of finalists.json, or in older studies that of trials.parquet.
     """
     path = folder / "evaluation.parquet"
-    return leaderboard(pq.read_table(path), [number for number, _ in read_trials(folder)]) if path.exists() else []
+    if not path.exists():
+        return []
+    order = [finalist.entry for finalist in ranking.read(folder)]
+    return leaderboard(pq.read_table(path), order or [f"trial_{number:04d}" for number, _ in read_trials(folder)])
 
 
 def sections(rows: Sequence[Row], size: int) -> list[Section]:
@@ -112,7 +122,7 @@ def sections(rows: Sequence[Row], size: int) -> list[Section]:
         body = []
         for row in here:
             cells = [_cell(metric, row) for metric in METRICS]
-            bold = [cell == best[metric] for metric, cell in zip(METRICS, cells, strict=True)]
+            bold = [row.kind != "gain" and cell(metric, row.means[metric]) == best[metric] for metric in METRICS]
             body.append((row, cells, bold))
         title = TITLES.get(split, split)
         result.append(Section(title, f"{title} ({here[0].images:,} images)", headings, body))
@@ -124,8 +134,11 @@ def footnotes(rows: Sequence[Row], incomplete: bool) -> list[str]:
     notes = []
     if incomplete:
         notes.append("incomplete data: not comparable with published numbers")
-    if any(row.kind == "summary" for row in rows):
-        notes.append("trials are in the order of their validation scores, which chose them")
+    seeds = max((row.seeds for row in rows), default=1)
+    if seeds > 1:
+        notes.append(f"±: standard deviation over {seeds} seeds")
+    if any(row.kind == "gain" for row in rows):
+        notes.append("the difference from the base has its 95 % interval; the noise of a seed is that of all finalists")
     for split in dict.fromkeys(row.split for row in rows):
         undefined = max(row.undefined for row in rows if row.split == split)
         if undefined:
@@ -135,53 +148,96 @@ def footnotes(rows: Sequence[Row], incomplete: bool) -> list[str]:
 
 
 def entry_name(entry: str) -> str:
-    """'trial 7' for 'trial_0007', 'grid 4x4' for 'baseline_grid_4x4'."""
+    """'trial 7' for 'trial_0007', 'grid 4x4' for 'baseline_grid_4x4'; 'base' is the base configuration."""
     kind, _, name = entry.partition("_")
-    return f"trial {int(name)}" if kind == "trial" else name.replace("_", " ")
+    return f"trial {int(name)}" if kind == "trial" else entry.removeprefix(BASELINE).replace("_", " ")
 
 
-def _row(group: dict) -> Row:
-    return Row(
-        entry=entry_name(group["entry"]),
-        kind="baseline" if group["trial"] is None else "trial",
-        split=group["split"],
-        images=group["count_all"],
-        undefined=group["undefined_sum"],
-        means={metric: _or(group[f"{metric}_mean"], math.nan) for metric in METRICS},
+def _means(evaluation: pa.Table) -> dict[tuple[str, str], dict[int | None, dict[str, float]]]:
+    """(entry, split) -> seed -> metric -> mean over images, besides ``images`` and ``undefined``, which are counts."""
+    keys = ["entry", "seed", "split"]
+    if "seed" not in evaluation.column_names:  # of an earlier version
+        evaluation = evaluation.append_column("seed", pa.nulls(len(evaluation), pa.int64()))
+    table = evaluation.select(keys)
+    undefined = pa.array(np.zeros(len(evaluation), bool))
+    for metric in METRICS:
+        values = evaluation[metric].combine_chunks().cast(pa.float64()).fill_null(math.nan)
+        if metric in FRACTIONS:
+            undefined = pc.or_(undefined, pc.is_nan(values))
+        known = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)  # a mean skips nulls
+        table = table.append_column(metric, known)
+    table = table.append_column("undefined", pc.cast(undefined, pa.int64()))
+    groups = table.group_by(keys).aggregate(
+        [([], "count_all"), ("undefined", "sum"), *((metric, "mean") for metric in METRICS)]
     )
+    found: dict[tuple[str, str], dict[int | None, dict[str, float]]] = {}
+    for group in groups.to_pylist():
+        means = {metric: _or(group[f"{metric}_mean"], math.nan) for metric in METRICS}
+        counts = {"images": group["count_all"], "undefined": group["undefined_sum"]}
+        found.setdefault((group["entry"], group["split"]), {})[group["seed"]] = means | counts
+    return found
 
 
-def _summary(trials: Sequence[Row]) -> Row:
-    """Mean and population standard deviation (ddof 0, as published) over the trials' means."""
-    values = {metric: np.array([row.means[metric] for row in trials]) for metric in METRICS}
+def _row(entry: str, split: str, by_seed: Mapping[int | None, Mapping[str, float]]) -> Row:
+    """Mean and population standard deviation (ddof 0, as published) over the seeds' means."""
+    values = {metric: np.array([means[metric] for means in by_seed.values()]) for metric in METRICS}
+    several = len(by_seed) > 1
     return Row(
-        entry=f"best {len(trials)} trials",
-        kind="summary",
-        split=trials[0].split,
-        images=trials[0].images,
-        undefined=max(row.undefined for row in trials),
+        entry=entry_name(entry),
+        kind="base" if entry == BASE else "baseline" if entry.startswith(BASELINE) else "trial",
+        split=split,
+        images=max(int(means["images"]) for means in by_seed.values()),
+        undefined=max(int(means["undefined"]) for means in by_seed.values()),
         means={metric: float(value.mean()) for metric, value in values.items()},
-        stds={metric: float(value.std()) for metric, value in values.items()},
+        stds={metric: float(value.std()) for metric, value in values.items()} if several else {},
+        seeds=len(by_seed),
     )
 
 
-def _cell(metric: str, row: Row) -> str:
-    mean = row.means[metric]
+def _gain(best: str, split: str, here: Mapping[str, Mapping[int | None, Mapping[str, float]]]) -> Row:
+    """What ``best`` has more than the base on ``split``; ``here`` holds the means of all finalists there."""
+    one, base = _row(best, split, here[best]), _row(BASE, split, here[BASE])
+    differences, halves = {}, {}
+    for metric in METRICS:
+        scores = {
+            entry: {seed: means[metric] for seed, means in by_seed.items() if seed is not None}
+            for entry, by_seed in here.items()
+        }
+        differences[metric], halves[metric] = paired(scores, best, BASE)
+    seeds = len(here[best].keys() & here[BASE].keys())
+    return replace(one, entry=f"{one.entry} - {base.entry}", kind="gain", means=differences, stds=halves, seeds=seeds)
+
+
+def cell(metric: str, mean: float, spread: float | None = None, *, gain: bool = False) -> str:
+    """A value of ``metric`` as text, fractions in percent: '62.5', '62.5 ± 1.0', or as a gain '+2.5 [-0.1, +5.1]'.
+
+    ``spread`` is the standard deviation, of a gain half the width of the interval.
+    """
     if math.isnan(mean):
         return "-"
     factor = 100 if metric in FRACTIONS else 1
-    digits = 1 if metric in FRACTIONS or abs(mean) < 100 else 0
-    spread = f" ± {row.stds[metric] * factor:.{digits}f}" if row.stds else ""
-    return f"{mean * factor:.{digits}f}{spread}"
+    largest = abs(mean) + (spread if gain and spread is not None and not math.isnan(spread) else 0.0)
+    digits = 1 if metric in FRACTIONS or largest < 100 else 0
+    if not gain:
+        return f"{mean * factor:.{digits}f}" + ("" if spread is None else f" ± {spread * factor:.{digits}f}")
+    text = f"{mean * factor:+.{digits}f}"
+    if spread is None or math.isnan(spread):
+        return text
+    low, high = (mean - spread) * factor, (mean + spread) * factor
+    return f"{text} [{low:+.{digits}f}, {high:+.{digits}f}]"
+
+
+def _cell(metric: str, row: Row) -> str:
+    return cell(metric, row.means[metric], row.stds.get(metric), gain=row.kind == "gain")
 
 
 def _best(metric: str, rows: Sequence[Row]) -> str | None:
-    """The best cell of a column as text, so that equal cells are all marked; None if all are undefined."""
-    known = [row for row in rows if row.kind != "summary" and not math.isnan(row.means[metric])]
+    """The best mean of a column as text, so that equal ones are all marked; None if all are undefined."""
+    known = [row for row in rows if row.kind != "gain" and not math.isnan(row.means[metric])]
     if not known:
         return None
     choose: Callable = max if metric in FRACTIONS else min
-    return _cell(metric, choose(known, key=lambda row: row.means[metric]))
+    return cell(metric, choose(row.means[metric] for row in known))
 
 
 def _split_order(split: str) -> tuple[int, str]:

@@ -135,6 +135,7 @@ class StudySearcher(Searcher):
             "hyperparameters": self.proposal.hyperparameters(trial),
             "number": trial.number,
             "folder": str(self.folder.trial(trial.number).resolve()),  # workers start in other directories
+            **({"seed": trial.user_attrs["seed"]} if "seed" in trial.user_attrs else {}),
         }
 
     def record(self, trial_id: str, result: dict[str, Any]) -> bool:

@@ -35,7 +35,8 @@ ROWS, SIDE = 3900, 128
 
 STUDY = [
     *("--model", "slot_attention", "--data", "synthetic:plain-(32,32)", "--validation-images", "50"),
-    *("--trials", str(TRIALS), "--steps", "300", "--reports", str(REPORTS), "--pruner", "none", "--top", "2"),
+    *("--trials", str(TRIALS), "--steps", "300", "--reports", str(REPORTS), "--pruner", "none"),
+    *("--finalists", "2", "--seeds", "1"),
 ]
 
 

@@ -165,7 +165,8 @@ sys.exit(run.main())
 def test_a_study_runs_by_the_name_alone(tmp_path):
     """The real command, and nothing else of ours knows the toy."""
     (tmp_path / f"{toy.NAME}.py").write_text(toy.code())
-    arguments = ["--model", "slot_attention", "--data", toy.NAME, "--trials", "2", "--top", "1", "--preset", "tiny"]
+    arguments = ["--model", "slot_attention", "--data", toy.NAME, "--trials", "2", "--preset", "tiny"]
+    arguments += ["--finalists", "1", "--seeds", "1"]
     arguments += ["--steps", "4", "--reports", "2", "--results", str(tmp_path / "results"), "--cache", str(tmp_path)]
     done = subprocess.run(
         [sys.executable, "-c", STUDY, str(tmp_path), *arguments], capture_output=True, text=True, timeout=280

@@ -31,7 +31,7 @@ def test_scores_on_other_images_do_not_compare(
 def test_table_markdown_and_page(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folders = [str(folder) for folder in write_three(tmp_path)]
     assert compare.main(folders) == 0
-    assert "best trial of each study on synthetic:plain" in capsys.readouterr().out
+    assert "winner of each study on synthetic:plain" in capsys.readouterr().out
     script = [sys.executable, str(ROOT / "study" / "compare.py"), *folders, "--markdown", "--html", "all.html"]
     run = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

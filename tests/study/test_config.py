@@ -28,7 +28,8 @@ from study.presets import resolve
         ({"micro_batch": 0}, "--micro-batch is 0"),
         ({"validation_images": 0}, "--validation-images is 0"),
         ({"seed": -1}, "--seed is -1"),
-        ({"top": 0}, "--top is 0"),
+        ({"finalists": 0}, "--finalists is 0"),
+        ({"seeds": 0}, "--seeds is 0"),
         ({"address": "ray://head:10001"}, "study/submit.py"),
         ({"address": "http://head:8265"}, "study/submit.py"),
         ({"results": "s3://bucket/results"}, "folder on a disk"),
@@ -56,9 +57,19 @@ def test_values_set_by_hand_have_to_fit_the_preset_and_not_the_published_configu
 
 def test_identity_holds_what_results_depend_on_and_nothing_else():
     base = StudyConfig(model="slot_attention")
-    same = dataclasses.replace(base, trials=99, hours=2.0, concurrent=1, cpus=2.0, gpus=0.5, top=9)
-    same = dataclasses.replace(same, gpus=1, workers_per_trial=4)
+    same = dataclasses.replace(base, trials=99, hours=2.0, concurrent=1, cpus=2.0, gpus=0.5)
+    same = dataclasses.replace(same, gpus=1, workers_per_trial=4, finalists=9, seeds=7)
     other = dataclasses.replace(base, seed=1)
     assert base.identity("tiny", 10, 32) == same.identity("tiny", 10, 32)
     assert base.identity("tiny", 10, 32) != other.identity("tiny", 10, 32)
     assert base.identity("tiny", 10, 32) != base.identity("paper", 10, 32)
+
+
+def test_the_final_stage_is_smaller_with_the_tiny_preset_unless_asked_for():
+    def counts(preset, **asked):
+        study = resolve(StudyConfig(model="slot_attention", preset=preset, **asked), has_gpu=False)
+        return study.finalists, study.seeds, study.reruns
+
+    assert counts("paper") == (3, 3, 12) and counts("tiny") == (2, 2, 6)
+    assert counts("tiny", finalists=4, seeds=5) == (4, 5, 25)
+    assert counts("paper", seeds=1) == (3, 1, 0), "nothing is trained anew"

@@ -17,6 +17,8 @@ def test_the_command_prints_a_plan(capsys):
     assert "200 trials of slot_attention on clevrtex:full-(128,128), paper preset, 500,000 steps" in printed
     assert "64 GPUs on 8 nodes; 64 trials at a time, 1 GPU each" in printed
     assert "bottleneck: " in printed and "at 2 an hour" in printed
+    assert "12 reruns of 3 finalists and the base with 3 seeds each" in printed
+    assert plan.main([*line.split(), "--seeds", "1"]) == 0 and "rerun" not in capsys.readouterr().out
     assert "with early stopping: " in printed and "assumed: " in printed and "not counted: " in printed
 
 

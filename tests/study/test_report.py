@@ -27,7 +27,7 @@ def test_everything_is_written_anew_and_the_table_printed(results_folder: Path, 
     assert pq.read_table(results_folder / "trials.parquet").num_rows == 9
     assert (results_folder / "report.html").exists()
     printed = capsys.readouterr().out
-    assert "test (6 images)" in printed and "52.5 ± 10.0" in printed
+    assert "test (6 images)" in printed and "47.5 ± 5.0" in printed
     assert "incomplete data: not comparable with published numbers" in printed
     assert "failed, 1 x: loss is nan at step 120 </script>" in printed
 

@@ -17,7 +17,9 @@ from optuna.storages.journal import JournalFileBackend
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from study.results_folder import ROOT
+from study.scoring import ranking
 from study.scoring.evaluation import load_best
+from study.scoring.ranking import Run
 from trainables import checkpoint, noise
 
 pytestmark = pytest.mark.ray
@@ -40,10 +42,10 @@ def run(place, *more, cwd=None):
     return subprocess.run(command(place, *more), capture_output=True, text=True, cwd=cwd or place, timeout=280)
 
 
-def stored(folder):
-    """The study's trials as they are in its storage."""
+def stored(folder, more=""):
+    """The trials as they are in the storage: the study's, or with ``more`` those of another study there."""
     backend = JournalFileBackend(str(folder / "optuna.journal"))
-    return optuna.load_study(study_name=folder.name, storage=JournalStorage(backend)).get_trials()
+    return optuna.load_study(study_name=folder.name + more, storage=JournalStorage(backend)).get_trials()
 
 
 def events(folder):
@@ -55,7 +57,7 @@ def events(folder):
 @pytest.fixture(scope="module")
 def finished(place):
     """A small study, run to its end by the real command from another directory."""
-    done = run(place, "--trials", "4", "--top", "2", "--pruner", "none")
+    done = run(place, "--trials", "4", "--finalists", "2", "--pruner", "none")
     assert done.returncode == 0, done.stdout + done.stderr
     return place / "results" / "small", done
 
@@ -85,30 +87,72 @@ def test_the_event_files_hold_curves_pictures_and_hyperparameters(finished):
 def test_the_final_stage_scores_trials_and_baselines_image_by_image(finished):
     folder, done = finished
     table = pq.read_table(folder / "evaluation.parquet").to_pandas()
-    counts = table.groupby(["entry", "split"]).size()
+    counts = table.groupby(["entry", "seed", "split"], dropna=False).size()
     assert set(table["split"]) == {"test", "outd", "camo"}
-    assert set(table["entry"].str.replace(r"trial_\d+", "trial_N", regex=True)) == {
-        "trial_N",
-        "baseline_background",
-        "baseline_grid_4x4",
-        "baseline_kmeans",
-    }
-    assert (counts == 400).all() and len(counts) == (2 + 3) * 3
-    assert table.groupby(["entry", "split"])["image"].nunique().eq(400).all()
-    best = max(stored(folder), key=lambda trial: trial.value)
-    assert json.loads((folder / "best.json").read_text())["trial"] == best.number
-    assert "grid" in done.stdout and "±" in done.stdout
+    best = sorted(stored(folder), key=lambda trial: -trial.value)[:2]
+    trained = {"base", *(f"trial_{trial.number:04d}" for trial in best if trial.number != 0)}
+    assert set(table["entry"]) == {*trained, "baseline_background", "baseline_grid_4x4", "baseline_kmeans"}
+    assert (counts == 400).all() and len(counts) == (2 * len(trained) + 3) * 3
+    assert table.groupby(["entry", "seed", "split"], dropna=False)["image"].nunique().eq(400).all()
+    assert table["seed"].isna().eq(table["entry"].str.startswith("baseline_")).all()
+    assert "grid" in done.stdout and "±" in done.stdout and "- base" in done.stdout
+    assert "test: " in done.stdout and "validation: " in done.stdout
     assert (folder / "report.html").stat().st_size > 10_000
     assert pq.read_table(folder / "trials.parquet").num_rows == 4
 
 
+def test_finalists_and_the_base_are_trained_anew_and_validation_chooses_among_them(finished):
+    folder, done = finished
+    reruns, chosen = stored(folder, "-finalists"), ranking.read(folder)
+    assert [trial.state.name for trial in reruns] == ["COMPLETE"] * 2 * len(chosen)
+    assert all(list(trial.intermediate_values) == [1, 2, 3, 4, 5] for trial in reruns), "none is pruned"
+    seeds = [run.seed for run in chosen[0].runs]
+    assert len(set(seeds)) == 2 and 0 not in seeds and all([r.seed for r in f.runs] == seeds for f in chosen)
+    values = {run.folder: run.value for finalist in chosen for run in finalist.runs}
+    assert values == {f"finalists/trials/trial_{trial.number:04d}": trial.value for trial in reruns}
+    assert len(set(values.values())) == len(values), "each seed and each configuration gives another score"
+    assert [f.mean for f in chosen] == sorted((f.mean for f in chosen), reverse=True)
+    best = json.loads((folder / "best.json").read_text())
+    assert (best["entry"], best["trial"], best["seed"]) == (chosen[0].entry, chosen[0].trial, seeds[0])
+    assert best["value"] == pytest.approx(sum(best["values"].values()) / 2)
+    search = stored(folder)
+    for finalist in chosen:
+        state = checkpoint.newest(folder / finalist.runs[0].folder)
+        for key, value in search[finalist.trial or 0].params.items():
+            assert state["hyperparameters"][key] == value, (finalist.entry, key)
+    assert f"{len(reruns)} reruns to go" in done.stdout and f"{len(reruns)}/{len(reruns)} reruns: " in done.stdout
+
+
+def test_with_one_seed_the_searchs_own_checkpoints_are_scored_and_the_base_too(finished, place):
+    """The same without the time for more; then as many seeds as before: nothing is trained again."""
+    folder, _ = finished
+    reruns = [(t.number, t.datetime_complete) for t in stored(folder, "-finalists")]
+    before, best = ranking.read(folder), (folder / "best.json").read_bytes()
+    one = ["--trials", "4", "--finalists", "1", "--pruner", "none"]
+    done = run(place, *one, "--seeds", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    trials = {f"trial_{trial.number:04d}": trial.value for trial in stored(folder)}
+    found = {finalist.entry: finalist.runs for finalist in ranking.read(folder)}
+    assert found.pop("base")[0] == Run(0, "trials/trial_0000", trials["trial_0000"])
+    for entry, (only,) in found.items():
+        assert only == Run(0, f"trials/{entry}", max(trials.values()))
+    assert "one seed says little" in done.stdout and "±" not in done.stdout
+    alone = ranking.read(folder)
+    done = run(place, *one, "--seeds", "5", "--hours", "1e-9")
+    assert "--hours are up before all finalists were trained anew" in done.stdout and ranking.read(folder) == alone
+    done = run(place, "--trials", "4", "--finalists", "2", "--pruner", "none")
+    assert done.returncode == 0 and "reruns" not in done.stdout, done.stdout
+    assert [(t.number, t.datetime_complete) for t in stored(folder, "-finalists")] == reruns
+    assert ranking.read(folder) == before and (folder / "best.json").read_bytes() == best
+
+
 def test_several_models_end_in_one_leaderboard(place):
-    more = ["--model", "slot_attention,space", "--trials", "1", "--top", "1", "--name", "both"]
+    more = ["--model", "slot_attention,space", "--trials", "1", "--seeds", "1", "--name", "both"]
     done = run(place, *more)
     assert done.returncode == 0, done.stdout + done.stderr
     results = place / "results"
     assert (results / "both-slot_attention" / "best.json").exists() and (results / "both-space" / "best.json").exists()
-    (table,) = done.stdout.split("best trial of each study")[1:]
+    (table,) = done.stdout.split("winner of each study")[1:]
     assert "slot_attention" in table and "space" in table and "grid 4x4" in table
     assert (results / "comparison-both.html").exists()
     # what is wrong with the second study is said before the first one starts
@@ -119,8 +163,7 @@ def test_several_models_end_in_one_leaderboard(place):
 
 def test_the_exported_model_is_the_best_trials(finished):
     folder, _ = finished
-    number = json.loads((folder / "best.json").read_text())["trial"]
-    state = checkpoint.newest(folder / "trials" / f"trial_{number:04d}")
+    state = checkpoint.newest(folder / ranking.read(folder)[0].runs[0].folder)
     model = load_best(folder / "best")
     assert state is not None and state["step"] == 20
     for name, tensor in model.state_dict().items():
@@ -131,7 +174,7 @@ def test_the_exported_model_is_the_best_trials(finished):
 
 def test_files_that_are_not_read_again_are_deleted(finished):
     folder, _ = finished
-    for path in (folder / "trials").iterdir():
+    for path in [*(folder / "trials").iterdir(), *(folder / "finalists" / "trials").iterdir()]:
         assert path.name.startswith("trial_")
         assert len(list(path.glob("checkpoint_*"))) == 1
 
@@ -172,42 +215,58 @@ def test_a_dry_run_says_what_would_happen_and_leaves_nothing(place):
 
 
 def test_a_driver_killed_in_the_middle_is_continued_by_the_same_command(finished, place):
-    """More trials on the finished study, kill -9 while they run, the same command again."""
+    """More trials and seeds on the finished study, kill -9 in the search and in the final stage; each time again."""
     folder, _ = finished
-    more = ["--trials", "7", "--top", "2", "--pruner", "none", "--concurrent", "2"]
-    driver = subprocess.Popen(
-        command(place, *more), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    deadline = time.monotonic() + 120
-    while not halfway(folder) and time.monotonic() < deadline and driver.poll() is None:
-        time.sleep(0.1)
-    assert driver.poll() is None, "the study ended before it could be killed"
-    os.kill(driver.pid, signal.SIGKILL)
-    driver.wait()
-    interrupted = halfway(folder)
-    assert interrupted, "no trial was killed between its first checkpoint and its end"
+    more = ["--trials", "7", "--finalists", "2", "--seeds", "3", "--pruner", "none", "--concurrent", "2"]
+    interrupted = killed(folder, command(place, *more))
     params = {trial.number: trial.params for trial in stored(folder)}
     before = {trial.number: trial.value for trial in stored(folder) if trial.state.name == "COMPLETE"}
 
-    again = run(place, *more)
-    assert again.returncode == 0, again.stdout + again.stderr
+    in_the_final_stage = killed(folder, command(place, *more), "-finalists")
     trials = stored(folder)
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 7
     assert all(trial.params == params.get(trial.number, trial.params) for trial in trials)
     assert all(trials[number].value == value for number, value in before.items())
-    for number, step in interrupted.items():
-        assert list(trials[number].intermediate_values) == [1, 2, 3, 4, 5]
-        files = sorted((folder / "trials" / f"trial_{number:04d}").glob("events.out.*"), key=os.path.getmtime)
-        first = min(event.step for event in events(files[-1]).Scalars("val/mIoU_fg"))
-        assert first > step, f"trial {number} had a checkpoint at step {step} and began again before it"
+    trained = {t.number: t.datetime_complete for t in stored(folder, "-finalists") if t.state.name == "COMPLETE"}
+    assert trained, "of the first time"
+
+    again = run(place, *more)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert stored(folder) == trials, "the search was over"
+    reruns = stored(folder, "-finalists")
+    assert all(reruns[number].datetime_complete == ended for number, ended in trained.items()), "trained twice"
+    keys = [(trial.user_attrs["key"]) for trial in reruns]
+    assert len(set(keys)) == len(keys) and {trial.state.name for trial in reruns} == {"COMPLETE"}
+    assert all(len(finalist.complete) == 3 for finalist in ranking.read(folder))
+    for where, numbers in ((folder, interrupted), (folder / "finalists", in_the_final_stage)):
+        for number, step in numbers.items():
+            assert list((trials if where == folder else reruns)[number].intermediate_values) == [1, 2, 3, 4, 5]
+            files = sorted((where / "trials" / f"trial_{number:04d}").glob("events.out.*"), key=os.path.getmtime)
+            first = min(event.step for event in events(files[-1]).Scalars("val/mIoU_fg"))
+            assert first > step, f"trial {number} had a checkpoint at step {step} and began again before it"
 
 
-def halfway(folder: Path) -> dict[int, int]:
+def killed(folder, words, more=""):
+    """Start a command and kill it when a trial has a checkpoint in its middle; such trials as in ``halfway``."""
+    driver = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not halfway(folder, more) and time.monotonic() < deadline and driver.poll() is None:
+        time.sleep(0.1)
+    assert driver.poll() is None, "the study ended before it could be killed"
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    interrupted = halfway(folder, more)
+    assert interrupted, "no trial was killed between its first checkpoint and its end"
+    return interrupted
+
+
+def halfway(folder: Path, more: str) -> dict[int, int]:
     """Running trials, by number, whose newest whole checkpoint is neither their first step nor their last."""
     steps = {}
-    for trial in stored(folder):
+    trials = folder / "finalists" / "trials" if more else folder / "trials"
+    for trial in stored(folder, more):
         if trial.state.name == "RUNNING":
-            state = checkpoint.newest(folder / "trials" / f"trial_{trial.number:04d}")
+            state = checkpoint.newest(trials / f"trial_{trial.number:04d}")
             if state is not None and state["step"] < 20:
                 steps[trial.number] = state["step"]
     return steps

@@ -171,7 +171,7 @@ class Head:
 
     def study(self, name: str, *more: str) -> list[str]:
         where = ["--results", str(self.folder / "results"), "--cache", str(self.folder / "cache"), "--name", name]
-        small = ["--data", "synthetic:plain-(32,32)", "--validation-images", "40", "--reports", "5", "--top", "1"]
+        small = ["--data", "synthetic:plain-(32,32)", "--validation-images", "40", "--reports", "5", "--seeds", "1"]
         return ["--", "--model", "slot_attention", *small, *where, *more]
 
 

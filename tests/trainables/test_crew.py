@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import ray
+import torch
 from ray.air._internal.util import skip_exceptions
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -15,7 +16,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from search_spaces.slot_attention import TINY
 from tests.trainables import scenes
 from trainables import parallel
-from trainables.crew import Crew, out_of_memory
+from trainables.crew import Crew, Worker, out_of_memory
 from trainables.training import Diverged, Task
 
 pytestmark = pytest.mark.ray
@@ -117,6 +118,23 @@ def test_a_refused_allocation_is_known_by_its_class_or_its_words() -> None:
     assert out_of_memory(MemoryError())
     assert out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"))
     assert not out_of_memory(RuntimeError("memory is fine"))
+
+
+def test_a_seed_of_its_own_takes_the_place_of_the_studys_seed_and_the_number() -> None:
+    def drawn(**config: Any) -> tuple[list[float], int, int]:
+        """First weights, seed of the order of the images, and first noise of a trial."""
+        worker = Worker.__new__(Worker)
+        worker.task, worker.device, worker.team = TASK, torch.device("cpu"), parallel.ALONE
+        worker._train = scenes.split(8, 32)
+        worker.start({**trial(), **config}, None)
+        training = worker.training
+        first = next(training.model.parameters()).flatten()[:4].tolist()
+        return first, training.shuffle.state_dict()["seed"], training.noise.initial_seed()
+
+    assert drawn(number=1, seed=7) == drawn(number=5, seed=7), "trials of one seed differ in hyperparameters alone"
+    different = [drawn(number=1, seed=7), drawn(number=1, seed=8), drawn(number=1), drawn(number=5)]
+    for i in range(3):
+        assert len({str(one[i]) for one in different}) == 4
 
 
 class Breaking:

@@ -9,10 +9,18 @@ from study.config import StudyConfig
 STEP = Step(seconds=0.5, batch=32, origin="given")
 
 
-def planned(machines, trials=200, step=STEP, **changes):
+def planned(machines, trials=200, step=STEP, reruns=0, **changes):
     study = StudyConfig(model="space", trials=trials, **{"pruner": "none", "gpus": float(machines.gpus > 0), **changes})
     return estimate.estimate(
-        step, machines, study, steps=72_000, reports=10, images=45_000, image_bytes=65_536, validation_images=960
+        step,
+        machines,
+        study,
+        steps=72_000,
+        reports=10,
+        images=45_000,
+        image_bytes=65_536,
+        validation_images=960,
+        reruns=reruns,
     )
 
 
@@ -25,6 +33,16 @@ def test_hours_follow_from_the_step():
     assert found.store_bytes == 45_000 * 65_536
     few = planned(Machines(gpus=64), trials=20)
     assert few.cluster_hours == pytest.approx(64 * few.trial_hours), "idle GPUs are paid for"
+
+
+def test_the_finalists_are_trained_in_full_after_the_search():
+    alone, both = planned(Machines(gpus=8)), planned(Machines(gpus=8), reruns=12)
+    assert alone.rerun_hours == 0 and both.rerun_hours == pytest.approx(2 * both.trial_hours), "8 of the 12, then 4"
+    assert both.hours == pytest.approx(alone.hours + both.rerun_hours)
+    assert both.hours_without_pruning == pytest.approx(both.hours), "nothing is pruned here"
+    assert both.device_hours == pytest.approx(212 * both.trial_hours)
+    one_trial = planned(Machines(gpus=8), trials=1, reruns=12, concurrent=4)
+    assert one_trial.rerun_hours == pytest.approx(3 * one_trial.trial_hours), "--trials does not limit reruns"
 
 
 def test_a_share_of_a_gpu_is_that_share_of_its_speed():

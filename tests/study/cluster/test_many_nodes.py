@@ -51,7 +51,7 @@ class Command:
         self.log = shared / "log"
         small = ["--data", DATA, "--validation-images", "40", "--steps", str(STEPS), "--reports", str(REPORTS)]
         where = ["--results", str(shared / "results"), "--cache", str(shared / "cache"), "--name", "study"]
-        asked = ["--model", "slot_attention", "--pruner", "none", "--top", "1"]
+        asked = ["--model", "slot_attention", "--pruner", "none", "--finalists", "1", "--seeds", "1"]
         address = ["--address", cluster.address, "--preset", "tiny"]
         command = [sys.executable, str(ROOT / "study/run.py"), *address, *asked, *small, *where, *more]
         with self.log.open("w") as log:

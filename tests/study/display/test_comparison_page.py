@@ -9,7 +9,7 @@ from rich.console import Console
 from study.display import comparison_page, tables
 from study.scoring.comparison import Comparison, compare
 from tests.study.display.page_reader import Page
-from tests.study.results import COMPARED_SPLITS, write_three
+from tests.study.results import COMPARED_SPLITS, write_scored, write_three
 
 
 @pytest.fixture
@@ -32,6 +32,21 @@ def test_one_table_holds_all_splits_on_any_terminal(comparison: Comparison, widt
     assert line.split() == ["space", *cells.split()]
     assert "test" in text and "OOD" in text and "CAMO" in text
     assert ("complete / pruned / failed" in text) == (width == 120)
+
+
+@pytest.mark.parametrize(
+    ("width", "cells"),
+    [
+        (160, "2 / 1 / 1 41.0 ± 1.0 60.0 ± 0.0 4.0 ± 0.0 31.0 ± 1.0 70.0 ± 0.0 3.0 ± 0.0 21.0 ± 1.0"),
+        (100, "41.0 ± 1.0 60.0 ± 0.0 31.0 ± 1.0 70.0 ± 0.0 21.0 ± 1.0 80.0 ± 0.0"),
+        (70, "41.0 60.0 31.0 70.0 21.0 80.0"),
+    ],
+)
+def test_deviations_are_shown_where_there_is_room(tmp_path: Path, width: int, cells: str) -> None:
+    console = Console(width=width, file=io.StringIO(), record=True)
+    tables.print_comparison(console, compare([write_scored(tmp_path, "space", {"base": 0.4}, best="base")]))
+    (line,) = [line for line in console.export_text().splitlines() if line.lstrip().startswith("space")]
+    assert " ".join(line.split()).startswith(f"space {cells}") and "…" not in line
 
 
 def test_markdown_marks_the_best_of_each_column(comparison: Comparison) -> None:

@@ -13,10 +13,10 @@ from study.search.searcher import StudySearcher
 from study.search.storage import load_study
 
 
-def progress_of(folder: Path, console: Console) -> ProgressCallback:
+def progress_of(folder: Path, console: Console, noun: str = "trial") -> ProgressCallback:
     proposal = Proposal(lambda trial, base: {}, {"lr": 0.1}, {}, ("lr",))
     searcher = StudySearcher(load_study(folder), StudyFolder(folder), 12, proposal)
-    return ProgressCallback(searcher, console, metric="mIoU_fg", reports=4)
+    return ProgressCallback(searcher, console, metric="mIoU_fg", reports=4, noun=noun)
 
 
 def trial(number: int) -> SimpleNamespace:
@@ -40,6 +40,16 @@ def test_lines_say_how_trials_ended(results_folder: Path) -> None:
     ]
     counts = "8/12 trials: 5 complete, 2 pruned, 1 failed, 0 running; best mIoU_fg 0.8454 (trial 0)"
     assert lines[2].startswith(counts) and len(lines) == 3
+
+
+def test_runs_of_the_final_stage_are_called_reruns(results_folder: Path) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    progress = progress_of(results_folder, console, noun="rerun")
+    progress.on_trial_complete(0, [], trial(0))
+    progress.on_experiment_end([])
+    assert isinstance(console.file, io.StringIO)
+    first, last = console.file.getvalue().splitlines()
+    assert first.startswith("rerun    0  complete ") and last.startswith("8/12 reruns: ")
 
 
 def test_a_terminal_gets_a_table_of_running_trials(results_folder: Path) -> None:

@@ -28,10 +28,17 @@ def test_report_is_one_file_with_everything_in_it(results_folder: Path) -> None:
     sections = ["Leaderboard", "Pictures", "Trials", "Search", "Configuration", "How to reproduce"]
     assert [heading for heading in page.headings if heading in sections] == sections
     assert "OOD (6 images)" in page.headings and "outd" not in html.partition("<body>")[2].partition("<h2>Pic")[0]
-    failures, test, outd, trials, _ = page.tables
+    failures, test, outd, finalists, trials, _ = page.tables
     assert failures == ["reason", "trials", "loss is nan at step 120 </script>", "1"]
     assert page.headings.index("Failed trials") == 1, "near the top"
-    assert test[-4:] == ["background", "2.5", "2.5", "200"] and "52.5 ± 10.0" in test
+    assert test[-4:] == ["background", "2.5", "2.5", "200"] and "47.5 ± 5.0" in test
+    assert test.index("trial 2") < test.index("base") < test.index("trial 5 - base") < test.index("grid 4x4")
+    assert finalists == [
+        *("mean mIoU_fg", "seed 11", "seed 12"),
+        *("trial 5", "0.7100", "0.7000", "0.7200"),
+        *("trial 2", "0.6250", "0.6000", "0.6500"),
+        *("base", "0.6050", "0.6100", "0.6000"),
+    ]
     assert test.index("trial 5") < test.index("trial 2"), "in the order of validation; test says the opposite"
     assert outd[-8:-4] == ["grid 4x4", "12.6", "12.6", "160"]
     assert "loss is nan at step 120 </script>" in trials
@@ -46,8 +53,10 @@ def test_report_is_one_file_with_everything_in_it(results_folder: Path) -> None:
     for text in (
         "incomplete data: not comparable",
         "clevrtex:camo is absent",
-        "best mIoU_fg on validation, trial 0",
-        "84.5%",
+        "mIoU_fg on validation, trial 5, mean of 2 seeds",
+        "71.0%",
+        "test: trial 5 may or may not beat the base: mIoU_fg +7.0 [-2.3, +16.3]",
+        "validation: trial 5 ",
         "0123456789ab+",
         "86%",
         "1 h 57 min",
@@ -56,7 +65,12 @@ def test_report_is_one_file_with_everything_in_it(results_folder: Path) -> None:
     for title in ("Optimisation history", "Intermediate values", "Timeline", "Hyperparameter importances"):
         assert title in page.headings
     assert html.count('class="plotly-graph-div') == 6 and html.count("plotly.js v") == 1
-    assert "--trials 9" in html and "--set optimizer=adam --set grad_clip=none" in html and "--micro-batch" not in html
+    assert (
+        "--trials 9" in html
+        and "--set optimizer=adam --set grad_clip=none" in html
+        and "--finalists 3 --seeds 2" in html
+        and "--micro-batch" not in html
+    )
 
 
 def test_report_of_a_study_that_has_hardly_begun(tmp_path: Path) -> None:

@@ -10,17 +10,26 @@ from tests.study.results import SCORES, evaluation
 
 
 def test_terminal_and_markdown_show_the_same_numbers() -> None:
-    rows = leaderboard.leaderboard(evaluation(SCORES), [2, 5])
-    console = Console(record=True, width=80, file=open(os.devnull, "w"))
-    tables.print_leaderboard(console, rows, 32, incomplete=True)
+    rows = leaderboard.leaderboard(evaluation(SCORES), ["trial_0002", "trial_0005", "base"])
+    console = Console(record=True, width=100, file=open(os.devnull, "w"))
+    tables.print_leaderboard(console, rows, 32, ["not comparable"])
     printed = console.export_text()
-    text = tables.leaderboard_markdown(rows, 32, incomplete=True)
+    text = tables.leaderboard_markdown(rows, 32, ["not comparable"])
     lines = text.splitlines()
     assert lines[0] == "**test (6 images)**" and lines[3] == "|---|---:|---:|---:|"
-    assert "| trial 2 | **62.5** | **62.5** | **80.0** |" in lines
-    assert "| *best 2 trials* | 52.5 ± 10.0 | 52.5 ± 10.0 | 100 ± 20 |" in lines
+    assert "| trial 2 | **64.5 ± 2.0** | **64.5 ± 2.0** | **76.0 ± 4.0** |" in lines
+    assert "| base | 40.5 ± 3.0 | 40.5 ± 3.0 | 124 ± 6 |" in lines
+    assert "| *trial 2 - base* | +24.0 [+14.7, +33.3] | +24.0 [+14.7, +33.3] | -48.0 [-66.6, -29.4] |" in lines
     assert "| *grid 4x4* | 22.5 | 22.5 | 160 |" in lines
-    for shown in ("62.5", "52.5 ± 10.0", "grid 4x4", "not comparable", "test (6 images)", "OOD (6 images)"):
+    for shown in (
+        "64.5 ± 2.0",
+        "trial 2 - base",
+        "+24.0 [+14.7, +33.3]",
+        "grid 4x4",
+        "not comparable",
+        "test (6 images)",
+        "OOD (6 images)",
+    ):
         assert shown in printed and shown in text
     assert "outd" not in printed and "outd" not in text
 

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from study.scoring import ranking
 from study.scoring.comparison import compare
+from study.scoring.ranking import Finalist, Run
 from tests.study.results import COMPARED_SPLITS, write_scored, write_three
 
 
@@ -22,6 +24,23 @@ def test_each_study_is_compared_by_its_best_trial_on_validation(tmp_path: Path) 
     assert comparison.caption == (
         "mIoU_fg and ARI_FG in %; MSE: sum over 3x32x32; trials: complete / pruned / failed; best mIoU_fg on test first"
     )
+
+
+def test_a_winner_has_its_base_below_it(tmp_path: Path) -> None:
+    levels = {"trial_0001": 0.4, "base": 0.3, "trial_0003": 0.9, "baseline_grid_4x4": 0.3}
+    first = write_scored(tmp_path, "space", levels, best="trial_0001")
+    second = write_scored(tmp_path, "gnm", levels, best="base")
+    runs = (Run(11, "", 0.5), Run(12, "", 0.6))
+    ranking.write(first, [Finalist("trial_0001", 1, runs), Finalist("trial_0003", 3, runs), Finalist("base", 0, runs)])
+    comparison = compare([second, first])
+    for split in COMPARED_SPLITS:
+        entries = [(row.entry, row.kind) for row in comparison.rows if row.split == split]
+        assert entries == [("space", "trial"), ("space, base", "base"), ("gnm", "base"), ("grid 4x4", "baseline")]
+    best = comparison.rows[0]
+    assert best.means["mIoU_fg"] == pytest.approx(0.41) and best.stds["mIoU_fg"] == pytest.approx(0.01)
+    assert comparison.best == {"gnm": "base", "space": "trial_0001"}
+    assert comparison.notes[0].startswith("space, test: trial 1 beat the base: mIoU_fg +10.0 [")
+    assert "±: standard deviation over 2 seeds" in comparison.notes
 
 
 def test_two_studies_of_one_model_go_by_the_studies_names(tmp_path: Path) -> None:

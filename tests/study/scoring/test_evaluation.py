@@ -1,6 +1,5 @@
 """Which scores of an earlier run still hold. The scoring itself is in tests/study/test_study_on_ray.py."""
 
-import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +9,7 @@ import torch
 
 from study.results_folder import StudyFolder
 from study.scoring.evaluation import Entry, entries, known_rows
+from study.scoring.ranking import Finalist, Run
 from trainables import checkpoint
 
 
@@ -22,10 +22,24 @@ def save(folder: StudyFolder, *, step: int = 40, weight: float = 1.0, slots: int
     return checkpoint.save(at, {**state, "weights": weights, "noise": torch.rand(3)})
 
 
-def of_trial_7(folder: StudyFolder) -> Entry:
-    found = entries(folder, [7])
-    assert [entry.name for entry in found[1:]] == ["baseline_background", "baseline_grid_4x4", "baseline_kmeans"]
-    return found[0]
+def of_trial_7(folder: StudyFolder) -> list[Entry]:
+    where = str(folder.trial(7).relative_to(folder.path))
+    runs = (Run(11, "nowhere", None, "diverged"), Run(12, where, 0.5), Run(13, where, 0.6))
+    *found, background, grid, kmeans = entries(folder, [Finalist("trial_0007", 7, runs)])
+    assert (background.name, grid.name, kmeans.name) == ("baseline_background", "baseline_grid_4x4", "baseline_kmeans")
+    assert background.seed is None and background.folder is None
+    return found
+
+
+def test_each_run_that_did_not_fail_is_an_entry_and_the_first_has_its_picture_kept(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    save(folder)
+    found = of_trial_7(folder)
+    assert [(entry.name, entry.trial, entry.seed, entry.pictured) for entry in found] == [
+        ("trial_0007", 7, 12, True),
+        ("trial_0007", 7, 13, False),
+    ]
+    assert all(entry.folder == folder.trial(7) for entry in found)
 
 
 @pytest.mark.parametrize("change", [{"step": 41}, {"weight": 1.5}, {"slots": 6}])
@@ -33,39 +47,41 @@ def test_the_fingerprint_tells_checkpoints_apart(tmp_path: Path, change: dict) -
     folder = StudyFolder(tmp_path)
     save(folder)
     first = of_trial_7(folder)
-    assert first.fingerprint.startswith("step 40, weights ")
+    assert first[0].fingerprint.startswith("step 40, weights ")
     save(folder)
     assert of_trial_7(folder) == first, "the same weights, saved again"
     save(folder, **change)
-    assert of_trial_7(folder).fingerprint != first.fingerprint
-
-
-def test_rows_that_name_the_step_alone_hold_if_they_are_newer_than_the_checkpoint(tmp_path: Path) -> None:
-    folder = StudyFolder(tmp_path)
-    path = save(folder)
-    assert of_trial_7(folder).earlier is None, "nothing was scored"
-    (tmp_path / "evaluation.parquet").touch()
-    os.utime(path, (1000, 1000))
-    assert of_trial_7(folder).earlier == "step 40"
-    os.utime(tmp_path / "evaluation.parquet", (999, 999))
-    assert of_trial_7(folder).earlier is None
+    assert of_trial_7(folder)[0].fingerprint != first[0].fingerprint
 
 
 def test_stale_rows_are_dropped_and_others_kept(tmp_path: Path) -> None:
     path = tmp_path / "evaluation.parquet"
     assert known_rows(path, {}) is None
-    rows = {"entry": ["a", "a", "b", "c"], "split": ["test", "outd", "test", "test"], "source": ["1", "2", "3", "4"]}
+    rows = {
+        "entry": ["a", "a", "a", "b", "c"],
+        "seed": [1, 2, 1, None, 1],
+        "split": ["test", "test", "outd", "test", "test"],
+        "source": ["1", "2", "3", "4", "5"],
+    }
     pq.write_table(pa.table(rows), path)
-    valid = {("a", "test"): ["new", "1"], ("a", "outd"): ["1"], ("b", "test"): ["3"]}
+    sources = {("a", 1, "test"): "1", ("a", 2, "test"): "1", ("b", None, "test"): "4", ("c", 2, "test"): "5"}
     for _ in range(2):
-        kept = known_rows(path, valid)
-        assert kept is not None and kept["source"].to_pylist() == ["1", "3"]
+        kept = known_rows(path, sources)
+        assert kept is not None and kept["source"].to_pylist() == ["1", "4"]
         assert pq.read_table(path).equals(kept)
-    assert known_rows(path, {("a", "test"): ["5"]}) is None
+    assert known_rows(path, {("a", 1, "test"): "5"}) is None
     path.write_bytes(b"damaged")
-    assert known_rows(path, valid) is None
+    assert known_rows(path, sources) is None
 
 
-def test_a_trial_without_a_checkpoint_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="trial 7 has no readable checkpoint"):
-        entries(StudyFolder(tmp_path), [7])
+def test_of_an_earlier_version_the_baselines_hold(tmp_path: Path) -> None:
+    path = tmp_path / "evaluation.parquet"
+    rows = {"entry": ["trial_0001", "baseline_a"], "split": ["test"] * 2, "source": ["1", "2"]}
+    pq.write_table(pa.table(rows), path)
+    kept = known_rows(path, {("trial_0001", 0, "test"): "1", ("baseline_a", None, "test"): "2"})
+    assert kept is not None and kept["entry"].to_pylist() == ["baseline_a"] and kept["seed"].to_pylist() == [None]
+
+
+def test_a_run_without_a_checkpoint_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="trial_0007 has no readable checkpoint"):
+        of_trial_7(StudyFolder(tmp_path))

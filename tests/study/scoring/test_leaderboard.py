@@ -12,43 +12,58 @@ from tests.study.results import SCORES, evaluation
 
 
 def rows() -> list[Row]:
-    return leaderboard.leaderboard(evaluation(SCORES), [0, 7, 1, 5, 2])
+    return leaderboard.leaderboard(evaluation(SCORES), ["trial_0005", "trial_0007", "trial_0002", "base"])
 
 
-def test_means_are_over_images_then_over_trials() -> None:
-    order = ["trial 5", "trial 2", "best 2 trials", "grid 4x4", "background"]
+def test_means_are_over_images_then_over_seeds() -> None:
+    order = ["trial 5", "trial 2", "base", "trial 5 - base", "grid 4x4", "background"]
     assert [(row.split, row.entry) for row in rows()] == [(s, e) for s in ("test", "outd") for e in order]
-    first, second, summary, *_ = rows()
-    assert first.images == 6 and first.undefined == 0
-    assert first.means["mIoU_fg"] == pytest.approx(0.425)
-    assert second.means == pytest.approx({"mIoU_fg": 0.625, "ARI_FG": 0.625, "MSE": 80})
-    assert summary.means["mIoU_fg"] == pytest.approx(0.525)
-    assert summary.stds == pytest.approx({"mIoU_fg": 0.1, "ARI_FG": 0.1, "MSE": 20}), "ddof 0, as published"
-    outd = rows()[5]
-    assert outd.undefined == 1 and outd.means["mIoU_fg"] == pytest.approx(0.3 + 0.01 * (0 + 1 + 3 + 4 + 5) / 5)
+    first, second, base, gain, grid, _ = rows()[:6]
+    assert first.images == 6 and first.undefined == 0 and first.seeds == 2 and grid.seeds == 1
+    assert first.means["mIoU_fg"] == pytest.approx(0.475) and first.stds["mIoU_fg"] == pytest.approx(0.05)
+    assert second.means == pytest.approx({"mIoU_fg": 0.645, "ARI_FG": 0.645, "MSE": 76})
+    assert second.stds == pytest.approx({"mIoU_fg": 0.02, "ARI_FG": 0.02, "MSE": 4}), "ddof 0, as published"
+    assert base.kind == "base" and base.means["mIoU_fg"] == pytest.approx(0.405) and not grid.stds
+    assert gain.kind == "gain" and gain.means == pytest.approx({"mIoU_fg": 0.07, "ARI_FG": 0.07, "MSE": -14})
+    assert gain.stds["mIoU_fg"] == pytest.approx(4.303 * 0.0216025, abs=1e-5), "see test_interval.py"
+    outd = rows()[6]
+    assert outd.undefined == 1
+    assert outd.means["mIoU_fg"] == pytest.approx(0.35 + 0.01 * (0 + 1 + 3 + 4 + 5) / 5)
 
 
 @pytest.mark.parametrize(
     ("by_validation", "order"),
     [
-        ([2, 9, 5, 1], ["trial 2", "trial 5", "trial 1"]),
-        ([1, 5], ["trial 1", "trial 5", "trial 2"]),  # a trial that the order lacks comes last
-        ([], ["trial 1", "trial 2", "trial 5"]),  # a folder without trials.parquet
+        (["trial_0002", "base", "trial_0005", "trial_0001"], ["trial 2", "base", "trial 5", "trial 1"]),
+        (["trial_0001", "trial_0005"], ["trial 1", "trial 5", "base", "trial 2"]),  # what the order lacks comes last
+        ([], ["base", "trial 1", "trial 2", "trial 5"]),  # a folder without any order
     ],
 )
-def test_trials_keep_the_order_of_validation_whatever_their_test_scores(by_validation: list, order: list) -> None:
-    table = evaluation({"trial_0002": 0.1, "trial_0001": 0.2, "trial_0005": 0.3})
+def test_finalists_keep_the_order_of_validation_whatever_their_test_scores(by_validation: list, order: list) -> None:
+    table = evaluation({"trial_0002": [0.1], "trial_0001": [0.2], "trial_0005": [0.3], "base": [0.25]})
     found = leaderboard.leaderboard(table, by_validation)
     for split in ("test", "outd"):
-        assert [row.entry for row in found if row.split == split and row.kind == "trial"] == order
+        assert [row.entry for row in found if row.split == split] == order, "with one seed there is no gain to show"
 
 
-def test_the_trials_of_a_folder_have_the_order_of_its_trials_parquet(results_folder: Path) -> None:
+def test_the_finalists_of_a_folder_have_the_order_of_its_finalists_json(results_folder: Path) -> None:
+    def order() -> list[str]:
+        return [row.entry for row in leaderboard.read_leaderboard(results_folder)[:3]]
+
     assert leaderboard.read_leaderboard(results_folder.parent) == []
-    (results_folder / "trials.parquet").unlink(missing_ok=True)
-    assert [row.entry for row in leaderboard.read_leaderboard(results_folder)[:2]] == ["trial 2", "trial 5"]
-    pa.parquet.write_table(pa.table({"number": [5, 2], "state": ["COMPLETE"] * 2}), results_folder / "trials.parquet")
-    assert [row.entry for row in leaderboard.read_leaderboard(results_folder)[:2]] == ["trial 5", "trial 2"]
+    assert order() == ["trial 5", "trial 2", "base"]
+    (results_folder / "finalists.json").unlink()  # of an earlier version
+    pa.parquet.write_table(pa.table({"number": [2, 5], "state": ["COMPLETE"] * 2}), results_folder / "trials.parquet")
+    assert order() == ["trial 2", "trial 5", "base"]
+    (results_folder / "trials.parquet").unlink()
+    assert order() == ["base", "trial 2", "trial 5"]
+
+
+def test_scores_of_an_earlier_version_have_no_seeds() -> None:
+    table = evaluation({"trial_0001": [0.1], "trial_0002": [0.3], "baseline_grid_4x4": [0.2]}).drop_columns(["seed"])
+    found = leaderboard.leaderboard(table, ["trial_0002", "trial_0001"])
+    assert [row.entry for row in found[:3]] == ["trial 2", "trial 1", "grid 4x4"]
+    assert found[0].seeds == 1 and found[0].means["mIoU_fg"] == pytest.approx(0.325) and not found[0].stds
 
 
 def test_cells_are_percent_and_the_best_of_each_column_is_marked() -> None:
@@ -56,26 +71,34 @@ def test_cells_are_percent_and_the_best_of_each_column_is_marked() -> None:
     assert test.title == "test (6 images)" and outd.title == "OOD (6 images)"
     assert test.headings == ["mIoU_fg (%)", "ARI_FG (%)", "MSE (sum over 3x32x32)"]
     cells = {row.entry: (texts, bold) for row, texts, bold in test.rows}
-    assert cells["trial 2"] == (["62.5", "62.5", "80.0"], [True, True, True])
-    assert cells["trial 5"] == (["42.5", "42.5", "120"], [False] * 3)
-    assert cells["best 2 trials"] == (["52.5 ± 10.0", "52.5 ± 10.0", "100 ± 20"], [False] * 3)
+    assert cells["trial 2"] == (["64.5 ± 2.0", "64.5 ± 2.0", "76.0 ± 4.0"], [True, True, True])
+    assert cells["trial 5"] == (["47.5 ± 5.0", "47.5 ± 5.0", "110 ± 10"], [False] * 3)
+    gain = ["+7.0 [-2.3, +16.3]", "+7.0 [-2.3, +16.3]", "-14.0 [-32.6, +4.6]"]
+    assert cells["trial 5 - base"] == (gain, [False] * 3), "of MSE, less would be better"
+    assert cells["grid 4x4"][0] == ["22.5", "22.5", "160"]
+
+
+def test_a_gain_and_its_interval_have_as_many_digits() -> None:
+    assert leaderboard.cell("MSE", 14.0, 347.5, gain=True) == "+14 [-334, +362]"
+    assert leaderboard.cell("MSE", 14.0, math.nan, gain=True) == "+14.0" and leaderboard.cell("MSE", 14.0) == "14.0"
 
 
 def test_a_baseline_may_be_best_and_what_no_image_defines_is_a_dash() -> None:
-    table = evaluation({"trial_0001": 0.1, "baseline_grid_4x4": 0.3})
+    table = evaluation({"trial_0001": [0.1], "baseline_grid_4x4": [0.3]})
     table = table.set_column(table.column_names.index("MSE"), "MSE", pa.array([math.nan] * len(table)))
-    found = leaderboard.leaderboard(table, [1])
-    assert [row.kind for row in found] == ["trial", "baseline"] * 2, "one trial needs no summary"
+    found = leaderboard.leaderboard(table, ["trial_0001"])
+    assert [row.kind for row in found] == ["trial", "baseline"] * 2
     (_, cells, bold), (_, _, baseline_bold) = leaderboard.sections(found, 32)[0].rows
     assert cells[2] == "-" and bold == [False] * 3 and baseline_bold == [True, True, False]
 
 
-def test_footnotes_name_incomplete_data_the_order_and_undefined_images() -> None:
+def test_footnotes_name_incomplete_data_what_follows_a_mean_and_undefined_images() -> None:
     assert leaderboard.footnotes(rows(), incomplete=True) == [
         "incomplete data: not comparable with published numbers",
-        "trials are in the order of their validation scores, which chose them",
+        "±: standard deviation over 2 seeds",
+        "the difference from the base has its 95 % interval; the noise of a seed is that of all finalists",
         "OOD: mIoU_fg and ARI_FG leave out images without foreground, 1 of them",
     ]
-    assert len(leaderboard.footnotes(rows(), incomplete=False)) == 2
-    alone = leaderboard.leaderboard(evaluation({"trial_0001": 0.1}), [1])
-    assert len(leaderboard.footnotes(alone, incomplete=False)) == 1, "one trial has no order"
+    alone = leaderboard.leaderboard(evaluation({"trial_0001": [0.1]}), ["trial_0001"])
+    assert len(leaderboard.footnotes(alone, incomplete=False)) == 1
+    assert leaderboard.footnotes([], incomplete=False) == []

@@ -1,0 +1,63 @@
+"""Whether a search has found something better than the base configuration, in plain sentences."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from study.scoring import ranking
+from study.scoring.interval import paired
+from study.scoring.leaderboard import METRICS, TITLES, Row, cell, entry_name, read_leaderboard
+from study.scoring.ranking import BASE, Finalist
+from trainables.objectives import OBJECTIVES
+
+
+def read_verdict(folder: Path, metric: str) -> list[str]:
+    """The sentences about the study in ``folder``, whose objective is ``metric``; none before its final stage."""
+    return verdict(ranking.read(folder), read_leaderboard(folder), metric)
+
+
+def verdict(finalists: Sequence[Finalist], rows: Sequence[Row], metric: str) -> list[str]:
+    """Sentences on ``finalists`` (the winner first), and ``rows``, their leaderboard: validation, then each split.
+
+    Validation is judged by ``metric``, a final split by the same, or by mIoU_fg where the objective is no column.
+    """
+    best = next((finalist for finalist in finalists if finalist.entry != BASE), None)
+    base = next((finalist for finalist in finalists if finalist.entry == BASE), None)
+    said = [_failed(finalist) for finalist in finalists if len(finalist.complete) < len(finalist.runs)]
+    if best is None:
+        return [*said, "the search found nothing better than the base, its best trial"] if base else said
+    if base is None:
+        return [*said, "the base has no complete trial, so no trial can be compared with it"]
+    name = entry_name(best.entry)
+    scores = {f.entry: {run.seed: run.value for run in f.complete if run.value is not None} for f in finalists}
+    difference, half = paired(scores, best.entry, BASE)
+    said.append(_sentence("validation", name, metric, difference, half))
+    judged = metric if metric in METRICS else METRICS[0]
+    for split in dict.fromkeys(row.split for row in rows):
+        here = {row.entry: row for row in rows if row.split == split}
+        gain = here.get(f"{name} - {BASE}")
+        where = TITLES.get(split, split)
+        if gain is not None:
+            said.append(_sentence(where, name, judged, gain.means[judged], gain.stds[judged]))
+        elif name in here and BASE in here:
+            said.append(_sentence(where, name, judged, here[name].means[judged] - here[BASE].means[judged], math.nan))
+    if len(best.runs) == 1:
+        said.append("one seed says little: with --seeds 2 or more the finalists and the base are trained anew")
+    return said
+
+
+def _sentence(where: str, name: str, metric: str, difference: float, half: float) -> str:
+    gained = difference if OBJECTIVES[metric] == "max" else -difference
+    if not gained > 0:
+        says = f"the search did not beat the base ({name} is its best)"
+    elif gained > half or math.isnan(half):
+        says = f"{name} beat the base"
+    else:
+        says = f"{name} may or may not beat the base"
+    return f"{where}: {says}: {metric} {cell(metric, difference, half, gain=True)}"
+
+
+def _failed(finalist: Finalist) -> str:
+    failed = [run for run in finalist.runs if run.value is None]
+    reason = failed[0].reason or "no reason recorded"
+    return f"{entry_name(finalist.entry)} failed with {len(failed)} of {len(finalist.runs)} seeds: {reason}"
