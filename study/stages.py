@@ -23,7 +23,7 @@ from study.display.plain_lines import say
 from study.display.progress import ProgressCallback
 from study.presets import Resolved
 from study.scoring import comparison, evaluation
-from study.search import storage
+from study.search import known, storage
 from study.search.proposal import Proposal
 from study.search.searcher import StudySearcher
 from study.search.stopping import StudyStopped
@@ -85,9 +85,11 @@ def run_all(studies: Sequence[StudyConfig], console: Console) -> None:
     """
     for asked in studies:  # a mistake in the last study is named before the first one starts
         study = presets.resolve(asked, has_gpu=ray_runtime.has_gpu(asked.address))
-        study.proposal(study.data.max_objects)
+        expected = study.expected_proposal()
         if not asked.fresh:
             study.folder.check_identity(study.identity)
+            storage.check_question(study.folder, expected.question())
+        known.read(asked.from_, asked.model, study.folder.path)
     finished: dict[str, Path] = {}
     for i, asked in enumerate(studies, start=1):
         say(console, f"\nstudy {i} of {len(studies)}")
@@ -118,6 +120,12 @@ def prepare(study: Resolved, console: Console) -> Prepared:
     """
     asked, folder = study.config, study.folder
     folder.claim(study.identity, fresh=asked.fresh)
+    expected = study.expected_proposal()
+    if not asked.fresh:
+        storage.check_question(folder, expected.question())
+    sources = known.read(asked.from_, asked.model, folder.path)
+    for note in expected.notes:
+        say(console, f"note: {note}")
     root, cache = asked.data_root, asked.cache
     index = convert.prepare(study.data, root=root, cache=cache, console=console)
     splits, notices = final_splits(study.data, index, root=root, cache=cache, console=console)
@@ -126,6 +134,8 @@ def prepare(study: Resolved, console: Console) -> Prepared:
     if not study.data.source.drawn and not asked.fresh:
         folder.check_data(index.fingerprint)
     proposal = study.proposal(index.max_objects)
+    if not asked.fresh:  # the data has a say in it
+        storage.check_question(folder, proposal.question())
 
     ray_runtime.start(asked.address)
     shared = ray_runtime.is_shared(asked.address)
@@ -145,6 +155,8 @@ def prepare(study: Resolved, console: Console) -> Prepared:
     optuna_study = storage.open_study(asked, folder, study.identity)
     _record(study, proposal, index, splits, notices)
     searcher = StudySearcher(optuna_study, folder, asked.trials, proposal)
+    for line in known.propose(optuna_study, folder, proposal, sources):
+        say(console, line)
     return Prepared(study, index.max_objects, splits, shards, places, preflight, searcher, console)
 
 
@@ -198,7 +210,7 @@ def _record(
     """Write study.json."""
     study.folder.write(
         config=study.identity,
-        base=proposal.base,
+        **proposal.question(),
         direction=OBJECTIVES[study.config.metric],
         storage=study.config.storage,
         data={

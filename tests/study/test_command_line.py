@@ -30,7 +30,7 @@ def test_every_field_is_a_flag_with_help(main, classes, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     text = printed_help(capsys, main)
     for field in (field for made_from in classes for field in dataclasses.fields(made_from)):
-        flag = f"--{field.name.replace('_', '-')} "
+        flag = f"--{field.name.rstrip('_').replace('_', '-')} "
         (line,) = [line for line in text.splitlines() if line.strip(" │*").startswith(flag)]
         assert "  " in line.strip(" │*"), f"{line} says nothing about the flag"
     assert all(name in text for name in [*trainables.names(), *source.names()])
