@@ -58,7 +58,7 @@ def write(folder: Path, console: Console | None = None) -> Path:
     fragments.append(pages.section("Trials", pages.trials(trials, config["metric"])))
     learnt = importance.levels(study, config.get("reports"))
     if learnt:
-        fragments.append(pages.section("What matters", *_importances(learnt), pages.notes(importance.carried(learnt))))
+        fragments.append(pages.section("Importance", *_importances(learnt), pages.notes(importance.carried(learnt))))
     drawn, left_out, scripts = search_plots(study, config["metric"], importance.most_important(learnt))
     fragments.append(pages.section("Search", pages.plots(drawn), pages.notes(left_out)))
     fragments.append(pages.section("Configuration", pages.key_values(config)))
