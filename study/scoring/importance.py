@@ -59,12 +59,15 @@ def levels(study: optuna.Study, reports: int | None = None) -> list[Level]:
         for report in [*rungs.positions(reports), reports]
     }
     last = values[reports]
-    found = []
+    found: list[Level] = []
+    copy: optuna.Study | None = None
     for report, here in values.items():
         both = [number for number in here if number in last]
         correlation = None if report == reports else _correlation([here[n] for n in both], [last[n] for n in both])
-        there = [trials[number] for number in here]
-        importances = _importances(there, list(here.values()), study.direction) if len(here) >= ENOUGH else None
+        importances = None
+        if len(here) >= ENOUGH:
+            copy = copy or _as_complete(study)
+            importances = _importances(copy, report, study.direction)
         found.append(Level(report, reports, len(here), importances, len(both), correlation))
     return found
 
@@ -97,22 +100,39 @@ def carried(found: Sequence[Level]) -> list[str]:
     return lines
 
 
-def _importances(
-    trials: Sequence[optuna.trial.FrozenTrial], values: Sequence[float], direction: StudyDirection
-) -> dict[str, float] | None:
-    """Optuna's importances of a study in which ``trials`` are complete with ``values``."""
+def _as_complete(study: optuna.Study) -> optuna.Study:
+    """A copy of ``study`` in memory in which all trials are complete: Optuna's importances look at no others."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # a line for each new study
-    study = optuna.create_study(direction=direction, storage=optuna.storages.InMemoryStorage())
+    copy = optuna.create_study(storage=optuna.storages.InMemoryStorage())
     optuna.logging.set_verbosity(verbosity)
-    study.add_trials(
-        optuna.trial.create_trial(value=value, params=trial.params, distributions=trial.distributions)
-        for trial, value in zip(trials, values, strict=True)
+    copy.add_trials(
+        optuna.trial.create_trial(
+            value=0.0,
+            params=trial.params,
+            distributions=trial.distributions,
+            intermediate_values=trial.intermediate_values,
+        )
+        for trial in study.get_trials(deepcopy=False)
     )
+    return copy
+
+
+def _importances(copy: optuna.Study, report: int, direction: StudyDirection) -> dict[str, float] | None:
+    """Importances of reaching the best values at ``report``, of all trials in ``copy`` that have one."""
+    sign = -1.0 if direction == StudyDirection.MAXIMIZE else 1.0
+
+    def value(trial: optuna.trial.FrozenTrial) -> float:
+        """The less the better; NaN where there is none, which Optuna leaves out."""
+        return sign * trial.intermediate_values.get(report, math.nan)
+
+    there = [trial for trial in copy.get_trials(deepcopy=False) if math.isfinite(value(trial))]
+    keys = list(dict.fromkeys(key for trial in there for key in trial.params))
+    if not keys or len({value(trial) for trial in there}) == 1:
+        return None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        importances = optuna.importance.get_param_importances(study)
-    return importances if len(set(values)) > 1 and importances else None
+        warnings.simplefilter("ignore")  # it warns that the least is taken for the best
+        return optuna.importance.get_param_importances(copy, params=keys, target=value)
 
 
 def _correlation(here: Sequence[float], last: Sequence[float]) -> float | None:
