@@ -94,9 +94,9 @@ def carried(found: Sequence[Level]) -> list[str]:
     for level in found[:-1]:
         what = f"rank correlation of report {level.report} with the last, {level.reports}"
         if level.correlation is not None:
-            lines.append(f"{what}: {level.correlation:+.2f} ({level.pairs} trials that have both)")
+            lines.append(f"{what}: {level.correlation:+.2f} (trials that have both: {level.pairs})")
         else:
-            lines.append(f"{what}: not known ({level.pairs} trials have both)")
+            lines.append(f"{what}: not known (trials that have both: {level.pairs})")
     return lines
 
 

@@ -73,8 +73,8 @@ def propose(study: optuna.Study, folder: StudyFolder, proposal: Proposal, source
                 study.enqueue_trial(parameters, user_attrs={MARK: mark})
         done = [*done, {"study": source.path, "trials": list(taken), "moved": moved, "not_taken": left}]
         folder.write(**{MARK: done})
-        numbers = f" (its trials {', '.join(map(str, taken))})" if taken else ", its best are the base"
-        lines.append(f"from {Path(source.path).name}: {len(taken)} proposals{numbers}")
+        numbers = f" (its trials: {', '.join(map(str, taken))})" if taken else ", its best are the base"
+        lines.append(f"from {Path(source.path).name}: {len(taken)} proposal{'s' * (len(taken) != 1)}{numbers}")
         lines[-1] += f"; moved into their ranges: {', '.join(moved)}" if moved else ""
         lines[-1] += f"; not taken, since they cannot have these values here: {', '.join(left)}" if left else ""
     return lines

@@ -81,7 +81,7 @@ def test_importances_stand_beside_the_number_of_trials_and_rank_correlations_bel
     assert table[:4] == ["share of importance", "report 1 of 4", "trials", "30"]
     assert table[4] == "lr" and int(table[5].rstrip("%")) > 50 and table[6] == "<width>"
     assert "report 4 of 4: importance cannot be known from 10 trials; it takes 20" in html
-    line = "rank correlation of report 1 with the last, 4: +1.00 (10 trials that have both)"
+    line = "rank correlation of report 1 with the last, 4: +1.00 (trials that have both: 10)"
     assert line in html and line in console.export_text().replace("\n", " ")
     assert "--space lr=0.1..0.2 --space kernel=3,5" in html, "how to reproduce"
 

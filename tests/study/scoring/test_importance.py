@@ -46,9 +46,10 @@ def test_each_report_has_the_trials_that_reached_it_and_the_importances_there():
     assert importance.unknown(levels) == []
 
 
-def test_the_direction_counts():
+@pytest.mark.parametrize(("direction", "sign"), [("minimize", 1), ("maximize", -1)])
+def test_the_direction_counts(direction, sign):
     """Importance looks at the best tenth: here the values that only one category reaches."""
-    study = optuna.create_study(direction="minimize")
+    study = optuna.create_study(direction=direction)
     for i in range(100):
         kind = "bad" if i % 10 else "good"
         study.add_trial(
@@ -56,7 +57,7 @@ def test_the_direction_counts():
                 value=0.0,
                 params={"kind": kind, "x": (i * 37 % 100) / 100},
                 distributions={"kind": CategoricalDistribution(["good", "bad"]), "x": FloatDistribution(0, 1)},
-                intermediate_values={1: 0.0 if kind == "good" else 1.0 + i},
+                intermediate_values={1: 0.0 if kind == "good" else sign * (1.0 + i)},
             )
         )
     (level,) = importance.levels(study, 1)
@@ -89,7 +90,7 @@ def test_the_rank_correlation_is_with_the_last_report_among_trials_that_have_bot
     assert [level.correlation for level in levels] == [pytest.approx(1)] * 3 + [None]
     assert {level.pairs for level in levels} == {20}
     assert importance.carried(levels)[0] == (
-        "rank correlation of report 1 with the last, 27: +1.00 (20 trials that have both)"
+        "rank correlation of report 1 with the last, 27: +1.00 (trials that have both: 20)"
     )
     unrelated = importance.levels(made(300), 27)
     assert abs(unrelated[0].correlation) < 0.3 and unrelated[2].correlation == pytest.approx(1)
@@ -107,7 +108,7 @@ def test_two_trials_and_equal_values_have_no_rank_correlation():
     assert [level.pairs for level in levels] == [2] * 4
     assert (
         importance.carried(levels)[0]
-        == "rank correlation of report 1 with the last, 27: not known (2 trials have both)"
+        == "rank correlation of report 1 with the last, 27: not known (trials that have both: 2)"
     )
     study = optuna.create_study()
     for i in range(5):
@@ -119,7 +120,9 @@ def test_values_that_are_not_finite_are_left_out():
     study = made(60)
     for bad in (float("nan"), float("inf")):
         study.add_trial(create_trial(state=TrialState.FAIL, intermediate_values={1: bad}))
-    assert importance.levels(study, 27)[0].trials == 60
+    study.add_trial(create_trial(value=1.0, intermediate_values={1: float("nan"), 27: 1.0}))
+    first, *_, last = importance.levels(study, 27)
+    assert (first.trials, first.pairs, last.trials) == (60, 20, 21)
 
 
 def test_studies_without_a_report_or_with_several_goals_have_no_levels():

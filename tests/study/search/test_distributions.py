@@ -18,6 +18,16 @@ def test_keys_that_depend_on_others_are_found():
     assert list(found(nested, {"a": "x", "b": 0.2, "c": 3})) == ["a", "b", "c"]
 
 
+def test_the_last_choice_and_the_upper_end_are_tried():
+    def space(trial):
+        if trial.suggest_categorical("a", list(range(2000))) == 1999:
+            trial.suggest_int("c", 1, 9)
+        if trial.suggest_float("b", 0.0, 1.0) == 1.0:
+            trial.suggest_int("d", 1, 9)
+
+    assert set(found(space, {"a": 0, "b": 0.5})) == set("abcd")
+
+
 def test_keys_in_the_middle_of_two_ranges_are_found_by_chance_that_is_always_the_same():
     def space(trial):
         inside = [0.2 < trial.suggest_float(key, 0.0, 1.0) < 0.8 for key in "ab"]

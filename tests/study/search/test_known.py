@@ -50,7 +50,7 @@ def test_the_best_trials_come_after_the_base_and_are_marked(tmp_path):
     there = finished(tmp_path, "there")
     here = opened(tmp_path, "here", seed=1)
     (line,) = propose(here, there.folder.path)
-    assert line == "from there: 3 proposals (its trials 2, 3, 1)", "the base is here already"
+    assert line == "from there: 3 proposals (its trials: 2, 3, 1)", "the base is here already"
     configs = [here.suggest(name)["hyperparameters"] for name in "abcde"]
     trials = there.study.get_trials()
     assert configs[0] == here.proposal.base_hyperparameters()
@@ -73,7 +73,7 @@ def test_a_source_is_used_once_and_another_can_come_later(tmp_path):
     there.on_trial_complete("new", result(10, 0.99, done=True))
     assert propose(here, there.folder.path) == []
     (line,) = propose(here, there.folder.path, other.folder.path)
-    assert line.startswith("from other: 2 proposals (its trials 2, 1)")
+    assert line.startswith("from other: 2 proposals (its trials: 2, 1)")
     assert len(here.study.get_trials()) == 1 + 3 + 2
 
 
@@ -95,12 +95,12 @@ def test_no_more_than_five_that_differ(tmp_path):
     there.suggest("twin")
     there.on_trial_complete("twin", result(10, 0.85, done=True))
     (line,) = propose(here, there.folder.path)
-    assert line == "from there: 5 proposals (its trials 1, 2, 3, 4, 5)"
+    assert line == "from there: 5 proposals (its trials: 1, 2, 3, 4, 5)"
 
 
 def test_of_a_minimised_study_the_least_is_the_best(tmp_path):
     there, here = finished(tmp_path, "there", metric="MSE"), opened(tmp_path, "here")
-    assert propose(here, there.folder.path)[0].endswith("(its trials 1, 3, 2)")
+    assert propose(here, there.folder.path)[0].endswith("(its trials: 1, 3, 2)")
 
 
 def test_values_move_into_their_ranges_and_choices_that_are_gone_are_sampled(tmp_path):
@@ -133,6 +133,11 @@ def test_a_study_of_other_data_moves_what_depends_on_it(tmp_path):
     assert here.suggest("a")["hyperparameters"]["num_slots"] == 11, "ten objects and the background"
 
 
+def test_one_proposal_is_one(tmp_path):
+    there, here = finished(tmp_path, "there", values=(0.1, 0.2)), opened(tmp_path, "here")
+    assert propose(here, there.folder.path) == ["from there: 1 proposal (its trials: 1)"]
+
+
 def test_samplers_learn_from_them(tmp_path):
     there, here = finished(tmp_path, "there"), opened(tmp_path, "here", sampler="tpe")
     propose(here, there.folder.path)
@@ -147,7 +152,8 @@ def test_samplers_learn_from_them(tmp_path):
 
 def refusal(tmp_path, folder, **config):
     """What the command says before it reads data."""
-    places = {"results": str(tmp_path), "cache": str(tmp_path / "cache")}
+    places = {"results": str(tmp_path), "cache": str(tmp_path / "cache"), "data_root": str(tmp_path)}
+    places["data"] = "clevrtex"  # without its files it is refused at once, should a check before it be missing
     asked = StudyConfig(**{"model": "slot_attention", "preset": "tiny", **places, "from_": [str(folder)], **config})
     with pytest.raises(ValueError) as caught:
         stages.run(asked, Console(quiet=True))
@@ -178,7 +184,7 @@ def test_no_study_and_damaged_ones_are_named(tmp_path):
 def test_another_model_nothing_complete_and_itself_are_named(tmp_path):
     other = finished(tmp_path, "other", model="gnm").folder.path
     assert "its model is gnm, this study's is slot_attention" in refusal(tmp_path, other, name="a")
-    empty = opened(tmp_path, "empty").folder.path
+    empty = opened(tmp_path, "empty", data="clevrtex").folder.path
     assert "it has no complete trial" in refusal(tmp_path, empty, name="b")
     assert "is this study itself" in refusal(tmp_path, empty, name="empty", sampler="random", reports=10)
 

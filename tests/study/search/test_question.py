@@ -22,7 +22,8 @@ ORIGINAL = edited.space
 def begin(tmp_path):
     """A study with three trials, in the state that a kill leaves; the last trial is still running."""
     places = {"results": str(tmp_path / "results"), "cache": str(tmp_path / "cache")}
-    asked = StudyConfig(model="slot_attention", preset="tiny", **places)
+    # Without its files the data is refused at once, should a check before it be missing.
+    asked = StudyConfig(model="slot_attention", preset="tiny", data="clevrtex", data_root=str(tmp_path), **places)
     study = presets.resolve(asked, has_gpu=False)
     proposal = study.expected_proposal()
     study.folder.path.mkdir(parents=True)
@@ -129,7 +130,7 @@ def test_a_study_from_before_ranges_were_recorded_is_compared_with_its_trials(tm
     storage.check_question(folder, study.expected_proposal().question())
     monkeypatch.setattr(edited, "space", reordered)
     with pytest.raises(ValueError, match="dynamic value space"):  # what this is about
-        StudySearcher(storage.open_study(asked, folder, study.identity), folder, 9, study.proposal(5)).suggest("d")
+        StudySearcher(storage.open_study(asked, folder, study.identity), folder, 9, study.proposal(10)).suggest("d")
     assert "schedule was one of exp, cosine and is one of cosine, exp" in refusal(asked)
     monkeypatch.setattr(edited, "space", shorter)
     with pytest.raises(ValueError, match="schedule had the range one of exp, cosine and has none now"):
