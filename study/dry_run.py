@@ -12,7 +12,7 @@ from study.cluster.planning import seconds_per_step
 from study.display.durations import duration
 from study.display.plain_lines import say
 from study.presets import Resolved
-from study.search import distributions, forecast
+from study.search import distributions, forecast, known
 
 
 def show(study: Resolved, console: Console) -> None:
@@ -28,6 +28,8 @@ def show(study: Resolved, console: Console) -> None:
     console.print(table)
     for note in proposal.notes:
         say(console, f"note: {note}")
+    for source in known.read(study.config.from_, study.config.model, study.folder.path):
+        say(console, f"from {source.path}: the best of {len(source.trials)} complete trials come first")
 
     c = study.config
     model = trainables.build(c.model, hyperparameters, study.image_size)
