@@ -90,6 +90,8 @@ class Asked(StudyConfig):
     set: Annotated[list[str], Parameter(metavar="KEY=VALUE", show_default=False)] = field(  # type: ignore[assignment]
         default_factory=list
     )
+    space: Annotated[list[str], Parameter(metavar="KEY=RANGE|FILE", show_default=False)] = field(default_factory=list)
+    from_: Annotated[list[str], Parameter(metavar="FOLDER", show_default=False)] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Check nothing: ``model`` may name several, and each study is checked when it is made."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import trainables
@@ -12,7 +13,7 @@ from trainables.objectives import OBJECTIVES
 
 IDENTITY = (
     *("model", "data", "size", "preset", "steps", "reports", "validation_images", "metric", "seed"),
-    *("sampler", "pruner", "precision", "micro_batch", "set", "storage"),
+    *("sampler", "pruner", "precision", "micro_batch", "set", "space", "storage"),
 )
 """Keys that make a study what it is: a study is only continued with the same values."""
 
@@ -43,6 +44,11 @@ class StudyConfig:
     """asha: trials pause at 1/27, 1/9 and 1/3 of their steps and go on if in the best third; others stop for good"""
     set: dict[str, Any] = field(default_factory=dict)
     """fix a hyperparameter instead of searching it; may be repeated"""
+    space: list[str] = field(default_factory=list)
+    """search these ranges instead of the model's: lr=1e-4..1e-2, batch_size=16,32, a YAML or a Python FILE; may be
+    repeated"""
+    from_: list[str] = field(default_factory=list)
+    """folder of an earlier study of this model, whose best trials are proposed first; may be repeated"""
     seed: int = 0
     """seed of the sampler and of every trial"""
     concurrent: int | None = None
@@ -126,6 +132,8 @@ class StudyConfig:
             raise ValueError(f"--name {self.name!r} must be a plain folder name")
         if self.set:
             object.__setattr__(self, "set", self._typed_set())
+        if self.space:
+            object.__setattr__(self, "space", self._canonical_space())
 
     def _check_reports(self, reports: int) -> None:
         if self.steps is not None and self.steps < reports:
@@ -147,6 +155,18 @@ class StudyConfig:
         }
         return typed_config.typed(config_class, parsed)
 
+    def _canonical_space(self) -> list[str]:
+        """``space`` as it is recorded, checked against the model's Config and ``set``."""
+        from study.search import ranges  # imports Optuna, which takes a second, as the Config does
+
+        entries = ranges.canonical(self.space, trainables.load(self.model).Config)
+        for key in map(ranges.key_of, entries):
+            if key in self.set:
+                raise ValueError(
+                    f"--set {key} and --space {key}: a fixed hyperparameter has no range; give one of them"
+                )
+        return entries
+
     @property
     def again(self) -> str:
         """What to type to go on with a study, for people."""
@@ -155,4 +175,6 @@ class StudyConfig:
     def identity(self, preset: str, steps: int, size: int) -> dict[str, Any]:
         """The values of :data:`IDENTITY`, with what ``auto`` and the defaults came to, ready for JSON."""
         resolved = dataclasses.asdict(self) | {"preset": preset, "steps": steps, "size": size}
+        # Of a Python file the name: its content is told by the ranges and a hash. None is what older studies have.
+        resolved["space"] = [Path(e).name if e.endswith(".py") else e for e in self.space] or None
         return {key: resolved[key] for key in IDENTITY}

@@ -12,20 +12,24 @@ from study.cluster.planning import seconds_per_step
 from study.display.durations import duration
 from study.display.plain_lines import say
 from study.presets import Resolved
-from study.search import forecast
+from study.search import distributions, forecast, known
 
 
 def show(study: Resolved, console: Console) -> None:
     """Print configuration, search space, parameter count and expected time after one training step on random images."""
-    proposal = study.proposal(study.data.max_objects)
-    hyperparameters = proposal.base_hyperparameters()
-    searched = proposal.searched()
+    proposal = study.expected_proposal()
+    hyperparameters = proposal.first_hyperparameters()
+    searched = {key: distributions.text(distributions.recorded(found)) for key, found in proposal.searched().items()}
     table = Table(title=f"{study.config.model}, {study.preset} preset, {study.image_size}x{study.image_size}")
     for column in ("hyperparameter", "first trial", "searched"):
         table.add_column(column)
     for key, value in hyperparameters.items():
-        table.add_row(key, str(value), "fixed" if key in proposal.fixed else str(searched.get(key, "")))
+        table.add_row(key, str(value), "fixed" if key in proposal.fixed else searched.get(key, ""))
     console.print(table)
+    for note in proposal.notes:
+        say(console, f"note: {note}")
+    for source in known.read(study.config.from_, study.config.model, study.folder.path):
+        say(console, f"from {source.path}: the best of {len(source.trials)} complete trials come first")
 
     c = study.config
     model = trainables.build(c.model, hyperparameters, study.image_size)

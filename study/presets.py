@@ -13,6 +13,7 @@ from data import spec
 from data.spec import DataSpec
 from study.config import StudyConfig
 from study.results_folder import StudyFolder
+from study.search import ranges
 from study.search.proposal import Proposal
 from trainables import typed_config
 from trainables.training import Task
@@ -104,12 +105,26 @@ class Resolved:
             complete["num_slots"] = max(complete["num_slots"], max_objects + 1)
         with torch.device("meta"):  # without weights: only checks that the model takes these values
             trainables.build(self.config.model, complete, self.image_size)
-        return Proposal(
+        proposal = Proposal(
             space=importlib.import_module(f"search_spaces.{self.config.model}").space,
             base={**complete, "image_size": self.image_size, "max_objects": max_objects},
             fixed=dict(self.config.set),
             known=tuple(complete),
         )
+        if entries := self.config.space:
+            proposal = ranges.applied(proposal, entries, module.Config)
+            with torch.device("meta"):
+                ranges.refuse_bad_ends(
+                    proposal, entries, lambda values: trainables.build(self.config.model, values, self.image_size)
+                )
+        return proposal
+
+    def expected_proposal(self) -> Proposal:
+        """The proposal before data is read: with the most objects that the study began with, else that the data can
+        have. Scenes at hand may have fewer. Raises ValueError.
+        """
+        stored = None if self.config.fresh else self.folder.read()
+        return self.proposal((stored or {}).get("base", {}).get("max_objects", self.data.max_objects))
 
 
 def preset_values(model: str, preset: str) -> dict[str, Any]:

@@ -55,13 +55,17 @@ class StudyFolder:
     def read(self) -> dict[str, Any] | None:
         """The contents of study.json, or None for a new study. Raises ValueError if it is damaged."""
         try:
-            return json.loads((self.path / "study.json").read_text())
+            found = json.loads((self.path / "study.json").read_text())
         except FileNotFoundError:
             return None
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"{self.path / 'study.json'} is damaged ({error.msg}); restore it, or start over with --fresh"
-            ) from error
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise self._damaged(getattr(error, "msg", "no text")) from error
+        if not isinstance(found, dict):
+            raise self._damaged("no mapping")
+        return found
+
+    def _damaged(self, why: str) -> ValueError:
+        return ValueError(f"{self.path / 'study.json'} is damaged ({why}); restore it, or start over with --fresh")
 
     def write(self, **entries: Any) -> None:
         """Add ``entries`` to study.json, replacing the file in one step."""
@@ -115,6 +119,22 @@ class StudyFolder:
         if not fresh:
             self.check_identity(identity)
         self.trials.mkdir(exist_ok=True)
+
+    def is_running(self) -> bool:
+        """Whether another process runs a study in this folder; False on a file system without locks."""
+        try:
+            lock = os.open(self.path / ".lock", os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        finally:
+            os.close(lock)
+        return False
 
     def clear(self) -> None:
         """Remove the study in this folder; call it when nothing can refuse the new study any more."""

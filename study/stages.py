@@ -26,7 +26,7 @@ from study.presets import Resolved
 from study.scoring import comparison, evaluation, ranking
 from study.scoring.leaderboard import entry_name
 from study.scoring.ranking import Finalist
-from study.search import finalists, storage, strategies
+from study.search import finalists, known, storage, strategies
 from study.search.finalists import Configuration
 from study.search.proposal import Proposal
 from study.search.searcher import StudySearcher
@@ -92,9 +92,11 @@ def run_all(studies: Sequence[StudyConfig], console: Console) -> None:
     """
     for asked in studies:  # a mistake in the last study is named before the first one starts
         study = presets.resolve(asked, has_gpu=ray_runtime.has_gpu(asked.address))
-        study.proposal(study.data.max_objects)
+        expected = study.expected_proposal()
         if not asked.fresh:
             study.folder.check_identity(study.identity)
+            storage.check_question(study.folder, expected.question())
+        known.read(asked.from_, asked.model, study.folder.path)
     finished: dict[str, Path] = {}
     for i, asked in enumerate(studies, start=1):
         say(console, f"\nstudy {i} of {len(studies)}")
@@ -125,6 +127,12 @@ def prepare(study: Resolved, console: Console) -> Prepared:
     """
     asked, folder = study.config, study.folder
     folder.claim(study.identity, fresh=asked.fresh)
+    expected = study.expected_proposal()
+    if not asked.fresh:
+        storage.check_question(folder, expected.question())
+    sources = known.read(asked.from_, asked.model, folder.path)
+    for note in expected.notes:
+        say(console, f"note: {note}")
     root, cache = asked.data_root, asked.cache
     index = convert.prepare(study.data, root=root, cache=cache, console=console)
     splits, notices = final_splits(study.data, index, root=root, cache=cache, console=console)
@@ -133,6 +141,8 @@ def prepare(study: Resolved, console: Console) -> Prepared:
     if not study.data.source.drawn and not asked.fresh:
         folder.check_data(index.fingerprint)
     proposal = study.proposal(index.max_objects)
+    if not asked.fresh:  # the data has a say in it
+        storage.check_question(folder, proposal.question())
 
     ray_runtime.start(asked.address)
     shared = ray_runtime.is_shared(asked.address)
@@ -154,6 +164,8 @@ def prepare(study: Resolved, console: Console) -> Prepared:
     _record(study, proposal, index, splits, notices)
     promotion = strategies.promotion(asked.pruner, study.reports, maximize=OBJECTIVES[asked.metric] == "max")
     searcher = StudySearcher(optuna_study, folder, asked.trials, proposal, promotion, wanted=study.finalists)
+    for line in known.propose(optuna_study, folder, proposal, sources):
+        say(console, line)
     return Prepared(study, index.max_objects, splits, shards, places, preflight, searcher, proposal, console)
 
 
@@ -253,7 +265,7 @@ def _record(
     """Write study.json."""
     study.folder.write(
         config=study.identity,
-        base=proposal.base,
+        **proposal.question(),
         direction=OBJECTIVES[study.config.metric],
         storage=study.config.storage,
         data={

@@ -15,7 +15,13 @@ from tests.test_architecture import imports, modules
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKFLOW = ROOT / ".github" / "workflows" / "checks.yml"
-IMPORTED_AS = {"pillow": "PIL", "scikit-learn": "sklearn", "pytest-xdist": None, "pytest-timeout": None}
+IMPORTED_AS = {
+    "pillow": "PIL",
+    "pyyaml": "yaml",
+    "scikit-learn": "sklearn",
+    "pytest-xdist": None,
+    "pytest-timeout": None,
+}
 """What a distribution is imported as, where that is not its name; None for one that is never imported."""
 NAMED = re.compile(r"(?:^|\s)(\.?[\w.-]+(?:/[\w.-]*)+|Makefile|[\w.-]+\.(?:toml|yaml))")
 """A file or a folder (it ends in a slash) of the repository in a comment of setup.cfg."""

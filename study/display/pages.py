@@ -218,6 +218,16 @@ def key_values(values: Mapping[str, Any]) -> str:
     return f'<div class="card"><table>{rows}</table></div>'
 
 
+def grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of text, whose columns are right-aligned but for the first."""
+    head = "".join(f"<th{' class=number' if i else ''}>{escape(name)}</th>" for i, name in enumerate(heads))
+    body = "".join(
+        f"<tr><td>{escape(row[0])}</td>{''.join(f'<td class=number>{escape(cell)}</td>' for cell in row[1:])}</tr>"
+        for row in rows
+    )
+    return f'<div class="card"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
 def studies(rows: Sequence[tuple[str, str, str, str]]) -> str:
     """A table of studies as (entry, name, address of its report, numbers of trials)."""
     body = "".join(

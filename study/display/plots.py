@@ -1,7 +1,7 @@
 """Plots of a study's search: Optuna's own, in the style of the page."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,23 +13,25 @@ MANY = 6
 """A plot with one axis per hyperparameter shows at most so many of them, to stay legible."""
 
 
-def search_plots(study: optuna.Study, metric: str) -> tuple[list[tuple[str, str, bool]], list[str], list[str]]:
+def search_plots(
+    study: optuna.Study, metric: str, important: Sequence[str] | None
+) -> tuple[list[tuple[str, str, bool]], list[str], list[str]]:
     """Plots as (title, HTML, full width?), remarks on those left out, and the scripts that the plots need.
 
-    ``metric`` names the objective. Without plotly there is no plot, and a remark says what to install.
+    ``metric`` names the objective, ``important`` the hyperparameters to show where not all fit; None if that is not
+    known yet. Without plotly there is no plot, and a remark says what to install.
     """
     try:
         from plotly.offline import get_plotlyjs
     except ImportError:
         return [], ["The plots need a package: pip install 'clevrtune[report]'"], []
     draw = optuna.visualization
-    important = _important(study)
-    named, few = {"target_name": metric}, {"target_name": metric, "params": important}
-    suffix = "" if important is None or len(important) < MANY else f", the {MANY} most important"
+    shown = _shown(study, important)
+    named, few = {"target_name": metric}, {"target_name": metric, "params": shown}
+    suffix = "" if shown is None or len(shown) < MANY else f", the {MANY} most important"
     wanted: list[tuple[str, Any, dict[str, Any], bool]] = [
         ("Optimisation history", draw.plot_optimization_history, named, False),
         ("Intermediate values", draw.plot_intermediate_values, {}, False),
-        ("Hyperparameter importances", draw.plot_param_importances, named, False),
         ("Timeline", draw.plot_timeline, {}, False),
         (f"Parallel coordinates{suffix}", draw.plot_parallel_coordinate, few, True),
         (f"Slices{suffix}", draw.plot_slice, few, True),
@@ -50,14 +52,13 @@ def search_plots(study: optuna.Study, metric: str) -> tuple[list[tuple[str, str,
     return drawn, missing, [get_plotlyjs()] if drawn else []
 
 
-def _important(study: optuna.Study) -> list[str] | None:
-    """The most important hyperparameters, at most :data:`MANY`; None while there are too few trials to tell."""
-    with _quiet():
-        warnings.simplefilter("error", UserWarning)  # Optuna calls all equal where there are too few trials
-        try:
-            return list(optuna.importance.get_param_importances(study))[:MANY]
-        except (ValueError, RuntimeError, UserWarning):
-            return None
+def _shown(study: optuna.Study, important: Sequence[str] | None) -> list[str] | None:
+    """At most :data:`MANY` of the ``important`` hyperparameters that complete trials have; None for all."""
+    if important is None:
+        return None
+    complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    used = {key for trial in complete for key in trial.params}
+    return [key for key in important if key in used][:MANY] or None
 
 
 def _style(figure: Any) -> None:

@@ -10,9 +10,10 @@ from rich.console import Console
 
 from study.display import pages, tables
 from study.display.durations import duration
+from study.display.plain_lines import say
 from study.display.plots import search_plots
 from study.results_folder import read_record
-from study.scoring import ranking, verdict
+from study.scoring import importance, ranking, verdict
 from study.scoring.leaderboard import FRACTIONS, Row, entry_name, footnotes, read_leaderboard, sections
 from study.scoring.ranking import Finalist
 from study.scoring.trial_table import write_trials
@@ -58,7 +59,10 @@ def write(folder: Path, console: Console | None = None) -> Path:
     if pictures := _pictures(folder, rows):
         fragments.append(pages.section("Pictures", pages.pictures(pictures)))
     fragments.append(pages.section("Trials", pages.trials(trials, config["metric"])))
-    drawn, left_out, scripts = search_plots(study, config["metric"])
+    learnt = importance.levels(study, config.get("reports"))
+    if learnt:
+        fragments.append(pages.section("Importance", *_importances(learnt), pages.notes(importance.carried(learnt))))
+    drawn, left_out, scripts = search_plots(study, config["metric"], importance.most_important(learnt))
     fragments.append(pages.section("Search", pages.plots(drawn), pages.notes(left_out)))
     fragments.append(pages.section("Configuration", pages.key_values(config)))
     fragments.append(pages.section("How to reproduce", pages.code(_command(folder, record, len(trials)))))
@@ -68,6 +72,8 @@ def write(folder: Path, console: Console | None = None) -> Path:
         tables.print_leaderboard(console, rows, config["size"], remarks)
         failed = [f"failed, {count} x: {reason}" for reason, count in failures.items()]
         tables.print_notes(console, [*missing, *failed])
+        for line in importance.carried(learnt):
+            say(console, line)
     return path
 
 
@@ -108,11 +114,23 @@ def _command(folder: Path, record: Mapping[str, Any], trials: int) -> str:
         if key == "set":
             for name, fixed in value.items():
                 words += ["--set", f"{name}={'none' if fixed is None else fixed}"]
+        elif key == "space":
+            words += [word for entry in value or [] for word in ("--space", entry)]
         elif key != "size" and value is not None:  # the data's name or the preset brings the size
             words += [f"--{key.replace('_', '-')}", str(value)]
     for key, count in ranking.read_asked(folder).items():
         words += [f"--{key}", str(count)]
     return "\n".join([*lines, shlex.join(words)])
+
+
+def _importances(learnt: Sequence[importance.Level]) -> list[str]:
+    """A table of importances per report, and what it does not know."""
+    known = [level for level in learnt if level.importances]
+    keys = dict.fromkeys(key for level in reversed(known) for key in level.importances or {})
+    heads = ["share of importance", *(f"report {level.report} of {level.reports}" for level in known)]
+    rows = [["trials", *(str(level.trials) for level in known)]]
+    rows += [[key, *(f"{(level.importances or {}).get(key, 0.0):.0%}" for level in known)] for key in keys]
+    return [*([pages.grid(heads, rows)] if known else []), pages.notes(importance.unknown(learnt))]
 
 
 def _failures(trials: Sequence[Mapping[str, Any]]) -> dict[str, int]:

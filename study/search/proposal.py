@@ -1,11 +1,14 @@
 """Proposal: a trial's hyperparameters, from the preset, the search space and the values set by hand."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import optuna
-from optuna.trial import FixedTrial
+from optuna.distributions import BaseDistribution
+
+from study.search import distributions
+from study.search.distributions import Recorder
 
 Space = Callable[[Any, dict[str, Any]], dict[str, Any]]
 """A search space: ``space(trial, base) -> hyperparameters``."""
@@ -23,6 +26,10 @@ class Proposal:
     """Hyperparameters set by hand (``--set``); they are not searched."""
     known: Sequence[str]
     """The keys of the model's Config; a trial gets no others."""
+    notes: tuple[str, ...] = ()
+    """What a person should know about ``--space``."""
+    space_file: str | None = None
+    """The hash of the Python file that ``space`` comes from, if it is not the model's."""
 
     def hyperparameters(self, trial: Any) -> dict[str, Any]:
         """The complete hyperparameters of ``trial``, an Optuna Trial, FixedTrial or FrozenTrial."""
@@ -30,20 +37,28 @@ class Proposal:
         return {key: values[key] for key in self.known}
 
     def base_hyperparameters(self) -> dict[str, Any]:
-        """The hyperparameters that ``base`` holds: those of a study's first trial."""
+        """The hyperparameters that ``base`` holds."""
         return {key: self.base[key] for key in self.known}
 
-    def base_parameters(self) -> dict[str, Any]:
-        """The suggestions that give ``base`` itself: the parameters of a study's first trial."""
-        recorder = FixedTrial(self.base)
-        self.hyperparameters(recorder)
-        return dict(recorder.params)
+    def first_hyperparameters(self) -> dict[str, Any]:
+        """Those of a study's first trial: ``base``, or what is nearest to it within the ranges."""
+        return self.hyperparameters(Recorder(self.base))
 
-    def searched(self) -> dict[str, optuna.distributions.BaseDistribution]:
-        """The searched keys and their ranges around ``base``."""
-        recorder = FixedTrial(self.base)
+    def base_parameters(self) -> dict[str, Any]:
+        """The suggestions that give ``base`` itself, or what is nearest to it: the parameters of the first trial."""
+        recorder = Recorder(self.base)
         self.hyperparameters(recorder)
-        return dict(recorder.distributions)
+        return recorder.params
+
+    def searched(self) -> dict[str, BaseDistribution]:
+        """All searched keys and their ranges around ``base``, also those that depend on others."""
+        return distributions.found(self.hyperparameters, self.base)
+
+    def question(self) -> dict[str, Any]:
+        """What the study asks, as study.json has it; see :mod:`study.search.question`."""
+        ranges = {key: distributions.recorded(found) for key, found in self.searched().items()}
+        question = {"base": self.base, "ranges": ranges, "space_file": self.space_file}
+        return json.loads(json.dumps(question))
 
 
 class FixedKeys:

@@ -1,6 +1,7 @@
 """The Optuna storage of a study: open it, create or continue the study in it, and find the best trials."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from study.config import StudyConfig
 from study.display.error_lines import first_line
 from study.results_folder import StudyFolder, read_record
 from study.search import strategies
+from study.search.distributions import recorded
+from study.search.question import refuse_another
 from trainables.objectives import OBJECTIVES
 
 
@@ -75,6 +78,23 @@ def load_study(folder: Path) -> optuna.Study:
         return optuna.load_study(study_name=folder.name, storage=opened)
     except KeyError as error:
         raise ValueError(f"{url or journal} holds no study {folder.name!r}; was the folder renamed?") from error
+
+
+def check_question(folder: StudyFolder, question: Mapping[str, Any]) -> None:
+    """Raise ValueError if the study in ``folder`` began with another ``question``, see :meth:`Proposal.question`.
+
+    A study recorded before ranges were has them in its trials; those that no trial used are not compared.
+    """
+    stored = folder.read()
+    if stored is None:
+        return
+    if "ranges" not in stored and (stored.get("storage") or (folder.path / "optuna.journal").exists()):
+        used: dict[str, Any] = {}
+        for trial in load_study(folder.path).get_trials(deepcopy=False):
+            used |= {key: recorded(distribution) for key, distribution in trial.distributions.items()}
+        stored = {**stored, "ranges": used, "space_file": None}
+        question = {**question, "ranges": {key: question["ranges"][key] for key in used if key in question["ranges"]}}
+    refuse_another(folder.name, stored, question)
 
 
 def best_trials(study: optuna.Study, top: int) -> list[int]:

@@ -30,7 +30,7 @@ def test_every_field_is_a_flag_with_help(main, classes, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     text = printed_help(capsys, main)
     for field in (field for made_from in classes for field in dataclasses.fields(made_from)):
-        flag = f"--{field.name.replace('_', '-')} "
+        flag = f"--{field.name.rstrip('_').replace('_', '-')} "
         (line,) = [line for line in text.splitlines() if line.strip(" │*").startswith(flag)]
         assert "  " in line.strip(" │*"), f"{line} says nothing about the flag"
     assert all(name in text for name in [*trainables.names(), *source.names()])
@@ -49,6 +49,12 @@ def test_values_arrive_typed_and_canonical():
     assert (asked.trials, asked.gpus, asked.fresh, asked.dry_run) == (7, 0.25, True, False)
     assert asked.data == "synthetic:plain"
     assert asked.set == {"lr": 0.001, "num_slots": 5}
+
+
+def test_ranges_and_earlier_studies_may_be_repeated():
+    (asked,) = studies("--model slota --space lr=1e-4..1e-2 --space batch_size=8,16 --from a --from b".split())
+    assert asked.space == ["batch_size=8,16", "lr=0.0001..0.01"]
+    assert asked.from_ == ["a", "b"]
 
 
 def test_what_is_not_given_has_the_defaults_of_the_config():
@@ -90,6 +96,9 @@ def test_several_models_are_several_studies():
         ("--model space --set lr", "--set lr: write it as key=value"),
         ("--model space --set =3", "--set =3: write it as key=value"),
         ("--model space --set lr=3 x=3", "['x=3']"),
+        ("--model space --space lr", "--space lr: write it as key=low..high or key=a,b"),
+        ("--model space --space", "--space requires an argument"),
+        ("--model space --from", "--from requires an argument"),
         ("--model space --set.lr 3", "--set.lr. Did you mean --set?"),
         ("--model space --data synthetic-(32,64)", "write the size as (n,n)"),
     ],

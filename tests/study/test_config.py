@@ -38,6 +38,9 @@ from study.presets import resolve
         ({"set": {"lrr": "1"}}, "did you mean lr"),
         ({"set": {"lr": "-1"}}, "above zero"),
         ({"set": {"steps": "10"}}, "--steps"),
+        ({"space": ["lrr=1..2"]}, "did you mean lr"),
+        ({"space": ["steps=10..20"]}, "--steps"),
+        ({"space": ["lr=1e-4..1e-3"], "set": {"lr": 1e-3}}, "--set lr and --space lr"),
     ],
 )
 def test_a_value_that_no_study_can_have_is_named(arguments, says):
@@ -58,8 +61,11 @@ def test_values_set_by_hand_have_to_fit_the_preset_and_not_the_published_configu
 def test_identity_holds_what_results_depend_on_and_nothing_else():
     base = StudyConfig(model="slot_attention")
     same = dataclasses.replace(base, trials=99, hours=2.0, concurrent=1, cpus=2.0, gpus=0.5)
-    same = dataclasses.replace(same, gpus=1, workers_per_trial=4, finalists=9, seeds=7)
+    same = dataclasses.replace(same, gpus=1, workers_per_trial=4, finalists=9, seeds=7, from_=["results/other"])
     other = dataclasses.replace(base, seed=1)
+    narrowed = dataclasses.replace(base, space=["lr=1e-4..1e-3"])
+    assert base.identity("tiny", 10, 32)["space"] is None, "as in studies from before there was a --space"
+    assert narrowed.identity("tiny", 10, 32)["space"] == ["lr=0.0001..0.001"]
     assert base.identity("tiny", 10, 32) == same.identity("tiny", 10, 32)
     assert base.identity("tiny", 10, 32) != other.identity("tiny", 10, 32)
     assert base.identity("tiny", 10, 32) != base.identity("paper", 10, 32)

@@ -70,9 +70,10 @@ def test_other_images_are_refused(tmp_path):
 
 
 def test_damaged_study_json_is_named(tmp_path):
-    (tmp_path / "study.json").write_text("{")
-    with pytest.raises(ValueError, match="damaged"):
-        StudyFolder(tmp_path).read()
+    for content in (b"{", b"[]", b"3", b"\xff\xfe"):
+        (tmp_path / "study.json").write_bytes(content)
+        with pytest.raises(ValueError, match=r"study\.json is damaged \(.*restore it"):
+            StudyFolder(tmp_path).read()
 
 
 def test_busy_share_is_over_all_sessions(tmp_path):

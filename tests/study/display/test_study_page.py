@@ -25,7 +25,7 @@ def test_report_is_one_file_with_everything_in_it(results_folder: Path) -> None:
     html = path.read_text()
     page = Page(html)
     assert page.headings[0] == "space on synthetic"
-    sections = ["Leaderboard", "Pictures", "Trials", "Search", "Configuration", "How to reproduce"]
+    sections = ["Leaderboard", "Pictures", "Trials", "Importance", "Search", "Configuration", "How to reproduce"]
     assert [heading for heading in page.headings if heading in sections] == sections
     assert "OOD (6 images)" in page.headings and "outd" not in html.partition("<body>")[2].partition("<h2>Pic")[0]
     failures, test, outd, finalists, trials, _ = page.tables
@@ -62,15 +62,42 @@ def test_report_is_one_file_with_everything_in_it(results_folder: Path) -> None:
         "1 h 57 min",
     ):
         assert text in html
-    for title in ("Optimisation history", "Intermediate values", "Timeline", "Hyperparameter importances"):
+    for title in ("Optimisation history", "Intermediate values", "Timeline"):
         assert title in page.headings
-    assert html.count('class="plotly-graph-div') == 6 and html.count("plotly.js v") == 1
+    assert html.count('class="plotly-graph-div') == 5 and html.count("plotly.js v") == 1
     assert (
         "--trials 9" in html
         and "--set optimizer=adam --set grad_clip=none" in html
         and "--finalists 3 --seeds 2" in html
         and "--micro-batch" not in html
     )
+
+
+def test_importances_stand_beside_the_number_of_trials_and_rank_correlations_below(tmp_path: Path) -> None:
+    folder, console = tmp_path / "learnt", quiet_console()
+    folder.mkdir()
+    config = CONFIG | {"reports": 4, "space": ["lr=0.1..0.2", "kernel=3,5"]}
+    (folder / "study.json").write_text(json.dumps({"config": config, "direction": "max"}))
+    study = open_study(folder)
+    distributions = {key: optuna.distributions.FloatDistribution(0, 1) for key in ("lr", "<width>")}
+    for i in range(30):
+        params = {"lr": i / 30, "<width>": i * 7 % 30 / 30}
+        curve = {k: params["lr"] for k in range(1, 5 if i % 3 == 0 else 2)}
+        state = optuna.trial.TrialState.COMPLETE if i % 3 == 0 else optuna.trial.TrialState.PRUNED
+        value = params["lr"] if i % 3 == 0 else None
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=state, value=value, params=params, distributions=distributions, intermediate_values=curve
+            )
+        )
+    html = study_page.write(folder, console).read_text()
+    (table,) = [table for table in Page(html).tables if table and table[0] == "share of importance"]
+    assert table[:4] == ["share of importance", "report 1 of 4", "trials", "30"]
+    assert table[4] == "lr" and int(table[5].rstrip("%")) > 50 and table[6] == "<width>"
+    assert "report 4 of 4: importance cannot be known from 10 trials; it takes 20" in html
+    line = "rank correlation of report 1 with the last, 4: +1.00 (trials that have both: 10)"
+    assert line in html and line in console.export_text().replace("\n", " ")
+    assert "--space lr=0.1..0.2 --space kernel=3,5" in html, "how to reproduce"
 
 
 def test_report_of_a_study_that_has_hardly_begun(tmp_path: Path) -> None:
