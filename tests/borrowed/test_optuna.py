@@ -11,7 +11,7 @@ from study.search import interrupted, strategies
 def journal(tmp_path):
     """Opens the same journal each time, as a new process would."""
 
-    def open_study(pruner="asha"):
+    def open_study(pruner="halving"):
         backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "optuna.journal"))
         storage = optuna.storages.JournalStorage(backend)
         made = strategies.pruner(pruner, 10)
@@ -46,7 +46,7 @@ def test_a_repeated_report_is_ignored_with_this_warning(journal):
     assert journal().get_trials()[0].intermediate_values == {1: 0.5}
 
 
-@pytest.mark.parametrize("name", ["asha", "hyperband"])
+@pytest.mark.parametrize("name", ["halving", "hyperband"])
 def test_a_pruner_stores_the_rung_before_it_answers_and_does_not_answer_twice(journal, name):
     """study/search/interrupted.py: the attribute's name, its value, and why the pruner is asked in a copy."""
     study = journal(name)
