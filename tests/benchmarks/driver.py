@@ -18,19 +18,20 @@ from typing import Any
 
 from ray import tune
 
-REPORTS, PACE = 10, 4.0
+REPORTS, PACE = 9, 4.0
 """Reports of a full trial, and how many seconds a trial sleeps before each."""
 
 
 class Sleeper(tune.Trainable):
-    """A trial that sleeps and reports a learning curve.
+    """A trial that sleeps and reports a learning curve; it goes on from the newest checkpoint in its folder.
 
     A class of the main module is pickled by value, so workers import neither torch nor the models.
     """
 
     def setup(self, config: dict[str, Any], **parameters: Any) -> None:
         """Start a trial; the parameters of real trials are ignored."""
-        self.report = 0
+        saved = [int(path.read_text()) for path in Path(config["folder"]).glob("checkpoint_*/report")]
+        self.report = max(saved, default=0)
         self.quality = random.Random(config["number"]).random()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -86,7 +87,7 @@ def run(trials: int, nodes: int, places: int) -> Meter:
     from study.cluster import ray_runtime
     from study.config import StudyConfig
     from study.display.event_files import TensorBoardCallback
-    from study.search import storage, tune
+    from study.search import storage, strategies, tune
     from study.search.searcher import StudySearcher
 
     patience = {"RAY_worker_register_timeout_seconds": "900"}  # all workers start at the same time, on two cores
@@ -101,9 +102,9 @@ def run(trials: int, nodes: int, places: int) -> Meter:
         config = StudyConfig(model="slot_attention", trials=trials, preset="tiny", results=folder, reports=REPORTS)
         study = presets.resolve(config, has_gpu=False)
         study.folder.claim(study.identity, fresh=False)
-        searcher = StudySearcher(
-            storage.open_study(config, study.folder, study.identity), study.folder, trials, study.proposal(10)
-        )
+        optuna_study = storage.open_study(config, study.folder, study.identity)
+        promotion = strategies.promotion(config.pruner, REPORTS, maximize=True)
+        searcher = StudySearcher(optuna_study, study.folder, trials, study.proposal(10), promotion)
         tune.StudyTrainable = Sleeper  # type: ignore[misc, assignment]
         tune.tune_study(study, searcher, {}, lambda: places, [meter, TensorBoardCallback(config.metric)])
         journal = (study.folder.path / "optuna.journal").stat().st_size / 2**20
