@@ -95,9 +95,7 @@ def test_a_killed_worker_goes_on_from_its_checkpoint_and_ends_as_if_nothing_had_
 
 def test_diverging_trials_are_failures_with_a_reason_and_five_stop_the_study(tmp_path, index, ray_cluster):
     watch = Watch()
-    with pytest.raises(
-        StudyStopped, match=r"all \d+ trials that have ended failed .* training loss is"
-    ):
+    with pytest.raises(StudyStopped, match=r"all \d+ trials that have ended failed .* training loss is"):
         study(tmp_path, index, watch, trials=30, set={"lr": 1e18, "grad_clip": None})
     asked = StudyConfig(model="slot_attention", name="study", results=str(tmp_path))
     trials = storage.open_study(asked, presets.resolve(asked, has_gpu=False).folder, {}).get_trials()

@@ -44,7 +44,6 @@ def test_lines_say_how_trials_ended(results_folder: Path) -> None:
     assert lines[2].startswith(counts) and len(lines) == 3
 
 
-<<<<<<< HEAD
 def test_runs_of_the_final_stage_are_called_reruns(results_folder: Path) -> None:
     console = Console(file=io.StringIO(), width=200)
     progress = progress_of(results_folder, console, noun="rerun")
@@ -53,7 +52,8 @@ def test_runs_of_the_final_stage_are_called_reruns(results_folder: Path) -> None
     assert isinstance(console.file, io.StringIO)
     first, last = console.file.getvalue().splitlines()
     assert first.startswith("rerun    0  complete ") and last.startswith("8/12 reruns: ")
-=======
+
+
 def test_paused_trials_are_counted_as_done_and_named_when_they_pause(results_folder: Path) -> None:
     console = Console(file=io.StringIO(), width=200)
     proposal = Proposal(lambda trial, base: {}, {"lr": 0.1}, {}, ("lr",))
@@ -70,7 +70,6 @@ def test_paused_trials_are_counted_as_done_and_named_when_they_pause(results_fol
     first, last = console.file.getvalue().splitlines()
     assert first == "trial    8  paused    mIoU_fg 0.2500 at step 10"
     assert last.startswith("9/12 trials: 5 complete, 2 pruned, 1 failed, 1 paused, 0 running; best mIoU_fg 0.8454")
->>>>>>> 556e442 (The driver's benchmark promotes; the summary's paused trials have a test)
 
 
 def test_a_terminal_gets_a_table_of_running_trials(results_folder: Path) -> None:
