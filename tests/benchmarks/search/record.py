@@ -98,9 +98,7 @@ def write(folders: list[Path], table: Path) -> int:
     return len(found)
 
 
-def _condition(
-    name: str, trials: list[FrozenTrial], ranges: dict[str, Any]
-) -> tuple[str, list[Any]] | None:
+def _condition(name: str, trials: list[FrozenTrial], ranges: dict[str, Any]) -> tuple[str, list[Any]] | None:
     """The choice on which the parameter ``name`` depends, and the values that bring it; None if all trials have it."""
     if all(name in trial.params for trial in trials):
         return None

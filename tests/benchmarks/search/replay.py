@@ -5,17 +5,16 @@ import heapq
 import itertools
 import math
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.pruners import BasePruner
-from optuna.samplers import BaseSampler
+from optuna.pruners import BasePruner, SuccessiveHalvingPruner
 from optuna.trial import TrialState
 
 from study.results_folder import StudyFolder
+from study.search import strategies
 from study.search.proposal import Proposal
 from study.search.searcher import StudySearcher
 from tests.benchmarks.search.table import Table
@@ -23,12 +22,34 @@ from tests.benchmarks.search.table import Table
 
 @dataclass(frozen=True)
 class Strategy:
-    """A sampler and a stopping rule."""
+    """A sampler and a stopping rule, by their names on the command line."""
 
-    sampler: Callable[[int, dict[str, Any]], BaseSampler]
-    """Seed and base parameters -> sampler."""
-    pruner: Callable[[int], BasePruner]
-    """Number of reports -> stopping rule."""
+    sampler: str
+    pruner: str
+
+    def stopping_rule(self, reports: int) -> BasePruner:
+        """Optuna's pruner for trials of ``reports`` reports; it stops none where trials pause."""
+        if self.pruner == FROM_A_FIFTH:
+            return SuccessiveHalvingPruner(math.ceil(0.2 * reports), reduction_factor=3, bootstrap_count=0)
+        return strategies.pruner(self.pruner, reports)
+
+
+FROM_A_FIFTH = "halving from a fifth"
+"""The stopping rule until version 0.1: successive halving with its first rung at a fifth of a trial."""
+
+OURS = "prior + promotion"
+STRATEGIES = {
+    "random": Strategy("random", "none"),
+    "TPE": Strategy("tpe", "none"),
+    "GP": Strategy("gp", "none"),
+    "CMA-ES": Strategy("cmaes", "none"),
+    "TPE + halving from 1/5": Strategy("tpe", FROM_A_FIFTH),
+    "prior + halving": Strategy("prior", "halving"),
+    "random + promotion": Strategy("random", "asha"),
+    "TPE + promotion": Strategy("tpe", "asha"),
+    OURS: Strategy("prior", "asha"),
+}
+"""What is compared."""
 
 
 @dataclass
@@ -66,13 +87,14 @@ class Replay:
         parameters = table.configurations[base].parameters
         study = optuna.create_study(
             direction=table.spec["direction"],
-            sampler=strategy.sampler(seed, parameters),
-            pruner=strategy.pruner(table.reports),
+            sampler=strategies.sampler(strategy.sampler, seed, parameters),
+            pruner=strategy.stopping_rule(table.reports),
         )
+        promotion = strategies.promotion(strategy.pruner, table.reports, maximize=table.sign > 0)
         proposal = Proposal(table.space, parameters, {}, list(parameters))
         # The searcher gets a folder in which no trial has files.
         folder = StudyFolder(Path(tempfile.gettempdir()) / "no-such-study")
-        self.searcher = StudySearcher(study, folder, len(table.configurations), proposal)
+        self.searcher = StudySearcher(study, folder, len(table.configurations), proposal, promotion)
         self.course = Course()
         self._unused = list(range(len(table.configurations)))
         self._answers: dict[int, int] = {}

@@ -114,7 +114,9 @@ class Table:
             if isinstance(distribution, CategoricalDistribution):
                 chosen = parameters.get(name, math.nan)
                 half = math.sqrt(0.5)  # two choices differ in two places
-                unit += [half * (chosen == choice) if name in parameters else math.nan for choice in distribution.choices]
+                unit += [
+                    half * (chosen == choice) if name in parameters else math.nan for choice in distribution.choices
+                ]
                 continue
             scale = math.log if distribution.log else float
             low, high = scale(distribution.low), scale(distribution.high)

@@ -1,0 +1,147 @@
+"""What a replay shows: figures over all orders, as Markdown tables, and the picture."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tests.benchmarks.search.replay import OURS, STRATEGIES, Course, Replay
+from tests.benchmarks.search.table import Table
+
+BUDGETS = (1, 2, 3, 5, 8, 12.5, 25, 50)
+"""Resources, in full trials, at which searches are compared."""
+
+SLOW = {"GP": 10, "CMA-ES": 50}
+"""Strategies that take minutes, and the most orders they are run in."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All strategies on one table."""
+
+    table: Table
+    places: int
+    base: int
+    """The configuration that counts as the base."""
+    courses: dict[str, list[Course]]
+
+    @property
+    def level(self) -> float:
+        """What random search finds with 50 full trials, times the table's sign: the median over orders."""
+        return quantile([course.at(50, course.best) for course in self.courses["random"]], 0.5)
+
+    def until(self, strategy: str, share: float = 0.5) -> float:
+        """Resources of ``strategy`` until :attr:`level`, in full trials: the quantile ``share`` over orders."""
+        return quantile([course.until(self.level) for course in self.courses[strategy]], share)
+
+
+def compare(table: Table, places: int, orders: int, names: list[str], base: int = 0) -> Comparison:
+    """Run the strategies ``names``, and random, in ``orders`` orders each."""
+    courses = {
+        name: [
+            Replay(table, STRATEGIES[name], seed, places, base).run(50)
+            for seed in range(min(orders, SLOW.get(name, orders)))
+        ]
+        for name in dict.fromkeys(["random", *names])
+    }
+    return Comparison(table, places, base, courses)
+
+
+def quantile(values: list[float], share: float) -> float:
+    """The value at ``share`` of all, one of them; they may be infinite."""
+    return float(np.quantile(values, share, method="inverted_cdf"))
+
+
+def report(comparison: Comparison) -> str:
+    """The figures of ``comparison`` in Markdown."""
+    table, courses = comparison.table, comparison.courses
+    base = table.finals[comparison.base]
+    better = int((table.finals > base).sum())
+    lines = [
+        f"### {table.name}: {len(table.configurations)} configurations, {table.reports} reports, "
+        f"{comparison.places} trials at a time",
+        "",
+        f"Base {table.sign * base:.3f}, with {better} configurations above it; the best has "
+        f"{table.sign * table.finals.max():.3f}. "
+        f"Random search finds {table.sign * comparison.level:.3f} with 50 full trials.",
+        "",
+        "Final value of the trial in front after so many full trials, median (quartiles):",
+        "",
+        "| strategy | " + " | ".join(f"{budget:g}" for budget in BUDGETS) + " |",
+        "|:--|" + "--:|" * len(BUDGETS),
+    ]
+    for name, found in courses.items():
+        cells = []
+        for budget in BUDGETS:
+            values = [table.sign * course.at(budget, course.leader) for course in found]
+            low, middle, high = (quantile(values, share) for share in (0.25, 0.5, 0.75))
+            cells.append(f"{middle:.3f} ({low:.3f}-{high:.3f})")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        f"Full trials until a complete trial has {table.sign * comparison.level:.3f}:",
+        "",
+        "| strategy | median (quartiles) | to random's 50 | to the best other | never | orders | ends after |",
+        "|:--|--:|--:|--:|--:|--:|--:|",
+    ]
+    for name, found in courses.items():
+        low, middle, high = (comparison.until(name, share) for share in (0.25, 0.5, 0.75))
+        others = min(comparison.until(other) for other in courses if other != name) if len(courses) > 1 else math.nan
+        never = sum(math.isinf(course.until(comparison.level)) for course in found)
+        end = quantile([course.spent[-1] for course in found], 0.5)
+        lines.append(
+            f"| {name} | {middle:.1f} ({low:.1f}-{high:.1f}) | {middle / 50:.2f} | {middle / others:.2f} "
+            f"| {never} | {len(found)} | {end:.1f} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def ranks(table: Table) -> str:
+    """The rank correlations of ``table`` in Markdown."""
+    lines = [
+        f"### {table.name}: rank correlation of a report with the final value",
+        "",
+        "| report | all | best third |",
+        "|--:|--:|--:|",
+    ]
+    lines += [
+        f"| {report}/{table.reports} | {every:.2f} | {best:.2f} |" for report, every, best in table.rank_correlations()
+    ]
+    noise = table.noise()
+    if noise is not None:
+        lines += ["", f"A final value over seeds, of {noise[0]} configurations: standard deviation {noise[1]:.4f}."]
+    return "\n".join([*lines, ""])
+
+
+def draw(comparisons: list[Comparison], path: Path) -> None:
+    """Draw best-so-far against resources to ``path``: medians, and the quartiles of random and ours."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(
+        1, len(comparisons), figsize=(5.2 * len(comparisons), 3.8), layout="constrained", squeeze=False
+    )
+    budgets = np.geomspace(0.5, 50, 80)
+    for axis, comparison in zip(axes[0], comparisons, strict=True):
+        sign = comparison.table.sign
+        for i, (name, found) in enumerate(comparison.courses.items()):
+            values = sign * np.array([[course.at(budget, course.leader) for budget in budgets] for course in found])
+            low, middle, high = np.quantile(values, (0.25, 0.5, 0.75), axis=0, method="inverted_cdf")
+            style = {"linewidth": 2.2} if name == OURS else {"linewidth": 1.1}
+            axis.plot(budgets, middle, label=name, color=f"C{i}", **style)
+            if name in ("random", OURS):
+                axis.fill_between(budgets, low, high, color=f"C{i}", alpha=0.15, linewidth=0)
+        axis.axhline(sign * comparison.level, color="0.5", linewidth=0.8, linestyle=":")
+        best = sign * comparison.table.finals.max()
+        base = sign * comparison.table.finals[comparison.base]
+        axis.set_ylim(sorted((base - 0.15 * (best - base), best + 0.1 * (best - base))))
+        axis.set(xscale="log", title=f"{comparison.table.name}, {comparison.places} at a time")
+        axis.set(xlabel="resources (full trials)", ylabel=f"final {comparison.table.spec['metric']} of the best so far")
+        axis.set_xticks([0.5, 1, 2, 5, 10, 20, 50], ["0.5", "1", "2", "5", "10", "20", "50"])
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0][0].legend(frameon=False, fontsize=7)
+    figure.savefig(path, dpi=100)
