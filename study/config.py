@@ -38,8 +38,8 @@ class StudyConfig:
     """training steps of a full trial [default: the preset's]"""
     metric: str = "mIoU_fg"
     """objective on the validation split: mIoU_fg, ARI_FG, MSE or loss"""
-    sampler: Literal["tpe", "random", "cmaes", "gp"] = "tpe"
-    """Optuna sampler that proposes hyperparameters"""
+    sampler: Literal["prior", "tpe", "random", "cmaes", "gp"] = "tpe"
+    """how hyperparameters are proposed; prior begins around the preset, then is tpe; all others are Optuna's"""
     pruner: Literal["asha", "halving", "hyperband", "median", "none"] = "asha"
     """asha: trials pause at 1/27, 1/9 and 1/3 of their steps and go on if in the best third; others stop for good"""
     set: dict[str, Any] = field(default_factory=dict)

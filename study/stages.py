@@ -160,7 +160,7 @@ def prepare(study: Resolved, console: Console) -> Prepared:
     if asked.fresh:
         folder.clear()
         finalists.forget(asked, folder)
-    optuna_study = storage.open_study(asked, folder, study.identity)
+    optuna_study = storage.open_study(asked, folder, study.identity, proposal.first_hyperparameters())
     _record(study, proposal, index, splits, notices)
     promotion = strategies.promotion(asked.pruner, study.reports, maximize=OBJECTIVES[asked.metric] == "max")
     searcher = StudySearcher(optuna_study, folder, asked.trials, proposal, promotion, wanted=study.finalists)

@@ -129,7 +129,8 @@ class PriorSampler(BaseSampler):
         shares = np.array(list(weights.values()))
         way = str(self._rng.choice(list(weights), p=shares / shares.sum()))
         if way == "base":
-            width = math.exp(self._rng.uniform(*map(math.log, WIDTHS)))
+            narrow, wide = WIDTHS
+            width = math.exp(self._rng.uniform(math.log(narrow), math.log(wide)))
             return Draw(way, self._base, width, **AROUND_BASE)
         if way == "mutation":
             return Draw(way, best[self._rng.integers(len(best))].params, **AROUND_BEST)

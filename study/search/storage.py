@@ -31,8 +31,10 @@ def open_storage(folder: StudyFolder, url: str | None) -> BaseStorage:
         raise ValueError(f"Optuna storage {where} cannot be opened: {first_line(error)}") from error
 
 
-def open_study(config: StudyConfig, folder: StudyFolder, identity: dict[str, Any]) -> optuna.Study:
-    """Create or continue the Optuna study of ``config``.
+def open_study(
+    config: StudyConfig, folder: StudyFolder, identity: dict[str, Any], base: dict[str, Any] | None = None
+) -> optuna.Study:
+    """Create or continue the Optuna study of ``config``; ``base`` are the hyperparameters of the preset.
 
     Raises ValueError if the storage cannot be opened, or has another folder's study of this name. A sampler's random
     state is not stored. With the same seed after a restart it would propose the same trials again, so the seed depends
@@ -60,7 +62,7 @@ def open_study(config: StudyConfig, folder: StudyFolder, identity: dict[str, Any
             )
         study.set_user_attr("clevrtune", mine)
     seeds = np.random.SeedSequence([config.seed, len(study.get_trials(deepcopy=False))])
-    study.sampler = strategies.sampler(config.sampler, int(seeds.generate_state(1)[0]))
+    study.sampler = strategies.sampler(config.sampler, int(seeds.generate_state(1)[0]), base)
     return study
 
 

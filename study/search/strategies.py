@@ -5,19 +5,24 @@ To add one, enter it in its table and in the field of :class:`study.config.Study
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
 
+from study.search.prior import PriorSampler
 from study.search.rungs import FACTOR, Promotion, positions
 
 
-def sampler(name: str, seed: int) -> BaseSampler:
-    """The Optuna sampler ``name``. Raises ValueError if a package that it needs is missing."""
+def sampler(name: str, seed: int, base: dict[str, Any] | None = None) -> BaseSampler:
+    """The sampler ``name``; ``base`` are the hyperparameters around which it may begin.
+
+    Raises ValueError if a package that it needs is missing.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return SAMPLERS[name](seed)
+        return SAMPLERS[name](seed, base or {})
 
 
 def pruner(name: str, reports: int | None) -> BasePruner:
@@ -31,7 +36,7 @@ def promotion(name: str, reports: int, *, maximize: bool) -> Promotion | None:
     return Promotion(reports, maximize) if name == "asha" else None
 
 
-def _cmaes(seed: int) -> BaseSampler:
+def _cmaes(seed: int, _: dict[str, Any]) -> BaseSampler:
     try:
         import cmaes  # noqa: F401
     except ImportError as error:
@@ -39,13 +44,14 @@ def _cmaes(seed: int) -> BaseSampler:
     return CmaEsSampler(seed=seed, warn_independent_sampling=False)
 
 
-SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
-    "tpe": lambda seed: TPESampler(seed=seed),
-    "random": lambda seed: RandomSampler(seed=seed),
+SAMPLERS: dict[str, Callable[[int, dict[str, Any]], BaseSampler]] = {
+    "prior": lambda seed, base: PriorSampler(base, seed),
+    "tpe": lambda seed, _: TPESampler(seed=seed),
+    "random": lambda seed, _: RandomSampler(seed=seed),
     "cmaes": _cmaes,
-    "gp": lambda seed: GPSampler(seed=seed),
+    "gp": lambda seed, _: GPSampler(seed=seed),
 }
-"""Name -> sampler with a seed."""
+"""Name -> sampler with a seed, for a study with that base."""
 
 PRUNERS: dict[str, Callable[[int, int], BasePruner]] = {
     "asha": lambda *_: NopPruner(),  # its trials pause: see promotion()

@@ -84,7 +84,7 @@ class Replay:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.table = table
         self.places = places
-        parameters = table.configurations[base].parameters
+        parameters = table.spec["base"] | table.configurations[base].parameters
         study = optuna.create_study(
             direction=table.spec["direction"],
             sampler=strategies.sampler(strategy.sampler, seed, parameters),

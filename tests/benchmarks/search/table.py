@@ -76,11 +76,12 @@ class Table:
         return order[len(order) // 6]
 
     def coarser(self, reports: int) -> "Table":
-        """The same table with only ``reports`` reports, which must divide the recorded number."""
-        every, rest = divmod(self.reports, reports)
-        assert rest == 0, f"{self.reports} reports cannot become {reports}"
+        """The same table with fewer ``reports``, which are evenly spaced up to the last; times are rounded up."""
+        assert reports <= self.reports
+        kept = [math.ceil(self.reports * report / reports) - 1 for report in range(1, reports + 1)]
         shorter = [
-            Configuration(c.number, c.parameters, c.curve[every - 1 :: every], c.failure) for c in self.configurations
+            Configuration(c.number, c.parameters, [c.curve[i] for i in kept if i < len(c.curve)], c.failure)
+            for c in self.configurations
         ]
         return Table(self.name, self.spec, shorter, self.reseeded, reports)
 

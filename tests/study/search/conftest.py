@@ -21,6 +21,8 @@ def make_searcher(tmp_path):
         proposal = Proposal(space, {**BASE, **(fixed or {})}, fixed or {}, SEARCHED)
         maximize = OBJECTIVES[asked.metric] == "max"
         promotion = strategies.promotion(asked.pruner, asked.reports, maximize=maximize)
-        return StudySearcher(storage.open_study(asked, folder, {}), folder, trials, proposal, promotion, wanted)
+        return StudySearcher(
+            storage.open_study(asked, folder, {}, proposal.base), folder, trials, proposal, promotion, wanted
+        )
 
     return make

@@ -187,14 +187,14 @@ def test_the_trial_that_got_further_is_the_better_one(direction):
 def test_a_trial_that_goes_on_draws_nothing():
     """A promoted trial is rebuilt from the storage: the trials after it must not depend on that."""
     first, second = study_of(3), study_of(3)
-    before = [search(study, 4, distance) for study in (first, second)][0]
+    for study in (first, second):
+        search(study, 4, distance)
     trial = first.ask()
     suggested = space(trial)
     again = optuna.Trial(first, trial._trial_id)
     assert space(again) == suggested
     assert space(second.ask()) == suggested
     assert space(first.ask()) == space(second.ask())
-    assert len(before) == 4
 
 
 def test_an_enqueued_trial_keeps_its_values():
