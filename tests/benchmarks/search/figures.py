@@ -26,14 +26,14 @@ class Comparison:
     """The configuration that counts as the base."""
     courses: dict[str, list[Course]]
 
-    @property
-    def level(self) -> float:
-        """What random search finds with 50 full trials, times the table's sign: the median over orders."""
-        return quantile([course.at(50, course.best) for course in self.courses["random"]], 0.5)
+    def level(self, budget: float = 50) -> float:
+        """What random search finds with ``budget`` full trials, times the table's sign: the median over orders."""
+        return quantile([course.at(budget, course.best) for course in self.courses["random"]], 0.5)
 
-    def until(self, strategy: str, share: float = 0.5) -> float:
-        """Resources of ``strategy`` until :attr:`level`, in full trials: the quantile ``share`` over orders."""
-        return quantile([course.until(self.level) for course in self.courses[strategy]], share)
+    def until(self, strategy: str, share: float = 0.5, budget: float = 50) -> float:
+        """Resources of ``strategy`` until :meth:`level`, in full trials: the quantile ``share`` over orders."""
+        level = self.level(budget)
+        return quantile([course.until(level) for course in self.courses[strategy]], share)
 
 
 def compare(table: Table, places: int, orders: int, names: list[str], base: int = 0) -> Comparison:
@@ -58,13 +58,16 @@ def report(comparison: Comparison) -> str:
     table, courses = comparison.table, comparison.courses
     base = table.finals[comparison.base]
     better = int((table.finals > base).sum())
+
+    def shown(budget: float) -> str:
+        return f"{table.sign * comparison.level(budget):.3f}"
+
     lines = [
         f"### {table.name}: {len(table.configurations)} configurations, {table.reports} reports, "
         f"{comparison.places} trials at a time",
         "",
         f"Base {table.sign * base:.3f}, with {better} configurations above it; the best has "
-        f"{table.sign * table.finals.max():.3f}. "
-        f"Random search finds {table.sign * comparison.level:.3f} with 50 full trials.",
+        f"{table.sign * table.finals.max():.3f}.",
         "",
         "Final value of the trial in front after so many full trials, median (quartiles):",
         "",
@@ -80,19 +83,23 @@ def report(comparison: Comparison) -> str:
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     lines += [
         "",
-        f"Full trials until a complete trial has {table.sign * comparison.level:.3f}:",
+        f"Full trials until a complete trial has what random finds with 12.5 ({shown(12.5)}), 25 ({shown(25)}) and "
+        f"50 ({shown(50)}), median (quartiles); the last one in relation to 50 and to the best other strategy:",
         "",
-        "| strategy | median (quartiles) | to random's 50 | to the best other | never | orders | ends after |",
-        "|:--|--:|--:|--:|--:|--:|--:|",
+        "| strategy | as random's 12.5 | 25 | 50 | to 50 | to best other | never | orders | ends after |",
+        "|:--|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name, found in courses.items():
-        low, middle, high = (comparison.until(name, share) for share in (0.25, 0.5, 0.75))
-        others = min(comparison.until(other) for other in courses if other != name) if len(courses) > 1 else math.nan
-        never = sum(math.isinf(course.until(comparison.level)) for course in found)
+        cells = []
+        for budget in (12.5, 25, 50):
+            low, middle, high = (comparison.until(name, share, budget) for share in (0.25, 0.5, 0.75))
+            cells.append(f"{middle:.1f} ({low:.1f}-{high:.1f})")
+        others = min((comparison.until(other) for other in courses if other != name), default=math.nan)
+        ratio = middle / others if math.isfinite(others) else math.nan
+        never = sum(math.isinf(course.until(comparison.level())) for course in found)
         end = quantile([course.spent[-1] for course in found], 0.5)
         lines.append(
-            f"| {name} | {middle:.1f} ({low:.1f}-{high:.1f}) | {middle / 50:.2f} | {middle / others:.2f} "
-            f"| {never} | {len(found)} | {end:.1f} |"
+            f"| {name} | {' | '.join(cells)} | {middle / 50:.2f} | {ratio:.2f} | {never} | {len(found)} | {end:.1f} |"
         )
     return "\n".join([*lines, ""])
 
@@ -134,7 +141,7 @@ def draw(comparisons: list[Comparison], path: Path) -> None:
             axis.plot(budgets, middle, label=name, color=f"C{i}", **style)
             if name in ("random", OURS):
                 axis.fill_between(budgets, low, high, color=f"C{i}", alpha=0.15, linewidth=0)
-        axis.axhline(sign * comparison.level, color="0.5", linewidth=0.8, linestyle=":")
+        axis.axhline(sign * comparison.level(), color="0.5", linewidth=0.8, linestyle=":")
         best = sign * comparison.table.finals.max()
         base = sign * comparison.table.finals[comparison.base]
         axis.set_ylim(sorted((base - 0.15 * (best - base), best + 0.1 * (best - base))))

@@ -64,7 +64,7 @@ def specification(record: dict[str, Any], study: optuna.Study) -> dict[str, Any]
         "counts": record["data"]["counts"],
         "versions": record["versions"],
         "git": record["git"],
-        "command": _without_folder(record["command"]),
+        "command": _without_folders(record["command"]),
     }
 
 
@@ -110,13 +110,11 @@ def _condition(name: str, trials: list[FrozenTrial], ranges: dict[str, Any]) -> 
     raise AssertionError(f"no choice says which trials have {name}")
 
 
-def _without_folder(command: str) -> str:
-    """``command`` without the folder of its results, which only one machine has."""
+def _without_folders(command: str) -> str:
+    """``command`` without the options that name folders, which only one machine has."""
     words = command.split()
-    if "--results" in words:
-        place = words.index("--results")
-        del words[place : place + 2]
-    return " ".join(words)
+    folders = {place for place, word in enumerate(words) if word.startswith("/")}
+    return " ".join(word for place, word in enumerate(words) if not {place, place + 1} & folders)
 
 
 def main() -> None:

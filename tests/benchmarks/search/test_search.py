@@ -57,7 +57,7 @@ def write_study(folder, trials=TRIALS, seed=3, fixed=None):
     study.ask()  # still running
     config = {"model": "made_up", "data": "none", "size": 32, "preset": "tiny", "steps": 90, "reports": REPORTS}
     config |= {"validation_images": 10, "metric": "mIoU_fg", "seed": seed, "precision": "fp32", "set": fixed or {}}
-    command = "python study/run.py --model made_up --results /somewhere/else --trials 30"
+    command = "python study/run.py --model made_up --results /somewhere/else --cache /there --trials 30"
     more = {"base": {"lr": 0.002}, "data": {"counts": {"train": 10}}, "versions": {}, "git": "abc", "command": command}
     (folder / "study.json").write_text(json.dumps({"config": config, **more}))
     return folder
@@ -169,7 +169,7 @@ def test_figures_count_resources_until_a_level(table):
 @pytest.mark.parametrize("path", sorted(TABLES.glob("*.parquet")), ids=lambda path: path.stem)
 def test_the_tables_of_the_project_are_whole(path):
     table = load(path)
-    assert len(table.configurations) >= 100
+    assert len(table.configurations) >= 60
     assert all(len(c.curve) == 27 for c in table.configurations if c.failure is None)
     assert all(set(c.parameters) <= set(table.ranges) for c in table.configurations)
     assert "/" not in table.spec["command"].replace("study/run.py", "")
