@@ -36,6 +36,7 @@ TESTS: dict[str, list[str]] = {
         "tests/study/search/test_storage.py",
     ],
     "study/search/strategies.py": ["tests/study/search/test_strategies.py"],
+    "study/search/prior.py": ["tests/study/search/test_prior.py"],
     "study/search/proposal.py": ["tests/study/search/test_proposal.py"],
     "study/search/distributions.py": ["tests/study/search/test_distributions.py"],
     "study/search/ranges.py": ["tests/study/search/test_ranges.py"],
@@ -236,6 +237,15 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("min(positions(reports or 1), default=1)", "1"),
         ("bootstrap_count=0", "bootstrap_count=99"),
         ("RandomSampler(seed=seed)", "RandomSampler(seed=0)"),
+    ],
+    "study/search/prior.py": [
+        ("** 2\n", "** 0\n"),
+        ("if len(ended) >= HAND_OVER:", "if False:"),
+        ("best = ended[: math.ceil(len(ended) / 3)]", "best = ended"),
+        ("return math.inf, sign * trial.value", "return -1.0, sign * trial.value"),
+        ("(draw.keeps_choice if choice else draw.keeps)", "draw.keeps"),
+        ("half = step / 2 if step else 0.0", "half = 0.0"),
+        ("np.random.default_rng(seed)", "np.random.default_rng(0)"),
     ],
     "study/search/proposal.py": [
         ("self.space(FixedKeys(trial, self.fixed), self.base)", "self.space(trial, self.base)"),

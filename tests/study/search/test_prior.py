@@ -203,3 +203,19 @@ def test_an_enqueued_trial_keeps_its_values():
     found = space(study.ask())
     assert (found["lr"], found["kind"]) == (0.03, "d")
     assert ways(study.get_trials(deepcopy=False)) == [None]
+
+
+@pytest.mark.parametrize(("way", "name"), [("base", "lr"), ("uniform", "lr")])
+def test_the_seed_reaches_every_source_of_draws(only, way, name):
+    only(way)
+    values = [asked(study_of(seed), 1)[0][name] for seed in (1, 1, 2)]
+    assert values[0] == values[1] != values[2]
+
+
+def test_a_study_with_the_sampler_begins_around_its_base(make_searcher, only, monkeypatch):
+    only("base")
+    monkeypatch.setattr(prior, "WIDTHS", (0.001, 0.002))
+    searcher = make_searcher(trials=6, sampler="prior")
+    rates = [searcher.suggest(str(number))["hyperparameters"]["lr"] for number in range(6)]
+    assert rates[0] == 0.01 and len(set(rates)) == 6
+    assert all(0.009 < rate < 0.011 for rate in rates)
