@@ -66,7 +66,7 @@ class StudyConfig:
     micro_batch: int | None = None
     """images per forward pass of a worker; gradients are accumulated to the full batch [default: the full batch]"""
     reports: int | None = None
-    """validations per full trial [default: 27 with the paper preset, 9 with tiny]"""
+    """validations per full trial [default: 27 with the paper preset, 6 with tiny]"""
     validation_images: int = 1000
     """images of the validation split that a report is computed on, at most"""
     finalists: int | None = None

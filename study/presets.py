@@ -21,8 +21,9 @@ from trainables.training import Task
 IMAGE_SIZE = {"paper": 128, "tiny": 32}
 """Pixels of a side where the data specification names no size."""
 
-REPORTS = {"paper": 27, "tiny": 9}
-"""Validations of a full trial where the study names no number, at most one per step."""
+REPORTS = {"paper": 27, "tiny": 6}
+"""Validations of a full trial where the study names no number, at most one per step. With six, trials are compared
+once, after a third: before that, the curves of short trials do not tell the best from the good (docs/search.md)."""
 
 FINALISTS = {"paper": 3, "tiny": 2}
 """Finalists where ``--finalists`` is not given."""

@@ -56,6 +56,12 @@ class Promotion:
         bisect.insort(self._reached[rung], key)
         bisect.insort(self._paused[rung], key)
 
+    def passed(self, number: int, rung: int, value: float) -> None:
+        """Trial ``number`` has reached ``rung`` with ``value`` and goes on; the first value of several counts."""
+        if (number, rung) not in self._keys:
+            self.reached(number, rung, value)
+            self.mark_promoted(number, rung)
+
     def mark_promoted(self, number: int, rung: int) -> None:
         """Trial ``number`` does not pause at ``rung`` any more: it goes on, or has ended. Its value still counts."""
         paused = self._paused[rung]

@@ -74,7 +74,9 @@ class StudySearcher(Searcher):
         if not isinstance(study.sampler, Informed):
             study.sampler = Informed(study.sampler, rungs or ())
         if not known:
-            study.enqueue_trial(proposal.base_parameters())
+            # The base never pauses: with it dropped at a rung, a study could end below where it began.
+            always = {"promoted": max(rungs)} if rungs else None
+            study.enqueue_trial(proposal.base_parameters(), user_attrs=always)
         elif not self.pending():
             self._end_paused()  # of a study that was killed while it did so
 
@@ -155,6 +157,8 @@ class StudySearcher(Searcher):
             if pause := pauses(report, promoted, self.promotion.rungs):
                 self._pausing[trial_id] = trial.number, report, result["objective"]
                 del self.live[trial_id]
+            elif report in self.promotion.rungs:
+                self.promotion.passed(trial.number, report, result["objective"])
             return pause
         pruned = trial.should_prune()
         self._store_progress(trial, result, pruned)

@@ -19,7 +19,8 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from tests.mutations.table import MUTATIONS, TESTS, Mutation
+from tests.mutations.noticed_by import TESTS
+from tests.mutations.table import MUTATIONS, Mutation
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOWEST = 600.0

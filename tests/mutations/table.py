@@ -1,4 +1,4 @@
-"""The mutations: a source, the text of a line in it, what it becomes, and the tests of which one must fail."""
+"""The mutations: a source, the text of a line in it, and what it becomes."""
 
 from typing import NamedTuple
 
@@ -13,54 +13,6 @@ class Mutation(NamedTuple):
     excuse: str = ""
     """Why no test can fail."""
 
-
-TESTS: dict[str, list[str]] = {
-    "trainables/training.py": ["tests/trainables/test_training.py", "tests/trainables/test_parallel.py"],
-    "trainables/scoring.py": ["tests/trainables/test_scoring.py"],
-    "trainables/parallel.py": ["tests/trainables/test_parallel.py"],
-    "trainables/crew.py": ["tests/trainables/test_crew.py"],
-    "trainables/checkpoint.py": ["tests/trainables/test_checkpoint.py"],
-    "trainables/noise.py": ["tests/trainables/test_noise.py"],
-    "trainables/output.py": ["tests/trainables/test_output.py"],
-    "trainables/optim.py": ["tests/trainables/test_optim.py"],
-    "trainables/metrics.py": ["tests/trainables/test_metrics.py"],
-    "trainables/schedules.py": ["tests/trainables/test_schedules.py"],
-    "study/search/stopping.py": ["tests/study/search/test_stopping.py"],
-    "study/search/rungs.py": ["tests/study/search/test_rungs.py"],
-    "study/search/evidence.py": ["tests/study/search/test_evidence.py"],
-    "study/search/searcher.py": ["tests/study/search/test_searcher.py", "tests/study/search/test_promotion.py"],
-    "study/search/interrupted.py": ["tests/study/search/test_interrupted.py", "tests/study/search/test_promotion.py"],
-    "study/search/finalists.py": ["tests/study/search/test_finalists.py"],
-    "study/search/storage.py": [
-        "tests/study/search/test_best_trials.py",
-        "tests/study/search/test_storage.py",
-    ],
-    "study/search/strategies.py": ["tests/study/search/test_strategies.py"],
-    "study/search/prior.py": ["tests/study/search/test_prior.py"],
-    "study/search/proposal.py": ["tests/study/search/test_proposal.py"],
-    "study/search/distributions.py": ["tests/study/search/test_distributions.py"],
-    "study/search/ranges.py": ["tests/study/search/test_ranges.py"],
-    "study/search/question.py": ["tests/study/search/test_question.py"],
-    "study/search/known.py": ["tests/study/search/test_known.py"],
-    "study/scoring/importance.py": ["tests/study/scoring/test_importance.py"],
-    "study/search/tune.py": ["tests/study/search/test_tune.py"],
-    "study/scoring/leaderboard.py": ["tests/study/scoring/test_leaderboard.py"],
-    "study/scoring/comparison.py": ["tests/study/scoring/test_comparison.py"],
-    "study/scoring/interval.py": ["tests/study/scoring/test_interval.py"],
-    "study/scoring/ranking.py": ["tests/study/scoring/test_ranking.py"],
-    "study/scoring/verdict.py": ["tests/study/scoring/test_verdict.py"],
-    "study/scoring/trial_table.py": ["tests/study/scoring/test_trial_table.py"],
-    "study/cluster/places.py": ["tests/study/cluster/test_places.py"],
-    "study/cluster/estimate.py": ["tests/study/cluster/test_estimate.py"],
-    "study/config.py": ["tests/study/test_config.py"],
-    "study/results_folder.py": ["tests/study/test_results_folder.py"],
-    "data/atomic.py": ["tests/data/test_atomic.py"],
-    "data/final_splits.py": ["tests/data/test_final_splits.py"],
-    "data/loader.py": ["tests/data/test_loader.py"],
-    "data/shards.py": ["tests/data/test_shards.py"],
-    "data/spec.py": ["tests/data/test_spec.py"],
-}
-"""Source -> patterns of the files with its own tests, in the order in which they run."""
 
 CHANGES: dict[str, list[tuple[str, ...]]] = {
     "trainables/training.py": [
