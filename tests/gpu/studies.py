@@ -1,6 +1,5 @@
 """Real studies on the GPU, by the command line that a user types, and what they leave behind."""
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -12,7 +11,6 @@ from typing import Any
 import pyarrow.parquet as pq
 import torch
 
-from study.config import StudyConfig
 from tests.gpu import trials
 from tests.gpu.rows import Rows, Setting, each, setting
 from tests.trainables import scenes
@@ -55,19 +53,13 @@ def command(given: Setting, name: str, *flags: str) -> tuple[subprocess.Complete
     asked = ["--model", "space", "--data", f"synthetic-({size},{size})", "--preset", "tiny" if given.small else "paper"]
     asked += ["--steps", "20" if given.small else str(STEPS), "--reports", "2" if given.small else "4"]
     asked += ["--pruner", "none", "--validation-images", "32" if given.small else "200", "--name", name]
-    asked += ["--results", str(results), "--cache", str(cache), *one_finalist()]
+    asked += ["--results", str(results), "--cache", str(cache), "--finalists", "1", "--seeds", "1"]
     started = time.monotonic()
     done = subprocess.run(
         [sys.executable, "study/run.py", *asked, *flags], cwd=ROOT, capture_output=True, text=True, env=dict(os.environ)
     )
     print(done.stdout, done.stderr, flush=True)
     return done, time.monotonic() - started
-
-
-def one_finalist() -> tuple[str, ...]:
-    """As short a final stage as there is."""
-    flags = {field.name for field in dataclasses.fields(StudyConfig)}
-    return ("--finalists", "1", "--seeds", "1") if "finalists" in flags else ("--top", "1")
 
 
 def tuned(given: Setting, name: str, *flags: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from trainables import checkpoint
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
-TRIALS, REPORTS = 14, 27
+TRIALS, REPORTS = 20, 27
 
 
 def command(place):
@@ -26,7 +26,8 @@ def command(place):
         "--reports": REPORTS,
         "--validation-images": 20,
         "--trials": TRIALS,
-        "--top": 2,
+        "--finalists": 2,
+        "--seeds": 1,
         "--sampler": "random",
         "--set": "num_slots=3",
         "--results": place / "results",

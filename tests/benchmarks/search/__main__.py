@@ -14,7 +14,7 @@ def main() -> None:
     parser.add_argument("tables", nargs="*", type=Path, help="Parquet files [default: those of the project]")
     parser.add_argument("--orders", type=int, default=50, help="how often each search is run, with other seeds")
     parser.add_argument("--places", type=int, nargs="+", default=[2, 16], help="trials at a time")
-    parser.add_argument("--reports", type=int, nargs="+", default=[9], help="validations per trial")
+    parser.add_argument("--reports", type=int, nargs="+", default=[6], help="validations per trial")
     parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=STRATEGIES, metavar="NAME")
     parser.add_argument("--bad-base", action="store_true", help="a configuration from the worst third is the base")
     parser.add_argument("--plot", type=Path, help="draw the runs with the first number of places and reports here")
