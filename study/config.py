@@ -130,6 +130,8 @@ class StudyConfig:
             )
         if self.name is not None and (not self.name or "/" in self.name or self.name.startswith(".")):
             raise ValueError(f"--name {self.name!r} must be a plain folder name")
+        if (self.name or "").endswith("-finalists"):
+            raise ValueError(f"--name {self.name}: the ending -finalists is for final stages; choose another")
         if self.set:
             object.__setattr__(self, "set", self._typed_set())
         if self.space:

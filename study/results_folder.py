@@ -75,6 +75,8 @@ class StudyFolder:
         """Raise ValueError if the folder holds a study of another identity."""
         stored = self.read()
         if stored is not None:
+            if "ranges" not in stored and stored["config"].get("pruner") == "asha":
+                stored["config"]["pruner"] = "halving"  # its name before trials could be promoted
             refuse_other_identity(self.name, stored["config"], identity)
 
     def check_data(self, fingerprint: str) -> None:

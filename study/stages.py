@@ -163,7 +163,7 @@ def prepare(study: Resolved, console: Console) -> Prepared:
     optuna_study = storage.open_study(asked, folder, study.identity, proposal.first_hyperparameters())
     _record(study, proposal, index, splits, notices)
     promotion = strategies.promotion(asked.pruner, study.reports, maximize=OBJECTIVES[asked.metric] == "max")
-    searcher = StudySearcher(optuna_study, folder, asked.trials, proposal, promotion, wanted=study.finalists)
+    searcher = StudySearcher(optuna_study, folder, asked.trials, proposal, promotion, wanted=study.finalists + 1)
     for line in known.propose(optuna_study, folder, proposal, sources):
         say(console, line)
     return Prepared(study, index.max_objects, splits, shards, places, preflight, searcher, proposal, console)
@@ -229,7 +229,7 @@ def retrain(prepared: Prepared, chosen: Sequence[Configuration], ends: float) ->
         _train(prepared, again, searcher, places, "rerun")
         found = finalists.runs(reruns, chosen, seeds, folder)
     if found is None:
-        say(console, f"--hours are up before all finalists were trained anew; {asked.again} goes on with them")
+        say(console, f"not all finalists are trained anew, so their own scores count; {asked.again} goes on")
     return found
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import configparser
+import itertools
 import json
 import logging
 import os
@@ -82,6 +83,7 @@ def from_command_line(arguments: Sequence[str]) -> tuple[Flags, list[StudyConfig
         "JSON, as for `ray job submit`.",
     )
     flags = own[split + 1 :]
+    refuse_relative("space", [path for path in _given(flags, "--space") if path.endswith((".py", ".yaml", ".yml"))])
     studies = command_line.studies(flags)
     refuse_what_a_job_would_lose(studies[0])  # they differ in their models and names only
     return asked, studies, flags
@@ -91,14 +93,28 @@ def refuse_what_a_job_would_lose(study: StudyConfig) -> None:
     """Raise ValueError for paths in the job's temporary folder, which are lost with it, and for an address."""
     if study.address is not None:
         raise ValueError(f"--address {study.address} after --: the study runs where the job does; give it before --")
-    for flag, path in (("results", study.results), ("cache", study.cache), ("data-root", study.data_root)):
+    refuse_relative("results", [study.results])
+    refuse_relative("cache", [study.cache])
+    refuse_relative("data-root", [study.data_root])
+    refuse_relative("from", study.from_)
+    if re.match(r"sqlite:///[^/]", study.storage or ""):
+        raise ValueError(f"--storage {study.storage} is relative; write an absolute path after four slashes")
+
+
+def refuse_relative(flag: str, paths: Sequence[str | None]) -> None:
+    """Raise ValueError for a relative path among ``paths``, the values of ``--flag``."""
+    for path in paths:
         if path is not None and "://" not in path and not Path(path).is_absolute():
             raise ValueError(
                 f"--{flag} {path} is relative, and a job runs in a temporary folder on the cluster; "
-                f"give a path that its nodes share after --, e.g. --{flag} /shared/clevrtune/{flag}"
+                f"give a path that its nodes share after --, e.g. --{flag} /shared/clevrtune/{Path(path).name}"
             )
-    if re.match(r"sqlite:///[^/]", study.storage or ""):
-        raise ValueError(f"--storage {study.storage} is relative; write an absolute path after four slashes")
+
+
+def _given(flags: Sequence[str], flag: str) -> list[str]:
+    """The values of ``flag``, as they were typed."""
+    apart = [value for before, value in itertools.pairwise(flags) if before == flag]
+    return apart + [word.removeprefix(f"{flag}=") for word in flags if word.startswith(f"{flag}=")]
 
 
 def files(root: Path = ROOT) -> Iterator[Path]:

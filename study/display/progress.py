@@ -104,7 +104,7 @@ class ProgressCallback(tune.Callback):
             text += f"; best {self._metric} {best.value:.4f} ({self._noun} {best.number})"
         text += f"; {duration(elapsed)} gone"
         left = max(0, self._searcher.trials - done)
-        if new and left:
+        if new > 0 and left:
             text += f", about {duration(left * elapsed / new)} left"
         return text
 

@@ -118,6 +118,7 @@ def _command(folder: Path, record: Mapping[str, Any], trials: int) -> str:
             words += [word for entry in value or [] for word in ("--space", entry)]
         elif key != "size" and value is not None:  # the data's name or the preset brings the size
             words += [f"--{key.replace('_', '-')}", str(value)]
+    words += [word for source in record.get("from", []) for word in ("--from", source["study"])]
     for key, count in ranking.read_asked(folder).items():
         words += [f"--{key}", str(count)]
     return "\n".join([*lines, shlex.join(words)])

@@ -31,7 +31,8 @@ def verdict(finalists: Sequence[Finalist], rows: Sequence[Row], metric: str) -> 
     name = entry_name(best.entry)
     scores = {f.entry: {run.seed: run.value for run in f.complete if run.value is not None} for f in finalists}
     difference, half = paired(scores, best.entry, BASE)
-    said.append(_sentence("validation", name, metric, difference, half))
+    alone = len(best.runs) == 1
+    said.append(_sentence("validation", name, metric, difference, half, won=finalists[0].entry != BASE, one_seed=alone))
     judged = metric if metric in METRICS else METRICS[0]
     for split in dict.fromkeys(row.split for row in rows):
         here = {row.entry: row for row in rows if row.split == split}
@@ -40,17 +41,21 @@ def verdict(finalists: Sequence[Finalist], rows: Sequence[Row], metric: str) -> 
         if gain is not None:
             said.append(_sentence(where, name, judged, gain.means[judged], gain.stds[judged]))
         elif name in here and BASE in here:
-            said.append(_sentence(where, name, judged, here[name].means[judged] - here[BASE].means[judged], math.nan))
-    if len(best.runs) == 1:
+            difference = here[name].means[judged] - here[BASE].means[judged]
+            said.append(_sentence(where, name, judged, difference, math.nan, one_seed=alone))
+    if alone:
         said.append("one seed says little: with --seeds 2 or more the finalists and the base are trained anew")
     return said
 
 
-def _sentence(where: str, name: str, metric: str, difference: float, half: float) -> str:
+def _sentence(
+    where: str, name: str, metric: str, difference: float, half: float, *, won: bool = True, one_seed: bool = False
+) -> str:
+    """``won``: no seed failed that puts the base in front; ``one_seed``: there is none to tell the interval from."""
     gained = difference if OBJECTIVES[metric] == "max" else -difference
-    if not gained > 0:
+    if not gained > 0 or not won:
         says = f"the search did not beat the base ({name} is its best)"
-    elif gained > half or math.isnan(half):
+    elif gained > half or (math.isnan(half) and one_seed):
         says = f"{name} beat the base"
     else:
         says = f"{name} may or may not beat the base"

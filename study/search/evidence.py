@@ -38,8 +38,7 @@ class Informed(BaseSampler):
         if trial.state == TrialState.RUNNING:
             return pruned(trial) if self._first in trial.intermediate_values else trial
         if trial.state == TrialState.FAIL:
-            reason = trial.user_attrs.get("reason", WORKER_LOST)
-            return trial if reason.startswith(WORKER_LOST) else pruned(trial, {})
+            return trial if worker_lost(trial) else pruned(trial, {})
         return trial
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -99,6 +98,11 @@ class Evidence:
         shown = map(self._translated, self._study._get_trials(deepcopy=False, use_cache=use_cache))
         trials = [trial for trial in shown if states is None or trial.state in states]
         return copy.deepcopy(trials) if deepcopy else trials
+
+
+def worker_lost(trial: FrozenTrial) -> bool:
+    """Whether ``trial`` failed by no fault of its hyperparameters."""
+    return trial.state == TrialState.FAIL and trial.user_attrs.get("reason", WORKER_LOST).startswith(WORKER_LOST)
 
 
 def pruned(trial: FrozenTrial, curve: dict[int, float] | None = None) -> FrozenTrial:

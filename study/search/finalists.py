@@ -20,6 +20,7 @@ from study.config import StudyConfig
 from study.results_folder import StudyFolder
 from study.scoring.ranking import BASE, Finalist, Run
 from study.search import storage
+from study.search.evidence import worker_lost
 from study.search.proposal import Proposal
 from study.search.stopping import sweep_checkpoints
 
@@ -50,7 +51,7 @@ def fresh_seeds(seed: int, count: int) -> list[int]:
 def choose(study: optuna.Study, proposal: Proposal, count: int, *, unfinished: bool = False) -> list[Configuration]:
     """The ``count`` best complete trials of ``study`` with hyperparameters of their own, and the base, which is last.
 
-    The base may be among the best: it is there once, as the base. Where no trial is complete and ``unfinished``
+    The base is there once, as the base, however good it is. Where no trial is complete and ``unfinished``
     allows it, those that got furthest take their place, the better first. Without any, nothing is chosen.
     """
     trials = study.get_trials()  # copies: a search space that reads one writes to it
@@ -64,9 +65,8 @@ def choose(study: optuna.Study, proposal: Proposal, count: int, *, unfinished: b
         hyperparameters = proposal.hyperparameters(trials[number])
         one = Configuration(f"trial_{number:04d}", number, hyperparameters)
         found.setdefault(one.key(0), one)
-    best = list(found)[:count]
     base_trial = found[base_key].trial if base_key in found else None
-    chosen = [found[key] for key in best if key != base_key]
+    chosen = [one for key, one in found.items() if key != base_key][:count]
     return [*chosen, Configuration(BASE, base_trial, base)] if numbers else []
 
 
@@ -155,9 +155,10 @@ def _run(seed: int, trial: FrozenTrial, folder: StudyFolder) -> Run:
 
 
 def _by_key(reruns: optuna.Study) -> dict[str, FrozenTrial]:
-    """Key -> its trial, of those that were not given up."""
+    """Key -> its trial, of those that were not given up. One that lost its worker too often is tried anew."""
     trials = reruns.get_trials(deepcopy=False)
-    return {trial.user_attrs["key"]: trial for trial in trials if trial.state != TrialState.PRUNED}
+    kept = [trial for trial in trials if trial.state != TrialState.PRUNED and not worker_lost(trial)]
+    return {trial.user_attrs["key"]: trial for trial in kept}
 
 
 def _in_state(study: optuna.Study, state: TrialState) -> list[FrozenTrial]:

@@ -34,6 +34,7 @@ from study.presets import resolve
         ({"address": "http://head:8265"}, "study/submit.py"),
         ({"results": "s3://bucket/results"}, "folder on a disk"),
         ({"name": "a/b"}, "plain folder name"),
+        ({"name": "mine-finalists"}, "choose another"),
         ({"set": {"lr": "fast"}}, "lr is 'fast'"),
         ({"set": {"lrr": "1"}}, "did you mean lr"),
         ({"set": {"lr": "-1"}}, "above zero"),

@@ -25,6 +25,16 @@ def test_another_identity_is_refused_by_naming_the_keys_and_nothing_is_touched(t
     assert {path: path.stat().st_mtime_ns for path in folder.path.iterdir()} == before
 
 
+def test_what_was_called_asha_before_there_was_promotion_is_compared_as_halving(tmp_path):
+    folder = StudyFolder(tmp_path)
+    folder.write(config={**IDENTITY, "pruner": "asha"})
+    folder.check_identity({**IDENTITY, "pruner": "halving"})
+    with pytest.raises(ValueError, match="pruner is 'halving' there and 'asha' here"):
+        folder.check_identity({**IDENTITY, "pruner": "asha"})
+    folder.write(ranges={})
+    folder.check_identity({**IDENTITY, "pruner": "asha"})
+
+
 def test_a_second_process_is_refused_while_the_first_lives(tmp_path):
     folder = StudyFolder(tmp_path / "study")
     code = (

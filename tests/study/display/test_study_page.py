@@ -77,7 +77,9 @@ def test_importances_stand_beside_the_number_of_trials_and_rank_correlations_bel
     folder, console = tmp_path / "learnt", quiet_console()
     folder.mkdir()
     config = CONFIG | {"reports": 4, "space": ["lr=0.1..0.2", "kernel=3,5"]}
-    (folder / "study.json").write_text(json.dumps({"config": config, "direction": "max"}))
+    (folder / "study.json").write_text(
+        json.dumps({"config": config, "direction": "max", "from": [{"study": "/results/other"}]})
+    )
     study = open_study(folder)
     distributions = {key: optuna.distributions.FloatDistribution(0, 1) for key in ("lr", "<width>")}
     for i in range(30):
@@ -97,7 +99,7 @@ def test_importances_stand_beside_the_number_of_trials_and_rank_correlations_bel
     assert "report 4 of 4: importance cannot be known from 10 trials; it takes 20" in html
     line = "rank correlation of report 1 with the last, 4: +1.00 (trials that have both: 10)"
     assert line in html and line in console.export_text().replace("\n", " ")
-    assert "--space lr=0.1..0.2 --space kernel=3,5" in html, "how to reproduce"
+    assert "--space lr=0.1..0.2 --space kernel=3,5" in html and "--from /results/other" in html, "how to reproduce"
 
 
 def test_report_of_a_study_that_has_hardly_begun(tmp_path: Path) -> None:

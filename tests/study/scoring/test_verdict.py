@@ -41,6 +41,15 @@ def test_where_the_base_wins_its_best_rival_is_named() -> None:
     assert test.startswith("test: trial 7 "), "validation and test are judged apart"
 
 
+def test_a_trial_with_a_failed_seed_is_behind_the_base_whatever_its_mean() -> None:
+    finalists = [finalist("base", 0.5, 0.52), finalist("trial_0007", 0.6, None)]
+    lines = said(finalists, trial_0007=[0.5], base=[0.4, 0.4])
+    assert lines[0].startswith("trial 7 failed with 1 of 2 seeds")
+    assert lines[1].startswith("validation: the search did not beat the base (trial 7 is its best)")
+    assert lines[2].startswith("test: trial 7 may or may not beat the base"), "one seed in common tells no interval"
+    assert len(lines) == 3
+
+
 def test_less_is_better_where_the_metric_says_so() -> None:
     finalists = [finalist("trial_0007", 90.0, 90.0), finalist("base", 100.0, 100.0)]
     validation, test = said(finalists, "MSE", trial_0007=[0.6, 0.6], base=[0.5, 0.5])

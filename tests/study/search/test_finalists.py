@@ -54,8 +54,8 @@ def test_the_best_trials_and_the_base_are_chosen() -> None:
 
 def test_a_base_among_the_best_is_there_once_and_equal_trials_too() -> None:
     search = searched((0.01, 0.8, {}), (0.03, 0.9, {}), (0.03, 0.7, {}), (0.04, 0.5, {}))
-    assert names(search, 2) == [("trial_0001", 1), ("base", 0)]
-    assert names(search, 3) == [("trial_0001", 1), ("trial_0003", 3), ("base", 0)], "trial 2 is trial 1 again"
+    assert names(search, 1) == [("trial_0001", 1), ("base", 0)]
+    assert names(search, 2) == [("trial_0001", 1), ("trial_0003", 3), ("base", 0)], "trial 2 is trial 1 again"
 
 
 @pytest.mark.parametrize("model", trainables.names())
@@ -148,6 +148,21 @@ def test_after_a_kill_nothing_is_repeated_and_what_ran_goes_on(again: Callable) 
     handed = [searcher.suggest(str(i)) for i in range(3)]
     assert [(one["number"], one["seed"]) for one in handed] == [(1, 5), (2, 6), (3, 6)]
     assert not searcher.pending() and len(reruns.get_trials()) == 4
+
+
+def test_a_run_that_lost_its_worker_is_tried_again_by_the_same_command(again: Callable, tmp_path: Path) -> None:
+    searcher, reruns = again(BOTH)
+    for i in range(4):
+        searcher.suggest(str(i))
+        if i:
+            searcher.on_trial_complete(str(i), result(10, 0.5, done=True))
+    searcher.on_trial_complete("0", error=True)
+    assert finalists.runs(reruns, BOTH, SEEDS, StudyFolder(tmp_path)) is None, "no fault of its hyperparameters"
+    searcher, reruns = again(BOTH)
+    handed = searcher.suggest("x")
+    assert (handed["number"], handed["hyperparameters"]["lr"], handed["seed"]) == (4, 0.3, 5) and not searcher.pending()
+    searcher.on_trial_complete("x", result(10, 0.5, done=True))
+    assert finalists.runs(reruns, BOTH, SEEDS, StudyFolder(tmp_path)) is not None
 
 
 def test_other_finalists_add_only_what_is_missing(again: Callable, tmp_path: Path) -> None:

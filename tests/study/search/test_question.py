@@ -1,5 +1,6 @@
 """Preset values and ranges belong to a study: an edit is named before data and Ray are touched."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -125,6 +126,8 @@ def test_a_study_from_before_ranges_were_recorded_is_compared_with_its_trials(tm
     record = folder.read()
     assert record is not None
     del record["ranges"], record["space_file"]
+    record["config"]["pruner"] = "halving"
+    asked = dataclasses.replace(asked, pruner="halving")
     (folder.path / "study.json").write_text(json.dumps(record))
     study = presets.resolve(asked, has_gpu=False)
     storage.check_question(folder, study.expected_proposal().question())
