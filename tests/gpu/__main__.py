@@ -19,7 +19,7 @@ PARTS = (
     Part("agreement", ("-m", "tests.gpu.agreement"), 150),
     Part("waits", ("-m", "tests.gpu.waits"), 120),
     Part("bench", ("-m", "tests.gpu.bench"), 170),
-    Part("study", ("-m", "tests.gpu.studies"), 170),
+    Part("study", ("-m", "tests.gpu.studies"), 230),
     Part("sharing", ("-m", "tests.gpu.sharing"), 90),
     Part("compiled", ("-m", "tests.gpu.bench", "--compiled"), 200),
 )
