@@ -169,7 +169,7 @@ def test_figures_count_resources_until_a_level(table):
 @pytest.mark.parametrize("path", sorted(TABLES.glob("*.parquet")), ids=lambda path: path.stem)
 def test_the_tables_of_the_project_are_whole(path):
     table = load(path)
-    assert len(table.configurations) >= 60
+    assert len(table.configurations) >= 100
     assert all(len(c.curve) == 27 for c in table.configurations if c.failure is None)
     assert all(set(c.parameters) <= set(table.ranges) for c in table.configurations)
     assert "/" not in table.spec["command"].replace("study/run.py", "")
