@@ -76,3 +76,35 @@ def test_a_study_can_be_copied_with_trials_that_run(journal):
     kept = [(t.number, t.state, t.intermediate_values, t.system_attrs) for t in study.get_trials()]
     assert [(t.number, t.state, t.intermediate_values, t.system_attrs) for t in copy.get_trials()] == kept
     assert kept[1][1] == TrialState.RUNNING and kept[1][3]
+
+
+def test_a_sampler_can_write_to_the_trial_that_it_is_asked_for(journal):
+    """study/search/prior.py notes how it drew a trial, as Optuna's own samplers do."""
+    study = journal()
+    trial = study.ask()
+    study._storage.set_trial_system_attr(trial._trial_id, "way", "uniform")
+    assert study.get_trials()[0].system_attrs["way"] == "uniform"
+
+
+@pytest.mark.parametrize("sampler", [optuna.samplers.TPESampler(n_startup_trials=1), optuna.samplers.RandomSampler()])
+def test_samplers_read_trials_by_these_methods_only(journal, sampler):
+    """study/search/evidence.py shows them other trials than the stored ones, so no sampler may go round it."""
+
+    class Watched:
+        def __init__(self, study):
+            self.study, self.asked = study, set()
+
+        def __getattr__(self, name):
+            self.asked.add(name)
+            return getattr(self.study, name)
+
+    study = journal()
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
+    trial = study.ask()
+    watched = Watched(study)
+    space = sampler.infer_relative_search_space(watched, study.get_trials()[-1])
+    sampler.sample_relative(watched, study.get_trials()[-1], space)
+    sampler.sample_independent(watched, study.get_trials()[-1], "x", optuna.distributions.FloatDistribution(0, 1))
+    readers = {name for name in watched.asked if "trial" in name and not name.startswith("best")}
+    assert readers <= {"_get_trials", "get_trials", "trials"}
+    study.tell(trial, 0.5)

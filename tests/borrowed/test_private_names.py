@@ -8,6 +8,7 @@ from study.results_folder import ROOT
 KNOWN = {
     "study/display/event_files.py": {"_get_file_writer"},
     "study/search/interrupted.py": {"_trial_id"},
+    "study/search/prior.py": {"_storage", "_trial_id"},
     "study/search/searcher.py": {"_trial_id"},
 }
 """The private names of other libraries that each file uses."""
