@@ -167,7 +167,7 @@ def test_a_study_runs_by_the_name_alone(tmp_path):
     (tmp_path / f"{toy.NAME}.py").write_text(toy.code())
     arguments = ["--model", "slot_attention", "--data", toy.NAME, "--trials", "2", "--preset", "tiny"]
     arguments += ["--finalists", "1", "--seeds", "1"]
-    arguments += ["--steps", "4", "--reports", "2", "--results", str(tmp_path / "results"), "--cache", str(tmp_path)]
+    arguments += ["--steps", "4", "--reports", "3", "--results", str(tmp_path / "results"), "--cache", str(tmp_path)]
     done = subprocess.run(
         [sys.executable, "-c", STUDY, str(tmp_path), *arguments], capture_output=True, text=True, timeout=280
     )
