@@ -46,10 +46,11 @@ def score(
     background pixel in the truth, ``mIoU_fg`` and ``DICE_FG`` can exceed 1; ``mSC`` leaves out the highest
     true and predicted positions. Corrected under names of their own: ``mIoU_fg_strict`` (at most 1, and
     independent of the numbering of slots unless two matchings tie), ``mSC_full`` (every true label, every
-    slot), ``mSC_fg`` (every object, every slot).
+    slot), ``mSC_fg`` (every object, every slot). Of the literature since: ``mBO_fg`` and ``mBO``, mean best overlap
+    of the objects, and of all true labels.
 
-    Without true foreground ``mIoU_fg``, ``mIoU_fg_strict``, ``DICE_FG``, ``ARI_FG``, ``mSC`` and ``mSC_fg``
-    are NaN. Raises ValueError for shapes that do not fit, and labels that are negative or no integers; NotFinite
+    Without true foreground ``mIoU_fg``, ``mIoU_fg_strict``, ``DICE_FG``, ``ARI_FG``, ``mSC``, ``mSC_fg`` and
+    ``mBO_fg`` are NaN. Raises ValueError for shapes that do not fit, and labels that are negative or no integers; NotFinite
     for NaN in masks.
     """
     labels, num_slots = harden(pred_masks, has_background=has_background)
@@ -65,10 +66,31 @@ def score_labels(
 ) -> dict[str, Floats]:
     """:func:`score` for hard predictions: ``pred_labels`` (B, H, W), integers in [0, ``num_slots``)."""
     tables = _tables(_label_maps(pred_labels), _label_maps(true_labels), num_slots)
-    scores = {**_matched_metrics(tables), **_rand_metrics(tables), **_covering_metrics(tables)}
+    scores = _matched_metrics(tables) | _rand_metrics(tables) | _covering_metrics(tables) | _overlap_metrics(tables)
     if pred_image is not None or true_image is not None:
         scores["MSE"] = _squared_error(pred_image, true_image).sum((1, 2), dtype=np.float64)
     return scores
+
+
+def contingency(rows: Labels, columns: Labels, num_rows: int, num_columns: int) -> NDArray[np.int64]:
+    """Pixels with each pair of labels, (B, ``num_rows``, ``num_columns``), of two label maps (B, H, W) below these."""
+    B = len(rows)
+    index = rows.astype(np.int64)
+    index += num_rows * np.arange(B)[:, None, None]
+    index *= num_columns
+    index += columns
+    size = B * num_rows * num_columns
+    return np.bincount(index.ravel(), minlength=size).reshape(B, num_rows, num_columns)
+
+
+def adjusted_rand(counts: NDArray[np.int64]) -> Floats:
+    """Adjusted Rand index (Hubert & Arabie 1985), ``counts`` (B, T, S) -> (B,); 1 for equal partitions."""
+    together = _pairs(counts).sum((1, 2))
+    in_true, in_pred = _pairs(counts.sum(2)).sum(1), _pairs(counts.sum(1)).sum(1)
+    everywhere = _pairs(counts.sum((1, 2)))
+    expected = in_true * in_pred.astype(np.float64) / np.maximum(everywhere, 1)
+    index = _ratio(together - expected, (in_true + in_pred) / 2 - expected)
+    return np.where((together == in_true) & (together == in_pred), 1.0, index)
 
 
 def score_objects(
@@ -202,11 +224,7 @@ def _tables(pred: Labels, true: Labels, num_slots: int) -> _Tables:
     B = len(true)
     labels_in = true.max((1, 2), initial=0).astype(int) + 1  # (B,)
     S = max(num_slots, labels_in.max(initial=0))
-    index = true.astype(np.int64)
-    index += S * np.arange(B)[:, None, None]
-    index *= S
-    index += pred
-    counts = np.bincount(index.ravel(), minlength=B * S * S).reshape(B, S, S)
+    counts = contingency(true, pred, S, S)
     true_area, pred_area = counts.sum(2), counts.sum(1)  # (B, S)
     union = true_area[:, :, None] + pred_area[:, None, :] - counts
     iou = counts / np.maximum(union, 1)  # (B, S, S)
@@ -257,19 +275,9 @@ def _matched_metrics(tables: _Tables) -> dict[str, Floats]:
 
 def _rand_metrics(tables: _Tables) -> dict[str, Floats]:
     """Adjusted Rand indices of all pixels and of the true objects' pixels."""
-    ari_fg = _adjusted_rand(tables.counts[:, 1:])
+    ari_fg = adjusted_rand(tables.counts[:, 1:])
     ari_fg[~(tables.true_area[:, 1:] > 0).any(1)] = np.nan
-    return {"ARI": _adjusted_rand(tables.counts), "ARI_FG": ari_fg}
-
-
-def _adjusted_rand(counts: NDArray[np.int64]) -> Floats:
-    """Adjusted Rand index (Hubert & Arabie 1985), ``counts`` (B, T, S) -> (B,); 1 for equal partitions."""
-    together = _pairs(counts).sum((1, 2))
-    in_true, in_pred = _pairs(counts.sum(2)).sum(1), _pairs(counts.sum(1)).sum(1)
-    everywhere = _pairs(counts.sum((1, 2)))
-    expected = in_true * in_pred.astype(np.float64) / np.maximum(everywhere, 1)
-    index = _ratio(together - expected, (in_true + in_pred) / 2 - expected)
-    return np.where((together == in_true) & (together == in_pred), 1.0, index)
+    return {"ARI": adjusted_rand(tables.counts), "ARI_FG": ari_fg}
 
 
 def _pairs(n: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -287,6 +295,19 @@ def _covering_metrics(tables: _Tables) -> dict[str, Floats]:
         "mSC": _ratio((weight * published_best).sum(1), weight.sum(1)),
         "mSC_full": _ratio((true_area * best).sum(1), true_area.sum(1)),
         "mSC_fg": _ratio((true_area * best)[:, 1:].sum(1), true_area[:, 1:].sum(1)),
+    }
+
+
+def _overlap_metrics(tables: _Tables) -> dict[str, Floats]:
+    """Mean best overlap (Pont-Tuset et al. 2017, as Seitzer et al. 2023 use it in DINOSAUR).
+
+    The best IoU that any slot has with each true label, every label with the same weight. One slot may be the best of
+    several labels, and slots without a label cost nothing: not to be compared with mIoU_fg, which pairs one to one.
+    """
+    best, there = tables.iou.max(2), tables.true_area > 0  # (B, S), 0 for labels that are not there
+    return {
+        "mBO": _ratio(best.sum(1), there.sum(1)),
+        "mBO_fg": _ratio(best[:, 1:].sum(1), there[:, 1:].sum(1)),
     }
 
 

@@ -121,7 +121,9 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
     ],
     "trainables/metrics.py": [
         ("fg_pairs = np.where(has_foreground, num_pairs - 1, 0)", "fg_pairs = np.where(has_foreground, num_pairs, 0)"),
-        ("_adjusted_rand(tables.counts[:, 1:])", "_adjusted_rand(tables.counts)"),
+        ("adjusted_rand(tables.counts[:, 1:])", "adjusted_rand(tables.counts)"),
+        ("best[:, 1:].sum(1), there[:, 1:].sum(1)", "best[:, 1:].sum(1), there.sum(1)"),
+        ("best, there = tables.iou.max(2)", "best, there = np.diagonal(tables.iou, axis1=1, axis2=2)"),
         ("square_().sum(1)", "square_().mean(1)"),
         ("maximize=True", "maximize=False"),
         ("return n * (n - 1) // 2", "return n * n // 2"),

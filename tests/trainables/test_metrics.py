@@ -14,7 +14,7 @@ from trainables import metrics
 GOLDEN = json.loads((Path(__file__).parents[1] / "data" / "golden" / "metrics.json").read_text())
 TOLERANCE = GOLDEN["tolerance"]["abs"]
 CASES = {case["name"]: case for case in GOLDEN["cases"]}
-NEEDS_FOREGROUND = ("mIoU_fg", "mIoU_fg_strict", "DICE_FG", "ARI_FG", "mSC", "mSC_fg")
+NEEDS_FOREGROUND = ("mIoU_fg", "mIoU_fg_strict", "DICE_FG", "ARI_FG", "mSC", "mSC_fg", "mBO_fg")
 
 
 def one_hot(labels: Any, num_slots: int) -> np.ndarray:
@@ -55,7 +55,7 @@ def assert_golden(case: dict, scores: dict[str, np.ndarray], image: int) -> None
 @pytest.mark.parametrize("name", CASES)
 def test_published_values(name: str, repeats: int) -> None:
     scores = score_case(CASES[name], repeats)
-    assert set(scores) == {*GOLDEN["metrics"], "mIoU_fg_strict", "mSC_full", "mSC_fg"}
+    assert set(scores) == {*GOLDEN["metrics"], "mIoU_fg_strict", "mSC_full", "mSC_fg", "mBO", "mBO_fg"}
     for values in scores.values():
         assert values.shape == (repeats,) and values.dtype == np.float64
     for image in range(repeats):
@@ -156,6 +156,45 @@ def test_corrected_coverings_by_hand() -> None:
     assert scores["mSC"][0] == pytest.approx(12 / 14)  # the published one sees the background alone
     assert scores["mSC_full"][0] == pytest.approx((12 * 12 / 14 + 4 / 2) / 16)
     assert scores["mSC_fg"][0] == pytest.approx(1 / 2)
+
+
+def best_overlaps(true: np.ndarray, pred: np.ndarray, labels: list[int]) -> list[float]:
+    """For each of ``labels`` in ``true`` (H, W), the best IoU of any predicted segment, by sets of pixels."""
+
+    def pixels(of: np.ndarray, label: int) -> set[int]:
+        return set(np.flatnonzero(of == label).tolist())
+
+    segments = [pixels(pred, p) for p in np.unique(pred)]
+    objects = [pixels(true, t) for t in labels]
+    return [max(len(one & other) / len(one | other) for other in segments) for one in objects]
+
+
+def test_mean_best_overlap_of_random_maps_set_by_set() -> None:
+    rng = np.random.default_rng(6)
+    true, pred = rng.integers(0, 5, (60, 5, 4)), rng.integers(0, 8, (60, 5, 4))
+    pred[:30] = np.where(rng.random((30, 5, 4)) < 0.7, true[:30], pred[:30])
+    true[10] = true[10].clip(1)  # no background, then gaps in the labels, no object, one segment
+    true[11] = np.where(true[11] == 2, 0, true[11])
+    true[12], pred[13] = 0, 7
+    scores = metrics.score_labels(pred, true, 8)
+    for image in range(60):
+        there = np.unique(true[image]).tolist()
+        every = best_overlaps(true[image], pred[image], there)
+        assert scores["mBO"][image] == pytest.approx(np.mean(every)), image
+        objects = [overlap for label, overlap in zip(there, every, strict=True) if label > 0]
+        expected = np.mean(objects) if objects else np.nan
+        assert scores["mBO_fg"][image] == pytest.approx(expected, nan_ok=True), image
+
+
+def test_mean_best_overlap_by_hand() -> None:
+    """Two objects of 4 and 2 pixels, of 16; one slot covers both, another a background pixel."""
+    true = np.array([[[1, 1, 2, 0], [1, 1, 2, 0], [0] * 4, [0] * 4]])
+    pred = (true > 0).astype(int)
+    pred[0, 3, 3] = 2
+    scores = metrics.score_labels(pred, true, 3)
+    assert scores["mBO_fg"][0] == pytest.approx((4 / 6 + 2 / 6) / 2), "the slot counts for both objects"
+    assert scores["mBO"][0] == pytest.approx((4 / 6 + 2 / 6 + 9 / 10) / 3)
+    assert scores["mIoU_fg"][0] == pytest.approx(4 / 6 / 2), "here only for the larger one"
 
 
 def test_images_without_foreground_are_undefined_and_counted() -> None:
