@@ -201,7 +201,8 @@ def score(prepared: Prepared, ends: float = math.inf) -> None:
     if not order:
         raise StudyStopped(f"no finalist could be trained anew: {found[0].runs[0].reason}")
     ranking.write(study.folder.path, order, metric=metric, asked={"finalists": study.finalists, "seeds": study.seeds})
-    entries = evaluation.entries(study.folder, order)
+    grid = evaluation.choose_grid(study, prepared.shards["val"])
+    entries = evaluation.entries(study.folder, order, grid)
     evaluation.evaluate_study(study, entries, prepared.splits, prepared.max_objects, console)
     evaluation.export_best(study.folder, study.task, order[0], {"metric": metric, "data": str(study.data)})
 

@@ -50,8 +50,8 @@ def score(
     of the objects, and of all true labels.
 
     Without true foreground ``mIoU_fg``, ``mIoU_fg_strict``, ``DICE_FG``, ``ARI_FG``, ``mSC``, ``mSC_fg`` and
-    ``mBO_fg`` are NaN. Raises ValueError for shapes that do not fit, and labels that are negative or no integers; NotFinite
-    for NaN in masks.
+    ``mBO_fg`` are NaN. Raises ValueError for shapes that do not fit, and labels that are negative or no integers;
+    NotFinite for NaN in masks.
     """
     labels, num_slots = harden(pred_masks, has_background=has_background)
     return score_labels(labels, true_labels, num_slots, pred_image, true_image)

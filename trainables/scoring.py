@@ -3,7 +3,7 @@
 Axes: B batch, K slots, C channels, H W pixels.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,11 +21,18 @@ PANEL_IMAGES = 4
 
 
 def evaluate(
-    model: SegmentationModel, split: Split, rows: np.ndarray, *, step: int, precision: str = "fp32"
+    model: SegmentationModel,
+    split: Split,
+    rows: np.ndarray,
+    *,
+    step: int,
+    precision: str = "fp32",
+    keep: Callable[[metrics.Labels], Any] = lambda labels: None,
 ) -> dict[str, np.ndarray]:
     """Scores of the images ``rows`` (n,) of ``split``: metric name -> (n,) float64, ``loss`` included.
 
     The same model gets the same scores every time. ``loss`` is known per pass only and repeated for its images.
+    ``keep`` is given the predicted labels (B, H, W) of each pass, in the order of ``rows``.
     """
     parts: list[dict[str, np.ndarray]] = []
     with _judged(model) as device:
@@ -33,7 +40,9 @@ def evaluate(
             image, labels = as_tensors(*split.gather(rows[chosen]), device)  # (B, 3, H, W), (B, H, W)
             with autocast(device, precision):
                 output = model(image, step)
-            scores = metrics.score(output.masks.float(), labels, output.reconstruction.float(), image)
+            predicted, num_slots = metrics.harden(output.masks.float())  # (B, H, W)
+            keep(predicted)
+            scores = metrics.score_labels(predicted, labels, num_slots, output.reconstruction.float(), image)
             parts.append({**scores, "loss": np.full(len(chosen), float(output.loss))})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 

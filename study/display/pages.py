@@ -29,6 +29,7 @@ p { margin: 6px 0; }
 .facts { color: var(--soft); display: flex; flex-wrap: wrap; gap: 2px 22px; }
 .facts b { color: var(--text); font-weight: 500; }
 .cards { display: grid; gap: 14px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 360px), 1fr)); }
+.cards.full-width { grid-template-columns: minmax(0, 1fr); }
 .cards.wide { grid-template-columns: repeat(auto-fit, minmax(min(100%, 520px), 1fr)); }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 16px 18px;
   overflow-x: auto; min-width: 0; }
@@ -128,8 +129,8 @@ def section(title: str, *fragments: str) -> str:
 
 
 def leaderboard(tables: Sequence[Section]) -> str:
-    """One card per split, side by side where there is room."""
-    return f'<div class="cards">{"".join(_split_table(table) for table in tables)}</div>'
+    """One card per split, one above the other."""
+    return f'<div class="cards full-width">{"".join(_split_table(table) for table in tables)}</div>'
 
 
 def pictures(by_split: Mapping[str, Sequence[tuple[str, bytes]]]) -> str:
@@ -241,12 +242,16 @@ def studies(rows: Sequence[tuple[str, str, str, str]]) -> str:
 
 def _split_table(table: Section) -> str:
     head = "".join(f'<th class="number">{escape(name).replace(" (", "<br>(")}</th>' for name in table.headings)
+    diagnosed = any(row.diagnosis for row, _, _ in table.rows)
+    head += "<th>diagnosis</th>" if diagnosed else ""
     body, previous = [], None
     for row, cells, bold in table.rows:
         values = "".join(
             f'<td class="number">{f"<b>{cell}</b>" if best else cell}</td>'
             for cell, best in zip(cells, bold, strict=True)
         )
+        if diagnosed:
+            values += f"<td>{row.diagnosis.verdict if row.diagnosis else ''}</td>"
         body.append(f'<tr class="{_row_class(row, previous)}"><td>{escape(row.entry)}</td>{values}</tr>')
         previous = row
     return (

@@ -14,10 +14,22 @@ from study.display.plain_lines import say
 from study.display.plots import search_plots
 from study.results_folder import read_record
 from study.scoring import importance, ranking, verdict
-from study.scoring.leaderboard import FRACTIONS, Row, entry_name, footnotes, read_leaderboard, sections
+from study.scoring.baselines import grid_note
+from study.scoring.leaderboard import FRACTIONS, TITLES, Row, entry_name, footnotes, read_leaderboard, sections
 from study.scoring.ranking import Finalist
 from study.scoring.trial_table import write_trials
 from study.search import storage
+
+DIAGNOSED = {
+    "seg_largest": "share of the largest segment",
+    "seg_segments": "segments",
+    "seg_kmeans": "ARI with k-means",
+    "seg_previous": "ARI with the previous image's",
+    "seg_found": "objects found",
+    "seg_merged": "merged",
+    "seg_split": "split",
+}
+"""The figures of a diagnosis and their headings; study/scoring/diagnosis.py defines them."""
 
 
 def write(folder: Path, console: Console | None = None) -> Path:
@@ -54,6 +66,8 @@ def write(folder: Path, console: Console | None = None) -> Path:
         fragments.append(pages.section("Failed trials", pages.failures(failures)))
     board = [pages.leaderboard(sections(rows, config["size"]))] if rows else []
     fragments.append(pages.section("Leaderboard", *board, pages.notes([*missing, *remarks, *data.get("notices", [])])))
+    if diagnoses := _diagnoses(rows):
+        fragments.append(pages.section("Diagnosis", pages.grid(["", *DIAGNOSED.values(), "diagnosis"], diagnoses)))
     if finalists:
         fragments.append(pages.section("Finalists on validation", pages.finalists(finalists, config["metric"])))
     if pictures := _pictures(folder, rows):
@@ -90,7 +104,21 @@ def _remarks(folder: Path, record: Mapping[str, Any], rows: Sequence[Row]) -> li
     return [
         *verdict.read_verdict(folder, record["config"]["metric"]),
         *(["trials are in the order of their validation scores, which chose them"] if several else []),
+        *grid_note(record),
         *footnotes(rows, incomplete),
+    ]
+
+
+def _diagnoses(rows: Sequence[Row]) -> list[list[str]]:
+    """Each of ``rows`` that has a diagnosis, with its figures."""
+    return [
+        [
+            f"{row.entry}, {TITLES.get(row.split, row.split)}",
+            *(f"{row.figures[name]:.2f}" for name in DIAGNOSED),
+            row.diagnosis.verdict,
+        ]
+        for row in rows
+        if row.diagnosis
     ]
 
 

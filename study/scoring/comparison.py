@@ -11,6 +11,7 @@ from typing import Any
 from data import spec
 from study.results_folder import read_record
 from study.scoring import verdict
+from study.scoring.baselines import grid_note
 from study.scoring.leaderboard import Row, entry_name, footnotes, read_leaderboard
 from study.scoring.ranking import BASE
 from study.scoring.trial_table import ENDED, STATES, read_trials
@@ -84,7 +85,7 @@ def compare(folders: Sequence[Path]) -> Comparison:
         said = verdict.read_verdict(folder, record["config"].get("metric", "mIoU_fg"))
         notes += [f"{entry}, {line}" for line in said if line.startswith("test: ")]
         baselines = baselines or [row for row in scored if row.kind == "baseline"]
-        notes += (record.get("data") or {}).get("notices", [])
+        notes += [*grid_note(record), *(record.get("data") or {}).get("notices", [])]
     rank = _rank(rows)
     splits = dict.fromkeys(row.split for row in [*rows, *baselines])
     ordered = []

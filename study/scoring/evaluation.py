@@ -1,4 +1,4 @@
-"""The final stage: the finalists and three untrained baselines, scored image by image on test, OOD and CAMO.
+"""The final stage: the finalists and the untrained baselines, scored image by image on test, OOD and CAMO.
 
 Each (entry, seed, split) is one Ray task over shards that no trial has seen. When a task ends, its scores go to
 ``evaluation.parquet``, one row per image. What the file has already is not computed again.
@@ -21,11 +21,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from safetensors.torch import load_file, save_file
 
 from data import atomic, store
-from data.loader import sequential
+from data.loader import Split, sequential
 from data.shards import ShardIndex
 from study.presets import Resolved
 from study.results_folder import StudyFolder, write_json
-from study.scoring.baselines import BASELINES
+from study.scoring import baselines, diagnosis
+from study.scoring.baselines import BASELINES, GRIDS
 from study.scoring.ranking import Finalist
 from trainables import checkpoint, metrics, pictures
 from trainables.model import SegmentationModel
@@ -34,6 +35,11 @@ from trainables.scoring import PANEL_IMAGES, evaluate, images_per_pass, panel, r
 from trainables.training import Task
 
 Refs = list[ray.ObjectRef]
+
+COLUMNS = "columns 2"
+"""Part of what scores depend on. Raise it with the columns of evaluation.parquet: then all rows are scored anew."""
+GRID_IMAGES = 1000
+"""Validation images on which the best grid is chosen, if there are as many."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class Entry:
     """Optuna's trial number in the search; None for baselines, and for a base that the search did not train"""
     fingerprint: str
     """what the scores depend on besides the images and the study's identity: the checkpoint's step, hyperparameters
-    and weights, or the baseline's name"""
+    and weights, or the baseline's name; of the best grid, that of the grid: grid_2x3"""
     seed: int | None = None
     """the seed of the run; None for baselines"""
     folder: Path | None = None
@@ -55,8 +61,18 @@ class Entry:
     """whether its picture is kept; of a finalist's runs, that of the first one"""
 
 
-def entries(folder: StudyFolder, finalists: Sequence[Finalist]) -> list[Entry]:
-    """The complete runs of ``finalists``, and the baselines. Raises ValueError for a run without a checkpoint."""
+def choose_grid(study: Resolved, validation: Refs) -> str:
+    """The best of the fixed grids on the shards ``validation``, which study.json then names."""
+    name = store.result_of(_best_grid.options(num_cpus=study.config.cpus).remote(validation))
+    study.folder.write(best_grid=name.removeprefix("grid_"))
+    return name
+
+
+def entries(folder: StudyFolder, finalists: Sequence[Finalist], grid: str) -> list[Entry]:
+    """The complete runs of ``finalists``, and the baselines, of which ``grid`` is the best of the fixed grids.
+
+    Raises ValueError for a run without a checkpoint.
+    """
     found = []
     for finalist in finalists:
         for run in finalist.complete:
@@ -69,7 +85,8 @@ def entries(folder: StudyFolder, finalists: Sequence[Finalist]) -> list[Entry]:
             fingerprint = f"step {state['step']}, weights {_digest(state)}"
             first = run is finalist.complete[0]
             found.append(Entry(finalist.entry, finalist.trial, fingerprint, run.seed, where, first))
-    return found + [Entry(f"baseline_{name}", None, name) for name in BASELINES]
+    untrained = {**{name: name for name in BASELINES}, "grid_best": grid}
+    return found + [Entry(f"baseline_{name}", None, predictor) for name, predictor in untrained.items()]
 
 
 def evaluate_study(
@@ -83,7 +100,7 @@ def evaluate_study(
     folder, task, cpus, gpus = study.folder, study.task, study.config.cpus, study.gpus
     path = folder.path / "evaluation.parquet"
     sources = {
-        (entry.name, entry.seed, name): f"{entry.fingerprint}, {index.fingerprint}/{split}"
+        (entry.name, entry.seed, name): f"{entry.fingerprint}, {index.fingerprint}/{split}, {COLUMNS}"
         for name, (index, split) in splits.items()
         for entry in chosen
     }
@@ -94,17 +111,21 @@ def evaluate_study(
         assert table is not None
         return table
     refs = {name: store.load(index, [split])[split] for name, (index, split) in splits.items()}
+    kmeans = {
+        name: _kmeans_labels.options(num_cpus=cpus).remote(refs[name], max_objects, task.seed)
+        for name in dict.fromkeys(name for _, name in todo)
+    }
     pictures_folder = folder.path / "pictures"
     pictures_folder.mkdir(exist_ok=True)
     tasks = {}
     for entry, name in todo:
         if entry.folder is None:
             ref = _score_baseline.options(num_cpus=cpus).remote(
-                entry.name.removeprefix("baseline_"), refs[name], max_objects, task.seed
+                entry.fingerprint, refs[name], kmeans[name], max_objects, task.seed
             )
         else:
             ref = _score_trial.options(num_cpus=cpus, num_gpus=gpus).remote(
-                task, str(entry.folder.resolve()), refs[name], gpus > 0
+                task, str(entry.folder.resolve()), refs[name], kmeans[name], gpus > 0
             )
         tasks[ref] = (entry, name)
     columns = (TextColumn("scoring the finalists and the baselines"), BarColumn(), MofNCompleteColumn())
@@ -125,7 +146,26 @@ def evaluate_study(
 
 
 @ray.remote(max_retries=3, scheduling_strategy="SPREAD")
-def _score_trial(task: Task, folder: str, refs: Refs, use_gpu: bool) -> tuple[dict[str, np.ndarray], bytes]:
+def _best_grid(refs: Refs) -> str:
+    """The best grid on a split."""
+    split = store.open_split(refs)
+    passes = sequential(min(len(split), GRID_IMAGES), images_per_pass(split.size[0]))
+    return baselines.best_grid(split.gather(rows)[1] for rows in passes)
+
+
+@ray.remote(max_retries=3, scheduling_strategy="SPREAD")
+def _kmeans_labels(refs: Refs, max_objects: int, seed: int) -> metrics.Labels:
+    """k-means' segments of a split, (N, H, W): all entries are compared with them."""
+    split = store.open_split(refs)
+    passes = sequential(len(split), images_per_pass(split.size[0]))
+    labels = [baselines.kmeans_labels(split.gather(rows)[0], max_objects, seed).astype(np.uint8) for rows in passes]
+    return np.concatenate(labels)
+
+
+@ray.remote(max_retries=3, scheduling_strategy="SPREAD")
+def _score_trial(
+    task: Task, folder: str, refs: Refs, kmeans: metrics.Labels, use_gpu: bool
+) -> tuple[dict[str, np.ndarray], bytes]:
     """Per-image scores of the newest checkpoint in ``folder`` on a split, and a picture as PNG."""
     device = torch.device("cuda" if use_gpu and torch.cuda.is_available() else "cpu")
     allow_tf32(device)
@@ -133,28 +173,46 @@ def _score_trial(task: Task, folder: str, refs: Refs, use_gpu: bool) -> tuple[di
     state = checkpoint.newest(folder, device)
     assert state is not None
     model = restore_model(state, device)
-    scores = evaluate(model, split, np.arange(len(split)), step=state["step"], precision=task.precision)
-    picture = panel(model, split, step=state["step"], precision=task.precision)
-    return {"image": split.index, **scores}, pictures.encode_png(picture)
+    labels: list[metrics.Labels] = []
+    rows, step = np.arange(len(split)), state["step"]
+    scores = evaluate(model, split, rows, step=step, precision=task.precision, keep=labels.append)
+    figures = _figures(split, labels, kmeans)
+    picture = panel(model, split, step=step, precision=task.precision)
+    return {"image": split.index, **scores, **figures}, pictures.encode_png(picture)
 
 
 @ray.remote(max_retries=3, scheduling_strategy="SPREAD")
-def _score_baseline(name: str, refs: Refs, max_objects: int, seed: int) -> tuple[dict[str, np.ndarray], bytes]:
+def _score_baseline(
+    name: str, refs: Refs, kmeans: metrics.Labels, max_objects: int, seed: int
+) -> tuple[dict[str, np.ndarray], bytes]:
     """Per-image scores of an untrained baseline on a split, and a picture as PNG."""
     split = store.open_split(refs)
-    parts, picture = [], b""
+    parts, predicted, picture = [], [], b""
     for rows in sequential(len(split), images_per_pass(split.size[0])):
         images, true_labels = split.gather(rows)  # (B, H, W, 3), (B, H, W)
-        labels, num_slots, reconstruction = BASELINES[name](images, max_objects, seed)
+        if name == "kmeans":
+            labels, num_slots, reconstruction = baselines.painted(
+                images, kmeans[rows].astype(np.int64), max_objects + 1
+            )
+        else:
+            labels, num_slots, reconstruction = (BASELINES | GRIDS)[name](images, max_objects, seed)
         truth = images.transpose(0, 3, 1, 2).astype(np.float32) / 255  # (B, 3, H, W)
         parts.append(metrics.score_labels(labels, true_labels, num_slots, reconstruction, truth))
+        predicted.append(labels.astype(np.uint8))
         if not picture:
             few = slice(0, PANEL_IMAGES)
             picture = pictures.encode_png(
                 pictures.panel(truth[few], reconstruction[few], true_labels[few], labels[few])
             )
     scores = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    return {"image": split.index, **scores}, picture
+    return {"image": split.index, **scores, **_figures(split, predicted, kmeans)}, picture
+
+
+def _figures(split: Split, labels: Sequence[metrics.Labels], kmeans: metrics.Labels) -> dict[str, np.ndarray]:
+    """The figures of the diagnosis from the predicted ``labels`` of all images of ``split``, in passes."""
+    passes = sequential(len(split), images_per_pass(split.size[0]))
+    true = np.concatenate([split.gather(rows)[1] for rows in passes])  # pass by pass: the images take too much memory
+    return diagnosis.figures(np.concatenate(labels), true, kmeans)
 
 
 def export_best(folder: StudyFolder, task: Task, winner: Finalist, summary: dict[str, Any]) -> None:
@@ -196,8 +254,8 @@ def known_rows(path: Path, sources: Mapping[tuple[str, int | None, str], str]) -
         table = pq.read_table(path)
     except pa.ArrowInvalid:
         return None  # damaged: the scores can be computed again
-    if "seed" not in table.column_names:  # of an earlier version: the baselines hold
-        table = table.append_column("seed", pa.nulls(len(table), pa.int64()))
+    if "seed" not in table.column_names:
+        return None  # of an earlier version
     found = zip(_keys(table), table["source"].to_pylist(), strict=True)
     keep = [sources.get(key) == source for key, source in found]
     kept = table.filter(pa.array(keep, pa.bool_()))

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from study.scoring import ranking
+from study.scoring.diagnosis import FIGURES, Diagnosis, diagnose
 from study.scoring.interval import paired
 from study.scoring.ranking import BASE
 from study.scoring.trial_table import read_trials
@@ -19,11 +20,14 @@ from study.scoring.trial_table import read_trials
 TITLES = {"test": "test", "outd": "OOD", "camo": "CAMO"}
 """The splits of the final stage in the order of the tables: name in files -> name in the papers."""
 
-FRACTIONS = ("mIoU_fg", "ARI_FG")
+FRACTIONS = ("mIoU_fg", "ARI_FG", "mBO_fg", "mBO", "ARI")
 """Metrics that are stored as fractions and shown in percent; higher is better."""
 
 METRICS = (*FRACTIONS, "MSE")
-"""The columns of the tables; of MSE, lower is better."""
+"""The columns of the tables on pages; of MSE, lower is better."""
+
+BRIEF = ("mIoU_fg", "ARI_FG", "MSE")
+"""The columns of the tables in the terminal and in Markdown."""
 
 BASELINE = "baseline_"
 """How the entries of untrained baselines begin."""
@@ -42,14 +46,21 @@ class Row:
     images: int
     """images of the split"""
     undefined: int
-    """images without true foreground; ``mIoU_fg`` and ``ARI_FG`` leave them out"""
+    """images without true foreground; ``mIoU_fg``, ``ARI_FG`` and ``mBO_fg`` leave them out"""
     means: dict[str, float]
-    """metric -> mean as stored (fractions, MSE as a sum over 3HW); NaN if no image defines it"""
+    """metric -> mean as stored (fractions, MSE as a sum over 3HW); NaN if no image defines it, or in older studies"""
     stds: dict[str, float] = field(default_factory=dict)
     """metric -> population standard deviation over the seeds, if they are several; of a gain, half the width of its
     95 % interval"""
     seeds: int = 1
     """over how many seeds the means are"""
+    figures: dict[str, float] = field(default_factory=dict)
+    """means of what the diagnosis rests on; NaN in older studies, none for a gain"""
+
+    @property
+    def diagnosis(self) -> Diagnosis | None:
+        """What the entry does with the images; None where the figures are missing."""
+        return diagnose(self.figures | {"ARI": self.means["ARI"]})
 
 
 @dataclass(frozen=True)
@@ -112,17 +123,21 @@ def read_leaderboard(folder: Path) -> list[Row]:
     return leaderboard(pq.read_table(path), order or [f"trial_{number:04d}" for number, _ in read_trials(folder)])
 
 
-def sections(rows: Sequence[Row], size: int) -> list[Section]:
-    """One table per split; ``size`` is the images' height and width in pixels, which MSE depends on."""
-    headings = [*(f"{metric} (%)" for metric in FRACTIONS), f"MSE (sum over 3x{size}x{size})"]
+def sections(rows: Sequence[Row], size: int, metrics: Sequence[str] = METRICS) -> list[Section]:
+    """One table per split; ``size`` is the images' height and width in pixels, which MSE depends on.
+
+    Of ``metrics``, those beyond :data:`BRIEF` that no row has are left out: studies of earlier versions lack them.
+    """
+    metrics = [name for name in metrics if name in BRIEF or not all(math.isnan(row.means[name]) for row in rows)]
+    headings = [f"{name} (%)" if name in FRACTIONS else f"{name} (sum over 3x{size}x{size})" for name in metrics]
     result = []
     for split in dict.fromkeys(row.split for row in rows):
         here = [row for row in rows if row.split == split]
-        best = {metric: _best(metric, here) for metric in METRICS}
+        best = {metric: _best(metric, here) for metric in metrics}
         body = []
         for row in here:
-            cells = [_cell(metric, row) for metric in METRICS]
-            bold = [row.kind != "gain" and cell(metric, row.means[metric]) == best[metric] for metric in METRICS]
+            cells = [_cell(metric, row) for metric in metrics]
+            bold = [row.kind != "gain" and cell(metric, row.means[metric]) == best[metric] for metric in metrics]
             body.append((row, cells, bold))
         title = TITLES.get(split, split)
         result.append(Section(title, f"{title} ({here[0].images:,} images)", headings, body))
@@ -143,8 +158,16 @@ def footnotes(rows: Sequence[Row], incomplete: bool) -> list[str]:
         undefined = max(row.undefined for row in rows if row.split == split)
         if undefined:
             title = TITLES.get(split, split)
-            notes.append(f"{title}: mIoU_fg and ARI_FG leave out images without foreground, {undefined} of them")
+            notes.append(
+                f"{title}: mIoU_fg, ARI_FG and mBO_fg leave out images without foreground, {undefined} of them"
+            )
     return notes
+
+
+def diagnoses(rows: Sequence[Row]) -> list[str]:
+    """One line per entry on the first split of ``rows``: its verdict, and the figures on which it rests."""
+    here = [row for row in rows if row.split == rows[0].split]
+    return [f"{row.entry} on {TITLES.get(row.split, row.split)}: {row.diagnosis}" for row in here if row.diagnosis]
 
 
 def entry_name(entry: str) -> str:
@@ -160,19 +183,20 @@ def _means(evaluation: pa.Table) -> dict[tuple[str, str], dict[int | None, dict[
         evaluation = evaluation.append_column("seed", pa.nulls(len(evaluation), pa.int64()))
     table = evaluation.select(keys)
     undefined = pa.array(np.zeros(len(evaluation), bool))
-    for metric in METRICS:
+    names = [name for name in (*METRICS, *FIGURES) if name in evaluation.column_names]
+    for metric in names:
         values = evaluation[metric].combine_chunks().cast(pa.float64()).fill_null(math.nan)
-        if metric in FRACTIONS:
+        if metric in ("mIoU_fg", "ARI_FG"):
             undefined = pc.or_(undefined, pc.is_nan(values))
         known = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)  # a mean skips nulls
         table = table.append_column(metric, known)
     table = table.append_column("undefined", pc.cast(undefined, pa.int64()))
     groups = table.group_by(keys).aggregate(
-        [([], "count_all"), ("undefined", "sum"), *((metric, "mean") for metric in METRICS)]
+        [([], "count_all"), ("undefined", "sum"), *((metric, "mean") for metric in names)]
     )
     found: dict[tuple[str, str], dict[int | None, dict[str, float]]] = {}
     for group in groups.to_pylist():
-        means = {metric: _or(group[f"{metric}_mean"], math.nan) for metric in METRICS}
+        means = {metric: _or(group.get(f"{metric}_mean"), math.nan) for metric in (*METRICS, *FIGURES)}
         counts = {"images": group["count_all"], "undefined": group["undefined_sum"]}
         found.setdefault((group["entry"], group["split"]), {})[group["seed"]] = means | counts
     return found
@@ -191,6 +215,7 @@ def _row(entry: str, split: str, by_seed: Mapping[int | None, Mapping[str, float
         means={metric: float(value.mean()) for metric, value in values.items()},
         stds={metric: float(value.std()) for metric, value in values.items()} if several else {},
         seeds=len(by_seed),
+        figures={name: float(np.mean([means[name] for means in by_seed.values()])) for name in FIGURES},
     )
 
 
@@ -205,7 +230,8 @@ def _gain(best: str, split: str, here: Mapping[str, Mapping[int | None, Mapping[
         }
         differences[metric], halves[metric] = paired(scores, best, BASE)
     seeds = len(here[best].keys() & here[BASE].keys())
-    return replace(one, entry=f"{one.entry} - {base.entry}", kind="gain", means=differences, stds=halves, seeds=seeds)
+    name = f"{one.entry} - {base.entry}"
+    return replace(one, entry=name, kind="gain", means=differences, stds=halves, seeds=seeds, figures={})
 
 
 def cell(metric: str, mean: float, spread: float | None = None, *, gain: bool = False) -> str:

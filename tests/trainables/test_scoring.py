@@ -28,17 +28,22 @@ def slots(images):
 
 def test_scores_are_the_images_own_whatever_pass_they_come_in(model, monkeypatch):
     split, rows = scenes.split(7, toy.SIZE), np.array([5, 0, 3])
-    scores = evaluate(model, split, rows, step=0)
+    kept = []
+    scores = evaluate(model, split, rows, step=0, keep=kept.append)
     images, labels = split.gather(rows)
     masks = slots(images)[:, None] == np.arange(3)[:, None, None]  # (B, K, H, W)
     true = images.transpose(0, 3, 1, 2).astype(np.float32) / 255
     expected = metrics.score(masks.astype(float), labels, model.a.item() * true, true)
     for name, values in expected.items():
         assert scores[name] == pytest.approx(values, rel=1e-4, nan_ok=True), name
+    np.testing.assert_array_equal(np.concatenate(kept), slots(images))
     monkeypatch.setattr("trainables.scoring.images_per_pass", lambda size: 2)
-    for name, values in evaluate(model, split, rows, step=0).items():
+    again = []
+    for name, values in evaluate(model, split, rows, step=0, keep=again.append).items():
         assert values.shape == (3,)
         assert name == "loss" or values == pytest.approx(scores[name], rel=1e-5, nan_ok=True)
+    assert [len(labels) for labels in again] == [2, 1]
+    np.testing.assert_array_equal(np.concatenate(again), np.concatenate(kept))
 
 
 @pytest.mark.parametrize("training", [True, False])

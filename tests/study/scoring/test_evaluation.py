@@ -25,10 +25,12 @@ def save(folder: StudyFolder, *, step: int = 40, weight: float = 1.0, slots: int
 def of_trial_7(folder: StudyFolder) -> list[Entry]:
     where = str(folder.trial(7).relative_to(folder.path))
     runs = (Run(11, "nowhere", None, "diverged"), Run(12, where, 0.5), Run(13, where, 0.6))
-    *found, background, grid, kmeans = entries(folder, [Finalist("trial_0007", 7, runs)])
-    assert (background.name, grid.name, kmeans.name) == ("baseline_background", "baseline_grid_4x4", "baseline_kmeans")
-    assert background.seed is None and background.folder is None
-    return found
+    found = entries(folder, [Finalist("trial_0007", 7, runs)], "grid_2x3")
+    names = [f"baseline_{name}" for name in ("background", "grid_4x4", "kmeans", "grid_best")]
+    assert [entry.name for entry in found[-4:]] == names
+    assert all(entry.seed is None and entry.folder is None for entry in found[-4:])
+    assert found[-1].fingerprint == "grid_2x3", "another best grid is scored anew"
+    return found[:-4]
 
 
 def test_each_run_that_did_not_fail_is_an_entry_and_the_first_has_its_picture_kept(tmp_path: Path) -> None:
@@ -74,12 +76,10 @@ def test_stale_rows_are_dropped_and_others_kept(tmp_path: Path) -> None:
     assert known_rows(path, sources) is None
 
 
-def test_of_an_earlier_version_the_baselines_hold(tmp_path: Path) -> None:
+def test_of_an_earlier_version_nothing_holds(tmp_path: Path) -> None:
     path = tmp_path / "evaluation.parquet"
-    rows = {"entry": ["trial_0001", "baseline_a"], "split": ["test"] * 2, "source": ["1", "2"]}
-    pq.write_table(pa.table(rows), path)
-    kept = known_rows(path, {("trial_0001", 0, "test"): "1", ("baseline_a", None, "test"): "2"})
-    assert kept is not None and kept["entry"].to_pylist() == ["baseline_a"] and kept["seed"].to_pylist() == [None]
+    pq.write_table(pa.table({"entry": ["baseline_a"], "split": ["test"], "source": ["2"]}), path)
+    assert known_rows(path, {("baseline_a", None, "test"): "2"}) is None
 
 
 def test_a_run_without_a_checkpoint_is_named(tmp_path: Path) -> None:
