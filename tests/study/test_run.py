@@ -91,12 +91,18 @@ def test_the_final_stage_scores_trials_and_baselines_image_by_image(finished):
     assert set(table["split"]) == {"test", "outd", "camo"}
     best = sorted(stored(folder), key=lambda trial: -trial.value)[:2]
     trained = {"base", *(f"trial_{trial.number:04d}" for trial in best if trial.number != 0)}
-    assert set(table["entry"]) == {*trained, "baseline_background", "baseline_grid_4x4", "baseline_kmeans"}
-    assert (counts == 400).all() and len(counts) == (2 * len(trained) + 3) * 3
+    untrained = ("background", "grid_4x4", "grid_best", "kmeans")
+    assert set(table["entry"]) == {*trained, *(f"baseline_{name}" for name in untrained)}
+    assert (counts == 400).all() and len(counts) == (2 * len(trained) + 4) * 3
     assert table.groupby(["entry", "seed", "split"], dropna=False)["image"].nunique().eq(400).all()
     assert table["seed"].isna().eq(table["entry"].str.startswith("baseline_")).all()
     assert "grid" in done.stdout and "±" in done.stdout and "- base" in done.stdout
     assert "test: " in done.stdout and "validation: " in done.stdout
+    assert table[["mBO", "mBO_fg", "seg_found", "seg_kmeans"]].notna().all().all()
+    said = " ".join(done.stdout.split())
+    assert "base on test: " in said and "kmeans on test: groups colours (1.00 ARI" in said and "on camo" not in said
+    grid = json.loads((folder / "study.json").read_text())["best_grid"]
+    assert f"the best fixed grid on validation is {grid}" in said
     assert (folder / "report.html").stat().st_size > 10_000
     assert pq.read_table(folder / "trials.parquet").num_rows == 4
 

@@ -14,11 +14,12 @@ from data import convert, spec, store
 from data.loader import Split
 from study import presets
 from study.config import StudyConfig
-from study.scoring import evaluation
+from study.scoring import baselines, evaluation, leaderboard
 from study.search import storage
 from study.search.searcher import StudySearcher
 from study.search.stopping import StudyStopped
 from study.search.tune import tune_study
+from trainables import metrics
 from trainables.training import Task, Training
 
 pytestmark = pytest.mark.ray
@@ -141,3 +142,32 @@ def test_the_final_stage_computes_nothing_twice_and_everything_that_changed(tmp_
     assert set(both["entry"].to_pylist()) == {"baseline_background", "baseline_grid_4x4"} and both.num_rows == 800
     other = score(few, "outd")  # other images under the same name: the old scores are worth nothing
     assert other.num_rows == 800 and set(other["source"].to_pylist()).isdisjoint(both["source"].to_pylist())
+
+
+def test_the_final_stage_diagnoses_what_it_scores(tmp_path, index, ray_cluster):
+    asked = StudyConfig(model="slot_attention", data=index.spec, name="study", results=str(tmp_path), seed=3)
+    resolved = presets.resolve(asked, has_gpu=False)
+    resolved.folder.path.mkdir()
+    grid = evaluation.choose_grid(resolved, store.load(index, ["val"])["val"])
+    assert resolved.folder.read() == {"best_grid": grid.removeprefix("grid_")}
+    images, labels = Split([index.read(shard) for shard in index.shards("val")]).gather(np.arange(400))
+    scores = {name: mIoU_fg(predict(images, 5, 0), labels) for name, predict in baselines.GRIDS.items()}
+    assert grid == max(scores, key=lambda name: scores[name])
+
+    untrained = evaluation.entries(resolved.folder, [], grid)
+    table = evaluation.evaluate_study(resolved, untrained, {"test": (index, "val")}, 5, Console(quiet=True))
+    rows = {row.entry: row for row in leaderboard.leaderboard(table, [])}
+    verdicts = {name: row.diagnosis.verdict for name, row in rows.items() if row.diagnosis}
+    tiles = dict.fromkeys(("grid 4x4", "grid best"), "tiles the image")
+    assert verdicts == tiles | {"background": "one slot takes all", "kmeans": "groups colours"}
+    assert rows["grid best"].means["mIoU_fg"] == pytest.approx(scores[grid])
+    assert rows["kmeans"].figures["seg_kmeans"] == 1
+    expected = mIoU_fg(baselines.kmeans(images, 5, 3), labels)
+    assert rows["kmeans"].means["mIoU_fg"] == pytest.approx(expected)
+    for metric in leaderboard.METRICS:
+        assert np.isfinite(table[metric]).all(), metric
+
+
+def mIoU_fg(prediction, labels):
+    predicted, num_slots, _ = prediction
+    return metrics.score_labels(predicted, labels, num_slots)["mIoU_fg"].mean()

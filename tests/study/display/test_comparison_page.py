@@ -1,15 +1,17 @@
 """A comparison in the terminal, in Markdown and on its page."""
 
 import io
+import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
 from study.display import comparison_page, tables
 from study.scoring.comparison import Comparison, compare
 from tests.study.display.page_reader import Page
-from tests.study.results import COMPARED_SPLITS, write_scored, write_three
+from tests.study.results import COMPARED_SPLITS, with_figures, write_scored, write_three
 
 
 @pytest.fixture
@@ -47,6 +49,37 @@ def test_deviations_are_shown_where_there_is_room(tmp_path: Path, width: int, ce
     tables.print_comparison(console, compare([write_scored(tmp_path, "space", {"base": 0.4}, best="base")]))
     (line,) = [line for line in console.export_text().splitlines() if line.lstrip().startswith("space")]
     assert " ".join(line.split()).startswith(f"space {cells}") and "…" not in line
+
+
+def diagnosed(folder: Path) -> Path:
+    """``folder`` as this version writes it."""
+    table = with_figures(pq.read_table(folder / "evaluation.parquet"), trial_0001=0.9)
+    pq.write_table(table, folder / "evaluation.parquet")
+    record = json.loads((folder / "study.json").read_text()) | {"best_grid": "2x3"}
+    (folder / "study.json").write_text(json.dumps(record))
+    return folder
+
+
+def test_verdicts_stand_in_the_table_or_below_it(tmp_path: Path) -> None:
+    comparison = compare([diagnosed(folder) for folder in write_three(tmp_path)[:2]])
+    for width, rows in (
+        (140, {"space": "finds objects", "gnm": "tiles the image", "grid": "tiles the image"}),
+        (70, {}),
+    ):
+        console = Console(width=width, file=io.StringIO(), record=True)
+        tables.print_comparison(console, comparison)
+        text = console.export_text()
+        for entry, verdict in rows.items():
+            (line,) = [line for line in text.splitlines() if line.lstrip().startswith(entry)]
+            assert line.rstrip().endswith(verdict)
+        below = "on test: gnm - tiles the image, space - finds objects, grid 4x4 - tiles the image"
+        assert (below in " ".join(text.split())) == (width == 70)
+        assert "mBO" not in text and "best fixed grid on validation is 2x3" in " ".join(text.split())
+    markdown = tables.comparison_markdown(comparison)
+    assert "CAMO MSE | test diagnosis |" in markdown and "| 2.0 | finds objects |" in markdown
+    comparison_page.write(comparison, tmp_path / "all.html")
+    test, *_ = Page((tmp_path / "all.html").read_text()).tables
+    assert "mBO_fg" in test and test.count("tiles the image") == 2 and test.count("finds objects") == 1
 
 
 def test_markdown_marks_the_best_of_each_column(comparison: Comparison) -> None:

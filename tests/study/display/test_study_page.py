@@ -13,7 +13,7 @@ from rich.console import Console
 
 from study.display import study_page
 from tests.study.display.page_reader import Page
-from tests.study.results import CONFIG, open_study
+from tests.study.results import CONFIG, open_study, with_figures
 
 
 def quiet_console() -> Console:
@@ -71,6 +71,28 @@ def test_report_is_one_file_with_everything_in_it(results_folder: Path) -> None:
         and "--finalists 3 --seeds 2" in html
         and "--micro-batch" not in html
     )
+
+
+def test_the_report_has_all_metrics_and_what_each_entry_does(results_folder: Path) -> None:
+    table = with_figures(pq.read_table(results_folder / "evaluation.parquet"), trial_0002=0.9)
+    pq.write_table(table, results_folder / "evaluation.parquet")
+    record = json.loads((results_folder / "study.json").read_text()) | {"best_grid": "2x3"}
+    (results_folder / "study.json").write_text(json.dumps(record))
+    console = quiet_console()
+    page = Page(study_page.write(results_folder, console).read_text())
+    _, test, _, diagnosis, *_ = page.tables
+    assert [word for word in test if word.startswith(("mBO", "ARI", "diagnosis"))] == [
+        *("ARI_FG", "mBO_fg", "mBO", "ARI", "diagnosis"),
+    ]
+    at = test.index("trial 2")
+    assert test[at + 3 : at + 8] == ["30.0 ± 0.0", "40.0 ± 0.0", "50.0 ± 0.0", "76.0 ± 4.0", "finds objects"]
+    assert test[-1] == "tiles the image"
+    assert "Diagnosis" in page.headings
+    at = diagnosis.index("trial 2, test")
+    figures = ["0.10", "9.00", "0.20", "0.83", "0.90", "0.05", "0.15", "finds objects"]
+    assert diagnosis[at + 1 : at + 9] == figures and "trial 2, OOD" in diagnosis
+    printed = console.export_text().replace("\n", " ")
+    assert "trial 5 on test: tiles the image" in printed and "best fixed grid on validation is 2x3" in printed
 
 
 def test_importances_stand_beside_the_number_of_trials_and_rank_correlations_below(tmp_path: Path) -> None:

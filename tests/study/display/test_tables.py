@@ -6,11 +6,12 @@ from rich.console import Console
 
 from study.display import tables
 from study.scoring import leaderboard
-from tests.study.results import SCORES, evaluation
+from tests.study.results import SCORES, evaluation, with_figures
 
 
 def test_terminal_and_markdown_show_the_same_numbers() -> None:
-    rows = leaderboard.leaderboard(evaluation(SCORES), ["trial_0002", "trial_0005", "base"])
+    table = with_figures(evaluation(SCORES))
+    rows = leaderboard.leaderboard(table, ["trial_0002", "trial_0005", "base"])
     console = Console(record=True, width=100, file=open(os.devnull, "w"))
     tables.print_leaderboard(console, rows, 32, ["not comparable"])
     printed = console.export_text()
@@ -29,9 +30,13 @@ def test_terminal_and_markdown_show_the_same_numbers() -> None:
         "not comparable",
         "test (6 images)",
         "OOD (6 images)",
+        "trial 2 on test: tiles the image (segmentations of successive images agree at 0.83 ARI)",
+        "grid 4x4 on test: tiles the image",
     ):
         assert shown in printed and shown in text
     assert "outd" not in printed and "outd" not in text
+    assert "on OOD" not in printed and "on OOD" not in text, "a line per entry is enough"
+    assert "mBO" not in printed and "mBO" not in text, "the page has all metrics"
 
 
 def test_notes_are_printed_as_they_are() -> None:

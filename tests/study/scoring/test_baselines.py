@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from data.sources.synthetic import drawing
-from study.scoring.baselines import BASELINES
+from study.scoring.baselines import BASELINES, GRIDS, best_grid, grid_note
 from tests.data.sources.drawn import generate
 from trainables import metrics
 
@@ -42,6 +42,35 @@ def test_grid_by_hand() -> None:
 def test_grid_covers_sizes_that_four_does_not_divide() -> None:
     labels, _, _ = BASELINES["grid_4x4"](np.zeros((1, 7, 10, 3), np.uint8), 5, 0)
     assert np.unique(labels).tolist() == list(range(16))
+
+
+def test_the_grids_have_as_many_rows_and_columns_as_their_names_say() -> None:
+    assert list(GRIDS) == [f"grid_{form}" for form in ("1x2", "2x1", "2x2", "2x3", "3x2", "3x3", "3x4", "4x3", "4x4")]
+    for name, predict in GRIDS.items():
+        rows, columns = map(int, name.removeprefix("grid_").split("x"))
+        labels, num_slots, _ = predict(np.zeros((2, 12, 24, 3), np.uint8), 5, 0)
+        assert num_slots == rows * columns
+        patches = np.arange(num_slots).reshape(rows, columns)
+        expected = np.kron(patches, np.ones((12 // rows, 24 // columns), int))
+        np.testing.assert_array_equal(labels, [expected] * 2)
+
+
+@pytest.mark.parametrize("form", GRIDS)
+def test_the_best_grid_is_the_one_whose_patches_are_the_objects(form: str) -> None:
+    """Three images whose objects are the patches of a grid, which the others do not have, and two without objects."""
+    truth, _, _ = GRIDS[form](np.zeros((3, 24, 24, 3), np.uint8), 5, 0)
+    batches = [truth, np.zeros((2, 24, 24), int)]
+    assert best_grid(iter(batches)) == form
+    assert best_grid([truth[:0], truth]) == form
+
+
+def test_of_equal_grids_the_coarsest_is_the_best() -> None:
+    assert best_grid([np.zeros((2, 24, 24), int)]) == "grid_1x2"
+
+
+def test_a_report_names_the_grid_that_was_chosen() -> None:
+    assert grid_note({}) == []
+    assert grid_note({"best_grid": "2x3"}) == ["the best fixed grid on validation is 2x3 (rows x columns)"]
 
 
 @pytest.mark.parametrize("size", [32, 96])

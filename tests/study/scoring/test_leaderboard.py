@@ -8,7 +8,7 @@ import pytest
 
 from study.scoring import leaderboard
 from study.scoring.leaderboard import Row
-from tests.study.results import SCORES, evaluation
+from tests.study.results import SCORES, evaluation, with_figures
 
 
 def rows() -> list[Row]:
@@ -74,13 +74,53 @@ def test_scores_of_an_earlier_version_have_no_seeds() -> None:
 def test_cells_are_percent_and_the_best_of_each_column_is_marked() -> None:
     test, outd = leaderboard.sections(rows(), size=32)
     assert test.title == "test (6 images)" and outd.title == "OOD (6 images)"
-    assert test.headings == ["mIoU_fg (%)", "ARI_FG (%)", "MSE (sum over 3x32x32)"]
+    assert test.headings == ["mIoU_fg (%)", "ARI_FG (%)", "MSE (sum over 3x32x32)"], "all that this version scored"
     cells = {row.entry: (texts, bold) for row, texts, bold in test.rows}
     assert cells["trial 2"] == (["64.5 ± 2.0", "64.5 ± 2.0", "76.0 ± 4.0"], [True, True, True])
     assert cells["trial 5"] == (["47.5 ± 5.0", "47.5 ± 5.0", "110 ± 10"], [False] * 3)
     gain = ["+7.0 [-2.3, +16.3]", "+7.0 [-2.3, +16.3]", "-14.0 [-32.6, +4.6]"]
     assert cells["trial 5 - base"] == (gain, [False] * 3), "of MSE, less would be better"
     assert cells["grid 4x4"][0] == ["22.5", "22.5", "160"]
+
+
+def test_all_metrics_are_on_pages_and_few_in_brief() -> None:
+    found = leaderboard.leaderboard(with_figures(evaluation(SCORES)), ["trial_0002"])
+    (row, cells, bold), *_ = leaderboard.sections(found, 32)[0].rows
+    assert leaderboard.sections(found, 32)[0].headings == [
+        *("mIoU_fg (%)", "ARI_FG (%)", "mBO_fg (%)", "mBO (%)", "ARI (%)", "MSE (sum over 3x32x32)"),
+    ]
+    assert row.entry == "trial 2" and cells[2:5] == ["30.0 ± 0.0", "40.0 ± 0.0", "50.0 ± 0.0"] and bold[2]
+    (_, brief_cells, _), *_ = leaderboard.sections(found, 32, leaderboard.BRIEF)[0].rows
+    assert brief_cells == [*cells[:2], cells[-1]]
+
+
+def test_rows_are_diagnosed_by_the_means_of_their_figures() -> None:
+    table = with_figures(evaluation(SCORES), trial_0002=0.9)
+    found = [row for row in leaderboard.leaderboard(table, ["trial_0002", "trial_0005"]) if row.split == "test"]
+    verdicts = {row.entry: row.diagnosis.verdict if row.diagnosis else None for row in found}
+    assert verdicts.pop("trial 2") == "finds objects" and verdicts.pop("trial 2 - base") is None
+    assert set(verdicts.values()) == {"tiles the image"}
+    first, second, *_ = leaderboard.diagnoses(found)
+    assert first == "trial 2 on test: finds objects (90% of the objects have a segment with IoU above 0.5)"
+    assert second == "trial 5 on test: tiles the image (segmentations of successive images agree at 0.83 ARI)"
+
+
+def test_figures_are_means_over_images_then_over_seeds() -> None:
+    table = evaluation({"trial_0001": [0.1, 0.2]})
+    figures = with_figures(table)
+    largest = [0.2 * (seed == 12) + 0.1 * (image % 2) for seed, image in zip(*seeds_and_images(table), strict=True)]
+    figures = figures.set_column(figures.column_names.index("seg_largest"), "seg_largest", pa.array(largest))
+    (row, *_) = leaderboard.leaderboard(figures, [])
+    assert row.figures["seg_largest"] == pytest.approx(0.15)
+
+
+def seeds_and_images(table: pa.Table) -> tuple[list[int], list[int]]:
+    return table["seed"].to_pylist(), table["image"].to_pylist()
+
+
+def test_scores_of_an_earlier_version_have_no_diagnosis() -> None:
+    assert leaderboard.diagnoses(rows()) == [] and leaderboard.diagnoses([]) == []
+    assert all(row.diagnosis is None for row in rows())
 
 
 def test_a_gain_and_its_interval_have_as_many_digits() -> None:
