@@ -31,6 +31,8 @@ TESTS: dict[str, list[str]] = {
     "study/scoring/importance.py": ["tests/study/scoring/test_importance.py"],
     "study/search/tune.py": ["tests/study/search/test_tune.py"],
     "study/scoring/leaderboard.py": ["tests/study/scoring/test_leaderboard.py"],
+    "study/scoring/diagnosis.py": ["tests/study/scoring/test_diagnosis.py"],
+    "study/scoring/baselines.py": ["tests/study/scoring/test_baselines.py"],
     "study/scoring/comparison.py": ["tests/study/scoring/test_comparison.py"],
     "study/scoring/interval.py": ["tests/study/scoring/test_interval.py"],
     "study/scoring/ranking.py": ["tests/study/scoring/test_ranking.py"],

@@ -122,6 +122,7 @@ def test_figures_of_an_image_by_hand() -> None:
         ("1233 4444", "seg_split", 1 / 2),
         ("1000 4444", "seg_split", 0),  # a piece and the ground
         ("1100 1100", "seg_split", 0),
+        ("1111 1112", "seg_split", 0),  # merged already
     ],
 )
 def test_two_objects_by_hand(pixels: str, figure: str, expected: float) -> None:
@@ -161,11 +162,11 @@ CLEAR = dict(zip(FIGURES, (0.5, 4, 0.1, 0.1, 0.2, 0.2, 0.2), strict=True)) | {"A
     ("means", "expected"),
     [
         ({}, "unclear"),
-        ({"seg_found": diagnosis.MOST - 0.01}, "unclear"),
-        ({"seg_found": diagnosis.MOST}, "finds objects"),
+        ({"seg_found": diagnosis.FINDS - 0.01}, "unclear"),
+        ({"seg_found": diagnosis.FINDS}, "finds objects"),
         ({"seg_largest": diagnosis.TAKES_ALL - 0.01}, "unclear"),
         ({"seg_largest": diagnosis.TAKES_ALL, "seg_previous": 1.0}, "one slot takes all"),
-        ({"seg_largest": 0.99, "seg_found": diagnosis.MOST}, "finds objects"),
+        ({"seg_largest": 0.99, "seg_found": diagnosis.FINDS}, "finds objects"),
         ({"seg_previous": diagnosis.TILES - 0.01}, "unclear"),
         ({"seg_previous": diagnosis.TILES, "seg_kmeans": 0.9, "seg_split": 0.9}, "tiles the image"),
         ({"seg_previous": 0.9, "seg_found": 0.8}, "tiles the image"),
