@@ -101,10 +101,9 @@ class ProgressCallback(tune.Callback):
         parts = [f"{counts[state]} {STATES[state]}" for state in COUNTED if counts[state] or state != "PAUSED"]
         text = f"{done}/{self._searcher.trials} {self._noun}s: {', '.join(parts)}"
         if counts["COMPLETE"]:
-            front = goals.front(self._searcher.study)
-            best = (
-                self._searcher.study.get_trials(deepcopy=False)[front[0]] if front else self._searcher.study.best_trial
-            )
+            study = self._searcher.study
+            front = goals.front(study)
+            best = study.get_trials(deepcopy=False)[front[0]] if front else study.best_trial
             text += f"; best {self._metric} {goals.first(best):.4f} ({self._noun} {best.number})"
             text += f", {len(front)} on the Pareto front" if front else ""
         text += f"; {duration(elapsed)} gone"
