@@ -37,13 +37,11 @@ class StudyConfig:
     steps: int | None = None
     """training steps of a full trial [default: the preset's]"""
     metric: str = "mIoU_fg"
-    """objective on the validation split: mIoU_fg, ARI_FG, MSE or loss; with a second goal, seconds (of training),
-    parameters or another objective, the study looks for a Pareto front: mIoU_fg,seconds"""
+    """objective on validation: mIoU_fg, ARI_FG, MSE or loss; mIoU_fg,seconds or mIoU_fg,parameters: a Pareto front"""
     sampler: Literal["prior", "tpe", "random", "cmaes", "gp", "nsga2"] = "tpe"
     """how hyperparameters are proposed; prior begins around the preset, then is tpe; all others are Optuna's"""
     pruner: Literal["auto", "asha", "halving", "hyperband", "median", "none"] = "auto"
-    """asha: trials pause at 1/27, 1/9 and 1/3 of their steps and go on if in the best third; others stop for good;
-    auto: asha, with two goals none"""
+    """asha: trials pause at 1/27, 1/9, 1/3 of their steps, and the best third go on; auto: asha, with two goals none"""
     set: dict[str, Any] = field(default_factory=dict)
     """fix a hyperparameter instead of searching it; may be repeated"""
     space: list[str] = field(default_factory=list)
