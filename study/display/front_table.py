@@ -29,11 +29,14 @@ def front_table(trials: Sequence[Mapping[str, Any]], front: Sequence[int], goals
     return pages.grid(["", *goals, *(key.removeprefix(PREFIX) for key in apart)], body)
 
 
-def front_notes(goals: Sequence[str]) -> list[str]:
-    """What a reader must know of the front of both ``goals``."""
+def front_notes(trials: Sequence[Mapping[str, Any]], goals: Sequence[str]) -> list[str]:
+    """What a reader must know of the front of both ``goals``; ``trials`` are rows of trials.parquet."""
+    values = [row["second_value"] for row in trials if row["state"] == "COMPLETE"]
+    same = [f"all trials have the same {goals[1]}: nothing that is searched changes it"]
     seconds = ["seconds are the wall time of training: they compare trials on the same machine and share of it only"]
     return [
         f"of these the final stage retrains those with the best {goals[0]}, and {goals[0]} alone chooses the winner",
+        *(same if len(values) > 1 and len(set(values)) == 1 else []),
         *(seconds if goals[1] == "seconds" else []),
     ]
 

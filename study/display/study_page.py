@@ -64,7 +64,7 @@ def write(folder: Path, console: Console | None = None) -> Path:
     drawn, left_out, scripts = search_plots(study, named, importance.most_important(learnt))
     front = study_goals.front(study)
     if front:
-        shown, said = pages.plots([plot for plot in drawn if plot[0] == FRONT]), pages.notes(front_notes(named))
+        shown, said = pages.plots([plot for plot in drawn if plot[0] == FRONT]), pages.notes(front_notes(trials, named))
         fragments.append(pages.section("Pareto front", front_table(trials, front, named), shown, said))
     if pictures := _pictures(folder, rows):
         fragments.append(pages.section("Pictures", pages.pictures(pictures)))

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from study.display import study_page
-from study.display.front_table import front_table
+from study.display.front_table import front_notes, front_table
 from tests.study.display.page_reader import Page
 from tests.study.results import CONFIG, open_study
 
@@ -208,3 +208,6 @@ def test_the_first_trial_is_called_the_base_on_a_front() -> None:
     (table,) = Page(front_table(rows, [3, 0], ["mIoU_fg", "parameters"])).tables
     assert table[:4] == ["mIoU_fg", "parameters", "kernel", "lr"]
     assert table[4:] == ["trial 3", "0.5000", "2,000,000", "3", "base", "0.4000", "1,000,000", "5", "0.1"]
+    assert not any("the same" in line for line in front_notes(rows, ["mIoU_fg", "parameters"]))
+    same = [row | {"second_value": 2e6} for row in rows]
+    assert "all trials have the same parameters" in front_notes(same, ["mIoU_fg", "parameters"])[1]
