@@ -9,7 +9,7 @@ import trainables
 from data import source, spec
 from study.search.rungs import FEWEST_REPORTS
 from trainables import typed_config
-from trainables.objectives import OBJECTIVES
+from trainables.objectives import goals
 
 IDENTITY = (
     *("model", "data", "size", "preset", "steps", "reports", "validation_images", "metric", "seed"),
@@ -37,11 +37,11 @@ class StudyConfig:
     steps: int | None = None
     """training steps of a full trial [default: the preset's]"""
     metric: str = "mIoU_fg"
-    """objective on the validation split: mIoU_fg, ARI_FG, MSE or loss"""
-    sampler: Literal["prior", "tpe", "random", "cmaes", "gp"] = "tpe"
+    """objective on validation: mIoU_fg, ARI_FG, MSE or loss; mIoU_fg,seconds or mIoU_fg,parameters: a Pareto front"""
+    sampler: Literal["prior", "tpe", "random", "cmaes", "gp", "nsga2"] = "tpe"
     """how hyperparameters are proposed; prior begins around the preset, then is tpe; all others are Optuna's"""
-    pruner: Literal["asha", "halving", "hyperband", "median", "none"] = "asha"
-    """asha: trials pause at 1/27, 1/9 and 1/3 of their steps and go on if in the best third; others stop for good"""
+    pruner: Literal["auto", "asha", "halving", "hyperband", "median", "none"] = "auto"
+    """asha: trials pause at 1/27, 1/9, 1/3 of their steps, and the best third go on; auto: asha, with two goals none"""
     set: dict[str, Any] = field(default_factory=dict)
     """fix a hyperparameter instead of searching it; may be repeated"""
     space: list[str] = field(default_factory=list)
@@ -93,8 +93,11 @@ class StudyConfig:
         object.__setattr__(self, "data", str(data))
         if data.size and data.size[0] != data.size[1]:
             raise ValueError(f"--data {data}: the models take square images; write the size as (n,n)")
-        if self.metric not in OBJECTIVES:
-            raise ValueError(f"metric {self.metric!r} is unknown; choose one of {', '.join(OBJECTIVES)}")
+        object.__setattr__(self, "metric", ",".join(goals(self.metric)))
+        if self.pruner == "auto":
+            object.__setattr__(self, "pruner", "none" if len(self.goals) > 1 else "asha")
+        if len(self.goals) > 1:
+            self._check_two_goals()
         counts = ("trials", "steps", "concurrent", "workers_per_trial", "micro_batch", "reports")
         for key in (*counts, "validation_images", "finalists", "seeds", "cpus", "hours"):
             value = getattr(self, key)
@@ -111,7 +114,7 @@ class StudyConfig:
             raise ValueError(f"--seed is {self.seed}; it must be zero or more")
         if self.reports is not None:
             self._check_reports(self.reports)
-        if self.sampler in ("cmaes", "gp") and self.pruner != "none":
+        if self.sampler in ("cmaes", "gp", "nsga2") and self.pruner != "none":
             raise ValueError(
                 f"--sampler {self.sampler} learns from complete trials only, and --pruner {self.pruner} leaves few; "
                 "add --pruner none, or take --sampler tpe"
@@ -136,6 +139,18 @@ class StudyConfig:
             object.__setattr__(self, "set", self._typed_set())
         if self.space:
             object.__setattr__(self, "space", self._canonical_space())
+
+    def _check_two_goals(self) -> None:
+        if self.pruner != "none":
+            raise ValueError(
+                f"--pruner {self.pruner} compares trials by one goal, and --metric {self.metric} names two; "
+                "leave --pruner out, or name one goal"
+            )
+        if self.sampler in ("prior", "cmaes"):
+            raise ValueError(
+                f"--sampler {self.sampler} learns from one goal, and --metric {self.metric} names two; "
+                "take --sampler tpe, nsga2, gp or random"
+            )
 
     def _check_reports(self, reports: int) -> None:
         if self.steps is not None and self.steps < reports:
@@ -168,6 +183,11 @@ class StudyConfig:
                     f"--set {key} and --space {key}: a fixed hyperparameter has no range; give one of them"
                 )
         return entries
+
+    @property
+    def goals(self) -> tuple[str, ...]:
+        """What ``metric`` names: the objective on the validation split, and the second goal if there is one."""
+        return goals(self.metric)
 
     @property
     def again(self) -> str:

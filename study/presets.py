@@ -90,7 +90,7 @@ class Resolved:
             steps=self.steps,
             reports=self.reports,
             seed=c.seed,
-            metric=c.metric,
+            metric=c.goals[0],
             precision=c.precision,
             micro_batch=c.micro_batch,
             validation_images=c.validation_images,

@@ -162,8 +162,10 @@ def prepare(study: Resolved, console: Console) -> Prepared:
         finalists.forget(asked, folder)
     optuna_study = storage.open_study(asked, folder, study.identity, proposal.first_hyperparameters())
     _record(study, proposal, index, splits, notices)
-    promotion = strategies.promotion(asked.pruner, study.reports, maximize=OBJECTIVES[asked.metric] == "max")
-    searcher = StudySearcher(optuna_study, folder, asked.trials, proposal, promotion, wanted=study.finalists + 1)
+    promotion = strategies.promotion(asked.pruner, study.reports, maximize=OBJECTIVES[asked.goals[0]] == "max")
+    second = asked.goals[1] if len(asked.goals) > 1 else None
+    wanted = study.finalists + 1
+    searcher = StudySearcher(optuna_study, folder, asked.trials, proposal, promotion, wanted, second)
     for line in known.propose(optuna_study, folder, proposal, sources):
         say(console, line)
     return Prepared(study, index.max_objects, splits, shards, places, preflight, searcher, proposal, console)
@@ -196,7 +198,7 @@ def score(prepared: Prepared, ends: float = math.inf) -> None:
             "no trial is complete yet, so there is nothing to score; see the report for reasons, "
             "or give the same command more --trials or --hours"
         )
-    metric = study.config.metric
+    metric = study.config.goals[0]
     order = ranking.ranked(found, OBJECTIVES[metric])
     if not order:
         raise StudyStopped(f"no finalist could be trained anew: {found[0].runs[0].reason}")
@@ -215,7 +217,7 @@ def retrain(prepared: Prepared, chosen: Sequence[Configuration], ends: float) ->
     study, console = prepared.study, prepared.console
     asked, folder = study.config, study.folder
     seeds = finalists.fresh_seeds(asked.seed, study.seeds)
-    reruns = finalists.open_reruns(asked, folder, prepared.searcher.study.direction)
+    reruns = finalists.open_reruns(asked, folder, prepared.searcher.study.directions[0])
     found = finalists.runs(reruns, chosen, seeds, folder)
     left = (ends - time.monotonic()) / 3600
     if found is None and left > 0:
@@ -237,8 +239,8 @@ def retrain(prepared: Prepared, chosen: Sequence[Configuration], ends: float) ->
 def _train(prepared: Prepared, study: Resolved, searcher: StudySearcher, places: Places, noun: str) -> None:
     """Run the trials of ``searcher``, and add the time that they took to study.json. Raises what tune_study raises."""
     asked, console = study.config, prepared.console
-    progress = ProgressCallback(searcher, console, metric=asked.metric, reports=study.reports, noun=noun)
-    callbacks = [TensorBoardCallback(asked.metric), progress, Newcomers(prepared.preflight, searcher.stop)]
+    progress = ProgressCallback(searcher, console, metric=asked.goals[0], reports=study.reports, noun=noun)
+    callbacks = [TensorBoardCallback(asked.goals[0]), progress, Newcomers(prepared.preflight, searcher.stop)]
     started = time.monotonic()
     try:
         tune_study(study, searcher, prepared.shards, places.wanted, callbacks)
@@ -252,7 +254,11 @@ def _announce(study: Resolved, console: Console) -> None:
     per = "trial" if asked.workers_per_trial == 1 else f"worker, {asked.workers_per_trial} per trial"
     what = f"{asked.model} on {study.data}, {study.preset} preset"
     say(console, f"{study.folder.name}: {what}, {study.gpus:g} GPUs per {per}")
-    if asked.metric == "loss":
+    if len(asked.goals) > 1:
+        say(console, f"two goals, {' and '.join(asked.goals)}: all trials run to the end (--pruner none)")
+    if "seconds" in asked.goals:
+        say(console, "note: seconds of training are comparable where all trials have the same machine and share of it")
+    if "loss" in asked.goals:
         say(console, "note: losses are not comparable across sigma or KL weights; tune on mIoU_fg, ARI_FG or MSE")
 
 
@@ -267,7 +273,7 @@ def _record(
     study.folder.write(
         config=study.identity,
         **proposal.question(),
-        direction=OBJECTIVES[study.config.metric],
+        direction=OBJECTIVES[study.config.goals[0]],
         storage=study.config.storage,
         data={
             "spec": str(study.data),

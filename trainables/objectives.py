@@ -2,3 +2,30 @@
 
 OBJECTIVES = {"mIoU_fg": "max", "ARI_FG": "max", "MSE": "min", "loss": "min"}
 """Validation metric -> the direction in which it is better."""
+
+COSTS = {"seconds": "min", "parameters": "min"}
+"""What a trial costs, a second goal beside a validation metric -> the direction in which it is better.
+
+``seconds`` is the wall time of training, without validation; ``parameters`` the number of trainable parameters.
+"""
+
+DIRECTIONS = OBJECTIVES | COSTS
+"""Goal -> the direction in which it is better."""
+
+
+def goals(metric: str) -> tuple[str, ...]:
+    """The goals that ``metric`` names, one or two, as ``mIoU_fg,seconds``: the first is a key of :data:`OBJECTIVES`.
+
+    Raises ValueError for what no study can have.
+    """
+    names = tuple(name.strip() for name in metric.split(","))
+    if len(names) > 2:
+        raise ValueError(f"--metric {metric} names {len(names)} goals; give one, or two such as mIoU_fg,seconds")
+    if names[0] in COSTS:
+        raise ValueError(f"--metric {metric}: {names[0]} is a second goal; put a score first, as in mIoU_fg,{names[0]}")
+    for name, choices in zip(names, (OBJECTIVES, DIRECTIONS), strict=False):
+        if name not in choices:
+            raise ValueError(f"metric {name!r} is unknown; choose one of {', '.join(choices)}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"--metric {metric} names {names[0]} twice; give it once, or with another goal")
+    return names

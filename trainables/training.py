@@ -192,9 +192,9 @@ class Training:
     def report(self, validation: Split) -> dict[str, Any]:
         """Train up to the next of ``task.reports`` evenly spaced reports, validate, and return the numbers of both.
 
-        Keys: ``report`` (1-based), ``step``, ``objective``, ``done``, ``lr``, ``train/*``, ``val/*``, ``time/*`` in
-        seconds, and on a GPU ``memory/gpu_gib``, the most that tensors took at a time. A trial that was killed after
-        its last step only validates again. Raises Diverged.
+        Keys: ``report`` (1-based), ``step``, ``objective``, ``done``, ``lr``, ``parameters`` (how many are trained),
+        ``train/*``, ``val/*``, ``time/*`` in seconds, and on a GPU ``memory/gpu_gib``, the most that tensors took at a
+        time. A trial that was killed after its last step only validates again. Raises Diverged.
         """
         started = time.perf_counter()
         on_gpu = self.device.type == "cuda"
@@ -211,6 +211,7 @@ class Training:
             "objective": scores[self.task.metric],
             "done": self.step >= self.task.steps,
             "lr": self.optimizers[0].param_groups[0]["lr"],
+            "parameters": sum(p.numel() for p in self.model.parameters() if p.requires_grad),
             **{f"train/{name}": value for name, value in terms.items()},
             **{f"val/{name}": value for name, value in scores.items()},
             "time/train_s": trained - started,

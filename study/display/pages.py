@@ -154,15 +154,15 @@ def failures(reasons: Mapping[str, int]) -> str:
     return f'<div class="card"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
 
 
-def trials(rows: Sequence[Mapping[str, Any]], value_name: str) -> str:
-    """A table of trials that sorts by a click on a heading.
+def trials(rows: Sequence[Mapping[str, Any]], goals: Sequence[str]) -> str:
+    """A table of trials that sorts by a click on a heading; ``goals`` names their values, one or two.
 
-    Each row has the columns of trials.parquet: number, state, value, step, seconds, reason,
+    Each row has the columns of trials.parquet: number, state, value, second_value, step, seconds, reason,
     intermediate_values and the searched hyperparameters as ``params_<name>``.
     """
     names = [key for key in (rows[0] if rows else {}) if key.startswith("params_")]
     reasons = any(row["reason"] for row in rows)
-    heads = ["trial", "state", value_name, "curve", "step", "time", *["reason"] * reasons]
+    heads = ["trial", "state", *goals, "curve", "step", "time", *["reason"] * reasons]
     heads += [name.removeprefix("params_") for name in names]
     body = []
     for row in rows:
@@ -170,6 +170,7 @@ def trials(rows: Sequence[Mapping[str, Any]], value_name: str) -> str:
             _td(row["number"]),
             f'<td><span class="state {STATES[row["state"]]}">{STATES[row["state"]]}</span></td>',
             _td(row["value"], "%.4f"),
+            *(_td(row["second_value"], "%.6g") for _ in goals[1:]),
             f"<td data-key=''>{_curve(row['intermediate_values'])}</td>",
             _td(row["step"]),
             f'<td data-key="{row["seconds"] or ""}">{duration(row["seconds"])}</td>',

@@ -11,6 +11,7 @@ from rich.table import Table
 from study.display.durations import duration
 from study.display.plain_lines import say
 from study.scoring.trial_table import ENDED, STATES
+from study.search import goals
 from study.search.searcher import StudySearcher
 
 LINE_EVERY = 30.0
@@ -100,8 +101,11 @@ class ProgressCallback(tune.Callback):
         parts = [f"{counts[state]} {STATES[state]}" for state in COUNTED if counts[state] or state != "PAUSED"]
         text = f"{done}/{self._searcher.trials} {self._noun}s: {', '.join(parts)}"
         if counts["COMPLETE"]:
-            best = self._searcher.study.best_trial
-            text += f"; best {self._metric} {best.value:.4f} ({self._noun} {best.number})"
+            study = self._searcher.study
+            front = goals.front(study)
+            best = study.get_trials(deepcopy=False)[front[0]] if front else study.best_trial
+            text += f"; best {self._metric} {goals.first(best):.4f} ({self._noun} {best.number})"
+            text += f", {len(front)} on the Pareto front" if front else ""
         text += f"; {duration(elapsed)} gone"
         left = max(0, self._searcher.trials - done)
         if new > 0 and left:

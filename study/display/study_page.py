@@ -10,15 +10,18 @@ from rich.console import Console
 
 from study.display import pages, tables
 from study.display.durations import duration
+from study.display.front_table import front_notes, front_table
 from study.display.plain_lines import say
-from study.display.plots import search_plots
+from study.display.plots import FRONT, search_plots
 from study.results_folder import read_record
 from study.scoring import importance, ranking, verdict
 from study.scoring.baselines import grid_note
 from study.scoring.leaderboard import FRACTIONS, TITLES, Row, entry_name, footnotes, read_leaderboard, sections
 from study.scoring.ranking import Finalist
 from study.scoring.trial_table import write_trials
+from study.search import goals as study_goals
 from study.search import storage
+from trainables.objectives import goals
 
 DIAGNOSED = {
     "seg_largest": "share of the largest segment",
@@ -41,6 +44,7 @@ def write(folder: Path, console: Console | None = None) -> Path:
     record, study = read_record(folder), storage.load_study(folder)
     config, data = record["config"], record.get("data") or {}
     trials = write_trials(study, folder).to_pylist()
+    named = goals(config["metric"])
     rows, failures, missing = read_leaderboard(folder), _failures(trials), _missing(folder, trials)
     finalists = ranking.read(folder)
     remarks = _remarks(folder, record, rows)
@@ -60,7 +64,7 @@ def write(folder: Path, console: Console | None = None) -> Path:
                 **(record.get("versions") or {}),
             },
         ),
-        pages.numbers(_numbers(trials, finalists, config["metric"], record.get("timing") or {})),
+        pages.numbers(_numbers(trials, finalists, named[0], record.get("timing") or {})),
     ]
     if failures:
         fragments.append(pages.section("Failed trials", pages.failures(failures)))
@@ -69,15 +73,22 @@ def write(folder: Path, console: Console | None = None) -> Path:
     if diagnoses := _diagnoses(rows):
         fragments.append(pages.section("Diagnosis", pages.grid(["", *DIAGNOSED.values(), "diagnosis"], diagnoses)))
     if finalists:
-        fragments.append(pages.section("Finalists on validation", pages.finalists(finalists, config["metric"])))
+        fragments.append(pages.section("Finalists on validation", pages.finalists(finalists, named[0])))
+    learnt = importance.levels(study, config.get("reports"))
+    drawn, left_out, scripts = search_plots(study, named, importance.most_important(learnt))
+    front = study_goals.front(study)
+    if front:
+        shown, said = pages.plots([plot for plot in drawn if plot[0] == FRONT]), pages.notes(front_notes(trials, named))
+        fragments.append(pages.section("Pareto front", front_table(trials, front, named), shown, said))
     if pictures := _pictures(folder, rows):
         fragments.append(pages.section("Pictures", pages.pictures(pictures)))
-    fragments.append(pages.section("Trials", pages.trials(trials, config["metric"])))
-    learnt = importance.levels(study, config.get("reports"))
+    fragments.append(pages.section("Trials", pages.trials(trials, named)))
     if learnt:
-        fragments.append(pages.section("Importance", *_importances(learnt), pages.notes(importance.carried(learnt))))
-    drawn, left_out, scripts = search_plots(study, config["metric"], importance.most_important(learnt))
-    fragments.append(pages.section("Search", pages.plots(drawn), pages.notes(left_out)))
+        about = [f"importance for {named[0]} alone, the first goal"] if len(named) > 1 else []
+        said = pages.notes([*importance.carried(learnt), *about])
+        fragments.append(pages.section("Importance", *_importances(learnt), said))
+    search = [plot for plot in drawn if plot[0] != FRONT]
+    fragments.append(pages.section("Search", pages.plots(search), pages.notes(left_out)))
     fragments.append(pages.section("Configuration", pages.key_values(config)))
     fragments.append(pages.section("How to reproduce", pages.code(_command(folder, record, len(trials)))))
     path = folder / "report.html"
@@ -86,6 +97,8 @@ def write(folder: Path, console: Console | None = None) -> Path:
         tables.print_leaderboard(console, rows, config["size"], remarks)
         failed = [f"failed, {count} x: {reason}" for reason, count in failures.items()]
         tables.print_notes(console, [*missing, *failed])
+        if front:
+            say(console, f"Pareto front, the best {named[0]} first: trials {', '.join(map(str, front))}")
         for line in importance.carried(learnt):
             say(console, line)
     return path

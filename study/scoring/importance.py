@@ -42,10 +42,8 @@ class Level:
 def levels(study: optuna.Study, reports: int | None = None) -> list[Level]:
     """One level per rung of trials with ``reports`` reports (default: the most that one has), and the last report.
 
-    None for a study of several objectives. Takes seconds for thousands of trials: call it once.
+    Of a study with two goals they are about the first. Takes seconds for thousands of trials: call it once.
     """
-    if len(study.directions) > 1:
-        return []
     trials = study.get_trials(deepcopy=False)
     reports = reports or max((trial.last_step or 0 for trial in trials), default=0)
     if not reports:
@@ -67,7 +65,7 @@ def levels(study: optuna.Study, reports: int | None = None) -> list[Level]:
         importances = None
         if len(here) >= ENOUGH:
             copy = copy or _as_complete(study)
-            importances = _importances(copy, report, study.direction)
+            importances = _importances(copy, report, study.directions[0])
         found.append(Level(report, reports, len(here), importances, len(both), correlation))
     return found
 

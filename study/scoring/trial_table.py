@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from optuna.trial import FrozenTrial, TrialState
 
 from data import atomic
+from study.search import goals
 from study.search.rungs import pauses
 
 TRIAL_SCHEMA = pa.schema(
@@ -17,6 +18,7 @@ TRIAL_SCHEMA = pa.schema(
         ("number", pa.int64()),
         ("state", pa.string()),
         ("value", pa.float64()),
+        ("second_value", pa.float64()),
         ("step", pa.int64()),
         ("seconds", pa.float64()),
         ("hosts", pa.list_(pa.string())),
@@ -28,9 +30,9 @@ TRIAL_SCHEMA = pa.schema(
         ("intermediate_values", pa.list_(pa.float64())),
     ]
 )
-"""The columns before the hyperparameters. ``state`` is Optuna's name of it or PAUSED, ``seconds`` the time in
-training and validation, ``hosts`` the nodes that the trial ran on, in their order, ``gpu_gib`` the peak of GPU memory
-in tensors."""
+"""The columns before the hyperparameters. ``state`` is Optuna's name of it or PAUSED, ``second_value`` the value by the
+second goal if there is one, ``seconds`` the time in training and validation, ``hosts`` the nodes that the trial ran
+on, in their order, ``gpu_gib`` the peak of GPU memory in tensors."""
 
 STATES = {
     "COMPLETE": "complete",
@@ -55,14 +57,15 @@ def trial_table(study: optuna.Study) -> pa.Table:
     rungs = study.user_attrs.get("rungs", [])
     states = {trial.number: _state(trial, rungs) for trial in study.get_trials(deepcopy=False)}
     trials = sorted(
-        study.get_trials(deepcopy=False), key=lambda trial: _rank(trial, states[trial.number], study.direction)
+        study.get_trials(deepcopy=False), key=lambda trial: _rank(trial, states[trial.number], goals.maximizes(study))
     )
     rows = [
         {
             **trial.user_attrs.get("progress", {}),  # step, seconds, hosts and gpu_gib; the schema leaves out the rest
             "number": trial.number,
             "state": states[trial.number],
-            "value": trial.value,
+            "value": goals.first(trial),
+            "second_value": goals.second(trial),
             "start": trial.datetime_start,
             "complete": trial.datetime_complete,
             "reason": trial.user_attrs.get("reason"),
@@ -105,7 +108,7 @@ def _state(trial: FrozenTrial, rungs: list[int]) -> str:
     return "PAUSED" if paused else trial.state.name
 
 
-def _rank(trial: FrozenTrial, state: str, direction: optuna.study.StudyDirection) -> tuple:
-    sign = -1 if direction == optuna.study.StudyDirection.MAXIMIZE else 1
-    value = math.inf if trial.value is None else sign * trial.value
-    return list(STATES).index(state), value, trial.number
+def _rank(trial: FrozenTrial, state: str, maximize: bool) -> tuple:
+    value = goals.first(trial)
+    loss = math.inf if value is None else -value if maximize else value
+    return list(STATES).index(state), loss, trial.number

@@ -8,12 +8,12 @@ from study.scoring import ranking
 from study.scoring.interval import paired
 from study.scoring.leaderboard import METRICS, TITLES, Row, cell, entry_name, read_leaderboard
 from study.scoring.ranking import BASE, Finalist
-from trainables.objectives import OBJECTIVES
+from trainables.objectives import OBJECTIVES, goals
 
 
 def read_verdict(folder: Path, metric: str) -> list[str]:
-    """The sentences about the study in ``folder``, whose objective is ``metric``; none before its final stage."""
-    return verdict(ranking.read(folder), read_leaderboard(folder), metric)
+    """The sentences about the study in ``folder`` by the first goal of ``metric``; none before its final stage."""
+    return verdict(ranking.read(folder), read_leaderboard(folder), goals(metric)[0])
 
 
 def verdict(finalists: Sequence[Finalist], rows: Sequence[Row], metric: str) -> list[str]:

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from study.config import StudyConfig
 from study.results_folder import StudyFolder
 from study.scoring.ranking import BASE, Finalist, Run
-from study.search import storage
+from study.search import goals, storage
 from study.search.evidence import worker_lost
 from study.search.proposal import Proposal
 from study.search.stopping import sweep_checkpoints
@@ -53,9 +53,10 @@ def choose(study: optuna.Study, proposal: Proposal, count: int, *, unfinished: b
 
     The base is there once, as the base, however good it is. Where no trial is complete and ``unfinished``
     allows it, those that got furthest take their place, the better first. Without any, nothing is chosen.
+    Of a study with two goals the best are first those on the Pareto front, then all others, both by the first goal.
     """
     trials = study.get_trials()  # copies: a search space that reads one writes to it
-    numbers = storage.best_trials(study, len(trials))
+    numbers = list(dict.fromkeys([*goals.front(study), *storage.best_trials(study, len(trials))]))
     if not numbers and unfinished:
         numbers = _furthest(study)
     base = proposal.base_hyperparameters()
@@ -76,7 +77,7 @@ def own_runs(study: optuna.Study, chosen: Sequence[Configuration], folder: Study
     for one in chosen:
         if one.trial is not None:
             where = folder.trial(one.trial).relative_to(folder.path)
-            value = study.get_trials(deepcopy=False)[one.trial].value
+            value = goals.first(study.get_trials(deepcopy=False)[one.trial])
             found.append(Finalist(one.entry, one.trial, (Run(seed, str(where), value),)))
     return found
 
@@ -167,7 +168,7 @@ def _in_state(study: optuna.Study, state: TrialState) -> list[FrozenTrial]:
 
 def _furthest(study: optuna.Study) -> list[int]:
     """Numbers of the trials that have reported and not failed: by their last report, then by its value."""
-    sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
+    sign = -1 if goals.maximizes(study) else 1
     reported = {
         trial.number: (-trial.last_step, sign * trial.intermediate_values[trial.last_step])
         for trial in study.get_trials(deepcopy=False, states=(TrialState.PRUNED, TrialState.RUNNING))

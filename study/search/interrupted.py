@@ -62,6 +62,8 @@ def _outcome(study: optuna.Study, trial: FrozenTrial) -> TrialState | None:
         return failed
     if progress.get("pruned"):
         return TrialState.PRUNED
+    if len(study.directions) > 1:
+        return None  # nothing stops its trials early
     judged = trial.last_step is None or trial.last_step <= progress.get("judged", 0)
     return TrialState.PRUNED if not judged and _pruned(study, trial) else None
 

@@ -6,6 +6,7 @@ some. This searcher hands out the trials that an earlier process left RUNNING fi
 folders, in which they find their newest checkpoints.
 """
 
+import math
 import warnings
 from collections import Counter
 from typing import Any
@@ -45,15 +46,21 @@ class StudySearcher(Searcher):
         proposal: Proposal,
         promotion: Promotion | None = None,
         wanted: int = 1,
+        second: str | None = None,
     ):
-        """Continue ``study`` up to ``trials`` trials. ``promotion`` is new, or None where ``study.pruner`` decides."""
+        """Continue ``study`` up to ``trials`` trials. ``promotion`` is new, or None where ``study.pruner`` decides.
+
+        ``second`` names the second goal of a study that has two; nothing stops the trials of such a study early.
+        """
         super().__init__()
+        assert len(study.directions) == (1 if second is None else 2) and not (second and promotion)
         self.study = study
         self.folder = folder
         self.trials = trials
         self.proposal = proposal
         self.promotion = promotion
         self.wanted = wanted
+        self.second = second
         self.live: dict[str, optuna.Trial] = {}
         """Tune's id of a trial -> Optuna's trial, for those that train or wait for a place."""
         self.stop_reason: str | None = None
@@ -160,7 +167,7 @@ class StudySearcher(Searcher):
             elif report in self.promotion.rungs:
                 self.promotion.passed(trial.number, report, result["objective"])
             return pause
-        pruned = trial.should_prune()
+        pruned = self.second is None and trial.should_prune()
         self._store_progress(trial, result, pruned)
         if pruned:
             self._end(trial_id, TrialState.PRUNED)
@@ -184,10 +191,21 @@ class StudySearcher(Searcher):
         elif result is not None and result.get("done"):
             self._store_progress(trial, result, pruned=False)  # first: the pruner is not asked about a full trial
             self._store_value(trial, result)
-            self._end(trial_id, TrialState.COMPLETE, value=result["objective"])
+            values = [result["objective"]]
+            if self.second is not None:
+                values.append(trial.user_attrs["progress"]["second_goal"])
+                if not math.isfinite(values[1]):
+                    self._fail(trial_id, f"validation {self.second} is {values[1]}")
+                    return
+            self._end(trial_id, TrialState.COMPLETE, values)
 
     def _store_value(self, trial: optuna.Trial, result: dict[str, Any]) -> None:
         self._reported = True
+        if self.second is not None:
+            # Trial.report refuses studies of several goals, though their storage has room for the curve of the first.
+            if result["report"] not in trial.storage.get_trial(trial._trial_id).intermediate_values:
+                trial.storage.set_trial_intermediate_value(trial._trial_id, result["report"], result["objective"])
+            return
         with warnings.catch_warnings():
             # A trial that continues from a checkpoint may repeat its last report; Optuna keeps the first.
             warnings.filterwarnings("ignore", message=".*is already reported.*")
@@ -208,9 +226,19 @@ class StudySearcher(Searcher):
         }
         if pruned:
             progress["pruned"] = True
+        if self.second is not None:
+            progress["second_goal"] = self._second_goal(result, before)
         if "memory/gpu_gib" in result:
             progress["gpu_gib"] = max(result["memory/gpu_gib"], before.get("gpu_gib", 0.0))
         trial.set_user_attr("progress", progress)
+
+    def _second_goal(self, result: dict[str, Any], before: dict[str, Any]) -> float:
+        """What a trial is worth so far by the second goal; ``before`` is the progress that it had made."""
+        if self.second == "seconds":
+            # A trial that continues from a checkpoint may repeat a report. That is no fault of its hyperparameters.
+            new = result["report"] > before.get("judged", 0)
+            return before.get("second_goal", 0.0) + (result["time/train_s"] if new else 0.0)
+        return float(result["parameters" if self.second == "parameters" else f"val/{self.second}"])
 
     def _fail(self, trial_id: str, reason: str) -> None:
         self.live[trial_id].set_user_attr("reason", reason)
@@ -220,9 +248,9 @@ class StudySearcher(Searcher):
             often, _ = Counter(self._failures).most_common(1)[0]
             self.stop(f"all {len(self._failures)} trials that have ended failed before their first report: {often}")
 
-    def _end(self, trial_id: str, state: TrialState, value: float | None = None) -> None:
+    def _end(self, trial_id: str, state: TrialState, values: list[float] | None = None) -> None:
         number = self.live.pop(trial_id).number
-        self.study.tell(number, value, state=state)
+        self.study.tell(number, values, state=state)
         self._states[number] = state.name
 
     def _running(self) -> int:

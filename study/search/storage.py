@@ -14,10 +14,10 @@ from optuna.trial import TrialState
 from study.config import StudyConfig
 from study.display.error_lines import first_line
 from study.results_folder import StudyFolder, read_record
-from study.search import strategies
+from study.search import goals, strategies
 from study.search.distributions import recorded
 from study.search.question import refuse_another
-from trainables.objectives import OBJECTIVES
+from trainables.objectives import DIRECTIONS
 
 
 def open_storage(folder: StudyFolder, url: str | None) -> BaseStorage:
@@ -47,7 +47,7 @@ def open_study(
     study = optuna.create_study(
         storage=storage,
         study_name=folder.name,
-        direction="maximize" if OBJECTIVES[config.metric] == "max" else "minimize",
+        directions=["maximize" if DIRECTIONS[goal] == "max" else "minimize" for goal in config.goals],
         pruner=strategies.pruner(config.pruner, config.reports),
         load_if_exists=True,
     )
@@ -100,8 +100,8 @@ def check_question(folder: StudyFolder, question: Mapping[str, Any]) -> None:
 
 
 def best_trials(study: optuna.Study, top: int) -> list[int]:
-    """Numbers of the ``top`` completed trials, best first."""
+    """Numbers of the ``top`` completed trials, best first; by the first goal, if there are two."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
-    values = {trial.number: sign * trial.value for trial in complete if trial.value is not None}
+    sign = -1 if goals.maximizes(study) else 1
+    values = {trial.number: sign * trial.values[0] for trial in complete}
     return sorted(values, key=lambda number: values[number])[:top]

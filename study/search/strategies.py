@@ -9,10 +9,13 @@ from typing import Any
 
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
-from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
 from study.search.prior import PriorSampler
 from study.search.rungs import FACTOR, Promotion, positions
+
+POPULATION = 10
+"""Complete trials of a generation of nsga2; its first generation is random, so Optuna's 50 would be whole studies."""
 
 
 def sampler(name: str, seed: int, base: dict[str, Any] | None = None) -> BaseSampler:
@@ -50,6 +53,7 @@ SAMPLERS: dict[str, Callable[[int, dict[str, Any]], BaseSampler]] = {
     "random": lambda seed, _: RandomSampler(seed=seed),
     "cmaes": _cmaes,
     "gp": lambda seed, _: GPSampler(seed=seed),
+    "nsga2": lambda seed, _: NSGAIISampler(population_size=POPULATION, seed=seed),
 }
 """Name -> sampler with a seed, for a study with that base."""
 

@@ -108,3 +108,14 @@ def test_samplers_read_trials_by_these_methods_only(journal, sampler):
     readers = {name for name in watched.asked if "trial" in name and not name.startswith("best")}
     assert readers <= {"_get_trials", "get_trials", "trials"}
     study.tell(trial, 0.5)
+
+
+def test_a_study_of_two_goals_refuses_reports_and_its_storage_takes_them():
+    """``StudySearcher._store_value``: the curve of the first goal."""
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    trial = study.ask()
+    with pytest.raises(NotImplementedError):
+        trial.report(0.5, 1)
+    trial.storage.set_trial_intermediate_value(trial._trial_id, 1, 0.5)
+    study.tell(trial, [0.5, 2.0])
+    assert study.get_trials()[0].intermediate_values == {1: 0.5}

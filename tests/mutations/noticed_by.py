@@ -10,11 +10,17 @@ TESTS: dict[str, list[str]] = {
     "trainables/output.py": ["tests/trainables/test_output.py"],
     "trainables/optim.py": ["tests/trainables/test_optim.py"],
     "trainables/metrics.py": ["tests/trainables/test_metrics.py"],
+    "trainables/objectives.py": ["tests/trainables/test_objectives.py"],
     "trainables/schedules.py": ["tests/trainables/test_schedules.py"],
     "study/search/stopping.py": ["tests/study/search/test_stopping.py"],
     "study/search/rungs.py": ["tests/study/search/test_rungs.py"],
     "study/search/evidence.py": ["tests/study/search/test_evidence.py"],
-    "study/search/searcher.py": ["tests/study/search/test_searcher.py", "tests/study/search/test_promotion.py"],
+    "study/search/goals.py": ["tests/study/search/test_goals.py"],
+    "study/search/searcher.py": [
+        "tests/study/search/test_searcher.py",
+        "tests/study/search/test_promotion.py",
+        "tests/study/search/test_goals.py",
+    ],
     "study/search/interrupted.py": ["tests/study/search/test_interrupted.py", "tests/study/search/test_promotion.py"],
     "study/search/finalists.py": ["tests/study/search/test_finalists.py"],
     "study/search/storage.py": [

@@ -170,10 +170,21 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("if on_the_way < self.wanted", "if False"),
         ("            self._recall(promotion, known)\n", "            pass\n"),
         ("            self._end_paused()\n", "            pass\n"),
-        ("pruned = trial.should_prune()", "pruned = False"),
+        ("self.second is None and trial.should_prune()", "False"),
         ("self.busy_seconds += seconds", "self.busy_seconds = seconds"),
         ("max(result[\"memory/gpu_gib\"], before.get(\"gpu_gib\", 0.0))", "result[\"memory/gpu_gib\"]"),
         ("self.stop_reason = self.stop_reason or reason", "pass"),
+        ("if new else 0.0)", "if True else 0.0)"),
+        ("if not math.isfinite(values[1]):", "if False:"),
+    ],
+    "study/search/goals.py": [
+        ("losses[number][1] < losses[found[-1]][1]", "losses[number][1] <= losses[found[-1]][1]"),
+        ("signs = [-1 if", "signs = [1 if"),
+    ],
+    "trainables/objectives.py": [
+        ("if len(names) > 2:", "if False:"),
+        ("if names[0] in COSTS:", "if False:"),
+        ("if len(set(names)) < len(names):", "if False:"),
     ],
     "study/search/interrupted.py": [
         ("states=(TrialState.RUNNING,)", "states=(TrialState.WAITING,)"),
@@ -184,7 +195,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
     ],
     "study/search/storage.py": [
         ("sign = -1 if", "sign = 1 if"),
-        ("\"maximize\" if OBJECTIVES[config.metric] == \"max\" else \"minimize\"", "\"maximize\""),
+        ("\"maximize\" if DIRECTIONS[goal] == \"max\" else \"minimize\"", "\"maximize\""),
         ("SeedSequence([config.seed, len(study.get_trials(deepcopy=False))])", "SeedSequence([config.seed])"),
         ("if theirs != mine:", "if False:"),
     ],
@@ -313,8 +324,8 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("return None if spec.is_drawn(record[\"config\"][\"data\"]) else (", "return ("),
     ],
     "study/scoring/trial_table.py": [
-        ("sign = -1 if direction", "sign = 1 if direction"),
-        ("key=lambda trial: _rank(trial, states[trial.number], study.direction)", "key=lambda trial: trial.number"),
+        ("else -value if maximize else value", "else value if maximize else -value"),
+        ("_rank(trial, states[trial.number], goals.maximizes(study))", "trial.number"),
         ("sorted(trial.intermediate_values.items())", "list(trial.intermediate_values.items())[::-1]"),
     ],
     "study/cluster/places.py": [
@@ -331,7 +342,8 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
     "study/config.py": [
         ("value is not None and not value > 0:", "value is not None and not value >= 0:"),
         ("if self.seed < 0:", "if False:"),
-        ("if self.metric not in OBJECTIVES:", "if False:"),
+        ("if self.pruner == \"auto\":", "if False:"),
+        ("            self._check_two_goals()\n", "            pass\n"),
         ("self.steps < reports:", "self.steps <= 0:"),
     ],
     "study/results_folder.py": [

@@ -102,12 +102,12 @@ def objective(trial: optuna.Trial) -> float:
     return value
 
 
-def open_study(folder: Path, direction: str = "maximize") -> optuna.Study:
+def open_study(folder: Path, directions: Sequence[str] = ("maximize",)) -> optuna.Study:
     """A new Optuna study in the journal of ``folder``."""
     return optuna.create_study(
         study_name=folder.name,
         storage=JournalStorage(JournalFileBackend(str(folder / "optuna.journal"))),
-        direction=direction,
+        directions=directions,
         sampler=optuna.samplers.RandomSampler(seed=0),
     )
 

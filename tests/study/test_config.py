@@ -13,6 +13,16 @@ from study.presets import resolve
     [
         ({"model": "spcae"}, "did you mean space"),
         ({"metric": "mIoU"}, "choose one of mIoU_fg"),
+        (
+            {"metric": "mIoU_fg,speed"},
+            "'speed' is unknown; choose one of mIoU_fg, ARI_FG, MSE, loss, seconds, parameters",
+        ),
+        ({"metric": "seconds"}, "put a score first, as in mIoU_fg,seconds"),
+        ({"metric": "mIoU_fg,seconds", "pruner": "asha"}, "leave --pruner out, or name one goal"),
+        ({"metric": "mIoU_fg,MSE", "pruner": "median"}, "--pruner median compares trials by one goal"),
+        ({"metric": "mIoU_fg,seconds", "sampler": "prior"}, "take --sampler tpe, nsga2, gp or random"),
+        ({"metric": "mIoU_fg,seconds", "sampler": "cmaes"}, "--sampler cmaes learns from one goal"),
+        ({"sampler": "nsga2"}, "add --pruner none"),
         ({"data": "synthetic:shiny"}, "shiny"),
         ({"trials": 0}, "--trials is 0"),
         ({"steps": -5}, "--steps is -5"),
@@ -70,6 +80,17 @@ def test_identity_holds_what_results_depend_on_and_nothing_else():
     assert base.identity("tiny", 10, 32) == same.identity("tiny", 10, 32)
     assert base.identity("tiny", 10, 32) != other.identity("tiny", 10, 32)
     assert base.identity("tiny", 10, 32) != base.identity("paper", 10, 32)
+
+
+def test_with_two_goals_all_trials_run_to_the_end_and_else_the_default_is_promotion():
+    one, two = StudyConfig(model="space"), StudyConfig(model="space", metric="mIoU_fg, seconds")
+    assert (one.pruner, one.goals, two.pruner, two.goals) == ("asha", ("mIoU_fg",), "none", ("mIoU_fg", "seconds"))
+    assert two.metric == "mIoU_fg,seconds" and StudyConfig(model="space", pruner="auto") == one
+    assert StudyConfig(model="space", metric="MSE,mIoU_fg", pruner="none", sampler="gp").goals == ("MSE", "mIoU_fg")
+    assert one.identity("tiny", 10, 32)["pruner"] == "asha", "as in studies from before there was an auto"
+    resolved = resolve(two, has_gpu=False)
+    assert resolved.identity["metric"] == "mIoU_fg,seconds" and resolved.identity["pruner"] == "none"
+    assert resolved.task.metric == "mIoU_fg"
 
 
 def test_the_final_stage_is_smaller_with_the_tiny_preset_unless_asked_for():

@@ -89,6 +89,7 @@ def test_reports_are_evenly_spaced_and_hold_training_and_validation():
     assert [r["lr"] for r in reports] == pytest.approx([0.1 * 0.5 ** (r["step"] - 1) for r in reports])
     last = reports[-1]
     assert last["objective"] == last["val/MSE"]
+    assert last["parameters"] == sum(p.numel() for p in run.model.parameters()) > 0
     assert last["time/train_s"] > 0 and last["time/validation_s"] > 0
     again = training()
     assert reports[0]["train/loss"] == again.advance(2)["loss"]

@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 from types import SimpleNamespace
 
+import optuna
 from rich.console import Console
 
 from study.display.progress import ProgressCallback
@@ -12,6 +13,7 @@ from study.search.proposal import Proposal
 from study.search.rungs import Promotion
 from study.search.searcher import StudySearcher
 from study.search.storage import load_study
+from tests.study.results import open_study
 from tests.study.search.made_up import result
 
 
@@ -85,3 +87,15 @@ def test_a_terminal_gets_a_table_of_running_trials(results_folder: Path) -> None
     shown = console.file.getvalue()
     (line,) = {line.strip() for line in shown.splitlines() if "0.4321" in line}
     assert [cell.strip() for cell in line.split("│")[1:-1]] == ["8", "200", "2/4", "0.4321", "12.5", "3.5"]
+
+
+def test_of_two_goals_the_best_by_the_first_is_shown_and_how_many_the_front_has(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    study = open_study(tmp_path, ["maximize", "minimize"])
+    for values in ((0.25, 9.0), (0.5, 8.0), (0.125, 2.0)):
+        study.add_trial(optuna.trial.create_trial(values=values))
+    proposal = Proposal(lambda trial, base: {}, {"lr": 0.1}, {}, ("lr",))
+    searcher = StudySearcher(study, StudyFolder(tmp_path), 12, proposal, second="seconds")
+    ProgressCallback(searcher, console, metric="mIoU_fg", reports=4).on_experiment_end([])
+    assert isinstance(console.file, io.StringIO)
+    assert "; best mIoU_fg 0.5000 (trial 1), 2 on the Pareto front; " in console.file.getvalue()

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from study.display import study_page
+from study.display.front_table import front_notes, front_table
 from tests.study.display.page_reader import Page
 from tests.study.results import CONFIG, open_study, with_figures
 
@@ -187,3 +188,48 @@ def test_folders_without_a_study_are_errors(results_folder: Path, tmp_path: Path
     (results_folder / "study.json").write_text("{")
     with pytest.raises(ValueError, match="is damaged"):
         study_page.write(results_folder)
+
+
+def test_a_study_with_two_goals_shows_its_front_with_the_base_beside_it(tmp_path: Path) -> None:
+    folder, console = tmp_path / "two", quiet_console()
+    folder.mkdir()
+    config = CONFIG | {"metric": "mIoU_fg,seconds", "pruner": "none"}
+    (folder / "study.json").write_text(json.dumps({"config": config, "direction": "max"}))
+    study = open_study(folder, ["maximize", "minimize"])
+    html = study_page.write(folder).read_text()
+    assert "Pareto front" not in Page(html).headings and "too few trials yet" in html
+    distributions = {key: optuna.distributions.FloatDistribution(0, 1) for key in ("lr", "momentum")}
+    for lr, *values in ((0.5, 0.2, 9.0), (0.25, 0.6, 30.25), (0.125, 0.4, 5.0), (0.75, 0.3, 8.0)):
+        params = {"lr": lr, "momentum": 0.5}
+        study.add_trial(optuna.trial.create_trial(values=values, params=params, distributions=distributions))
+    study.ask()
+    html = study_page.write(folder, console).read_text()
+    page = Page(html)
+    (table,) = [cells for cells in page.tables if cells[:2] == ["mIoU_fg", "seconds"]]
+    assert table == [
+        *("mIoU_fg", "seconds", "lr"),  # momentum is the same everywhere
+        *("trial 1", "0.6000", "30.2", "0.25"),
+        *("trial 2", "0.4000", "5.0", "0.125"),
+        *("base (beaten)", "0.2000", "9.0", "0.5"),
+    ]
+    headings = ["Pareto front", "The front among all complete trials", "Trials", "Search", "Optimisation history"]
+    assert [heading for heading in page.headings if heading in headings] == headings
+    assert "best mIoU_fg on validation, trial 1" in html and "60.0%" in html
+    assert "Pareto front, the best mIoU_fg first: trials 1, 2" in console.export_text()
+    (trials,) = [cells for cells in page.tables if cells[:5] == ["trial", "state", "mIoU_fg", "seconds", "curve"]]
+    assert "30.25" in trials
+    assert html.count('class="plotly-graph-div') == 5, "all but the intermediate values, which no trial has"
+
+
+def test_the_first_trial_is_called_the_base_on_a_front() -> None:
+    rows = [
+        {"number": 3, "state": "COMPLETE", "value": 0.5, "second_value": 2e6, "params_kernel": 3, "params_lr": None},
+        {"number": 0, "state": "COMPLETE", "value": 0.4, "second_value": 1e6, "params_kernel": 5, "params_lr": 0.1},
+        {"number": 1, "state": "RUNNING", "value": None, "second_value": None, "params_kernel": 5, "params_lr": 0.1},
+    ]
+    (table,) = Page(front_table(rows, [3, 0], ["mIoU_fg", "parameters"])).tables
+    assert table[:4] == ["mIoU_fg", "parameters", "kernel", "lr"]
+    assert table[4:] == ["trial 3", "0.5000", "2,000,000", "3", "base", "0.4000", "1,000,000", "5", "0.1"]
+    assert not any("the same" in line for line in front_notes(rows, ["mIoU_fg", "parameters"]))
+    same = [row | {"second_value": 2e6} for row in rows]
+    assert "all trials have the same parameters" in front_notes(same, ["mIoU_fg", "parameters"])[1]

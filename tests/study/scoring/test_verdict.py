@@ -59,6 +59,11 @@ def test_less_is_better_where_the_metric_says_so() -> None:
     assert "loss -10.0" in validation and "mIoU_fg +10.0" in test, "a loss is no column of the leaderboard"
 
 
+def test_of_two_goals_the_first_one_judges(results_folder: Path) -> None:
+    (one, *rest), two = read_verdict(results_folder, "mIoU_fg"), read_verdict(results_folder, "mIoU_fg,seconds")
+    assert two == [one, *rest] and "trial 5" in one
+
+
 def test_one_seed_is_said_to_say_little() -> None:
     finalists = [finalist("base", 0.6), finalist("trial_0007", 0.5)]
     validation, test, advice = said(finalists, trial_0007=[0.5], base=[0.4])

@@ -19,10 +19,9 @@ def make_searcher(tmp_path):
         folder = StudyFolder(where)
         asked = StudyConfig(**{"model": "slot_attention", "reports": 10, **config})
         proposal = Proposal(space, {**BASE, **(fixed or {})}, fixed or {}, SEARCHED)
-        maximize = OBJECTIVES[asked.metric] == "max"
+        maximize = OBJECTIVES[asked.goals[0]] == "max"
         promotion = strategies.promotion(asked.pruner, asked.reports, maximize=maximize)
-        return StudySearcher(
-            storage.open_study(asked, folder, {}, proposal.base), folder, trials, proposal, promotion, wanted
-        )
+        study = storage.open_study(asked, folder, {}, proposal.base)
+        return StudySearcher(study, folder, trials, proposal, promotion, wanted, *asked.goals[1:])
 
     return make

@@ -52,7 +52,7 @@ def test_a_seed_fixes_the_proposals(name):
 def test_the_command_line_takes_all_names_and_no_others():
     for flag, names in (("--sampler", strategies.SAMPLERS), ("--pruner", strategies.PRUNERS)):
         for name in names:
-            alone = ["--pruner", "none"] if name in ("cmaes", "gp") else []
+            alone = ["--pruner", "none"] if name in ("cmaes", "gp", "nsga2") else []
             (asked,) = command_line.studies(["--model", "space", flag, name, *alone])
             assert getattr(asked, flag[2:]) == name
         with pytest.raises(ValueError):
