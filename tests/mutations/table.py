@@ -200,7 +200,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("np.random.default_rng(seed)", "np.random.default_rng(0)"),
     ],
     "study/search/proposal.py": [
-        ("self.space(FixedKeys(trial, self.fixed), self.base)", "self.space(trial, self.base)"),
+        ("self.space(Answered(trial, fixed), self.base)", "self.space(trial, self.base)"),
         ("{key: values[key] for key in self.known}", "dict(values)"),
         ("**self.fixed}\n", "}\n"),
     ],
