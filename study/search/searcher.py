@@ -8,6 +8,7 @@ folders, in which they find their newest checkpoints.
 
 import warnings
 from collections import Counter
+from collections.abc import Container
 from typing import Any
 
 import optuna
@@ -17,6 +18,7 @@ from ray.tune.search import Searcher
 from study.results_folder import StudyFolder
 from study.search import interrupted
 from study.search.evidence import WORKER_LOST, Informed
+from study.search.lost_workers import Death
 from study.search.proposal import Proposal
 from study.search.rungs import Promotion, pauses
 from study.search.stopping import sweep_checkpoints
@@ -25,7 +27,7 @@ GIVE_UP_AFTER = 5
 """So many trials must have failed before a study is stopped, all that have ended, and as many as still run."""
 
 MAX_WORKER_DEATHS = 3
-"""How often a trial may lose its worker; after one more loss it is failed."""
+"""How often a trial's worker may die on a node that lives; after one more death the trial is failed."""
 
 
 class StudySearcher(Searcher):
@@ -149,7 +151,7 @@ class StudySearcher(Searcher):
         """
         trial = self.live.get(trial_id)
         if trial is None:
-            return True  # stopped already, but its worker died before Tune stopped it, and Tune ran it again
+            return True  # stopped already
         self._store_value(trial, result)
         if self.promotion is not None:
             self._store_progress(trial, result, pruned=False)
@@ -166,6 +168,21 @@ class StudySearcher(Searcher):
             self._end(trial_id, TrialState.PRUNED)
         return pruned
 
+    def worker_died(self, trial_id: str, death: Death, gone: Container[str]) -> None:
+        """Let the trial go on from its newest checkpoint, or tell FAIL if too many workers died on nodes that live.
+
+        The nodes in ``gone`` live no more. A death of which Ray is not certain is counted at the next one.
+        """
+        trial = self.live.get(trial_id)
+        if trial is None:
+            return  # it pauses, or was pruned
+        before = trial.user_attrs.get("deaths", [])
+        deaths = [node for node in [*before, death.node] if node not in gone]
+        if deaths != before:
+            trial.set_user_attr("deaths", deaths)
+        if len(deaths) > MAX_WORKER_DEATHS and death.certain:
+            self._fail(trial_id, f"{WORKER_LOST} or could not save {len(deaths)} times; last: {death.words}")
+
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Do nothing; the scheduler has recorded the result."""
 
@@ -177,9 +194,7 @@ class StudySearcher(Searcher):
         if trial_id not in self.live:
             return  # paused, or pruned and told so already
         trial = self.live[trial_id]
-        if error:
-            self._fail(trial_id, f"{WORKER_LOST} or could not save {MAX_WORKER_DEATHS + 1} times")
-        elif result is not None and result.get("failure"):
+        if result is not None and result.get("failure"):
             self._fail(trial_id, result["failure"])
         elif result is not None and result.get("done"):
             self._store_progress(trial, result, pruned=False)  # first: the pruner is not asked about a full trial

@@ -142,7 +142,8 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("                signal.signal(number, handler)\n", "                pass\n"),
         ("(signal.SIGINT, signal.SIGTERM)", "(signal.SIGINT,)"),
         ("state in (\"COMPLETE\", \"PAUSED\")", "True"),
-        ("if state != \"RUNNING\":", "if True:"),
+        ("if state != \"RUNNING\" and not cut_short:", "if not cut_short:"),
+        ("state == \"PAUSED\" and trial.status == trial.PENDING", "False"),
         ("key=lambda path: path.name", "key=lambda path: str(path)"),
         ("paths[-1].parent", "paths[0].parent"),
         ("            path.unlink()\n", "            pass\n"),
@@ -171,6 +172,13 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("self.busy_seconds += seconds", "self.busy_seconds = seconds"),
         ("max(result[\"memory/gpu_gib\"], before.get(\"gpu_gib\", 0.0))", "result[\"memory/gpu_gib\"]"),
         ("self.stop_reason = self.stop_reason or reason", "pass"),
+        ("if node not in gone]", "]"),
+        ("and death.certain", ""),
+    ],
+    "study/search/lost_workers.py": [
+        ("error = error.cause", "pass"),
+        ("        last_words.unlink()\n", ""),
+        ("or error.preempted)", ")"),
     ],
     "study/search/interrupted.py": [
         ("states=(TrialState.RUNNING,)", "states=(TrialState.WAITING,)"),
@@ -244,6 +252,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("bool(trial.metric_analysis), trial.config[\"number\"]", "trial.config[\"number\"]"),
         ("return max(waiting,", "return min(waiting,"),
         ("if trial.status == trial.PENDING]", "]"),
+        ("                tune_controller.stop_trial(trial)\n", "                pass\n"),
         ("TrialScheduler.STOP if stops", "TrialScheduler.CONTINUE if stops"),
     ],
     "study/scoring/leaderboard.py": [
