@@ -61,6 +61,8 @@ class StudyConfig:
     """GPUs per worker; a trial's only worker may have a share [default: 1 with the paper preset and a GPU, else 0]"""
     hours: float | None = None
     """stop after this many hours; the same command continues the study"""
+    patience: float | None = None
+    """end the search after so many full trials' worth of steps without an improvement beyond the noise of a score"""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 trains under autocast; sensitive parts stay in fp32"""
     micro_batch: int | None = None
@@ -96,7 +98,7 @@ class StudyConfig:
         if self.metric not in OBJECTIVES:
             raise ValueError(f"metric {self.metric!r} is unknown; choose one of {', '.join(OBJECTIVES)}")
         counts = ("trials", "steps", "concurrent", "workers_per_trial", "micro_batch", "reports")
-        for key in (*counts, "validation_images", "finalists", "seeds", "cpus", "hours"):
+        for key in (*counts, "validation_images", "finalists", "seeds", "cpus", "hours", "patience"):
             value = getattr(self, key)
             if value is not None and not value > 0:
                 raise ValueError(f"--{key.replace('_', '-')} is {value}; it must be above zero")

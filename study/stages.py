@@ -28,6 +28,7 @@ from study.scoring.leaderboard import entry_name
 from study.scoring.ranking import Finalist
 from study.search import finalists, known, storage, strategies
 from study.search.finalists import Configuration
+from study.search.patience import Patience, more_trials
 from study.search.proposal import Proposal
 from study.search.searcher import StudySearcher
 from study.search.stopping import StudyStopped
@@ -75,12 +76,16 @@ def run(asked: StudyConfig, console: Console) -> Path:
     try:
         if prepared.searcher.pending():
             tune(prepared)
+        patience = prepared.searcher.patience
+        if patience is not None and patience.over():
+            say(console, patience.text())
         score(prepared, ends)
     finally:
         study_page.write(folder, console)
     say(console, f"report: {folder / 'report.html'}")
     say(console, f"curves: tensorboard --logdir {folder}")
-    say(console, f"more:   {asked.again} with more than {asked.trials} --trials goes on from here")
+    how = "a larger --patience" if patience is not None and patience.over() else f"more than {asked.trials} --trials"
+    say(console, f"more:   {asked.again} with {how} goes on from here; {more_trials(prepared.searcher.study)}")
     return folder
 
 
@@ -163,7 +168,10 @@ def prepare(study: Resolved, console: Console) -> Prepared:
     optuna_study = storage.open_study(asked, folder, study.identity, proposal.first_hyperparameters())
     _record(study, proposal, index, splits, notices)
     promotion = strategies.promotion(asked.pruner, study.reports, maximize=OBJECTIVES[asked.metric] == "max")
-    searcher = StudySearcher(optuna_study, folder, asked.trials, proposal, promotion, wanted=study.finalists + 1)
+    patience = Patience(optuna_study, study.reports, asked.patience, finalists.noise(asked, folder))
+    searcher = StudySearcher(
+        optuna_study, folder, asked.trials, proposal, promotion, wanted=study.finalists + 1, patience=patience
+    )
     for line in known.propose(optuna_study, folder, proposal, sources):
         say(console, line)
     return Prepared(study, index.max_objects, splits, shards, places, preflight, searcher, proposal, console)

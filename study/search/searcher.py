@@ -19,6 +19,7 @@ from study.results_folder import StudyFolder
 from study.search import interrupted
 from study.search.evidence import WORKER_LOST, Informed
 from study.search.lost_workers import Death
+from study.search.patience import Patience
 from study.search.proposal import Proposal
 from study.search.rungs import Promotion, pauses
 from study.search.stopping import sweep_checkpoints
@@ -47,8 +48,12 @@ class StudySearcher(Searcher):
         proposal: Proposal,
         promotion: Promotion | None = None,
         wanted: int = 1,
+        patience: Patience | None = None,
     ):
-        """Continue ``study`` up to ``trials`` trials. ``promotion`` is new, or None where ``study.pruner`` decides."""
+        """Continue ``study`` up to ``trials`` trials, or until ``patience`` is over.
+
+        ``promotion`` is new, or None where ``study.pruner`` decides.
+        """
         super().__init__()
         self.study = study
         self.folder = folder
@@ -56,6 +61,7 @@ class StudySearcher(Searcher):
         self.proposal = proposal
         self.promotion = promotion
         self.wanted = wanted
+        self.patience = patience
         self.live: dict[str, optuna.Trial] = {}
         """Tune's id of a trial -> Optuna's trial, for those that train or wait for a place."""
         self.stop_reason: str | None = None
@@ -111,7 +117,7 @@ class StudySearcher(Searcher):
 
     def pending(self) -> bool:
         """Whether there is a trial to run: one to continue, one to promote, or a new one."""
-        return bool(self._left_over) or self._promoted() is not None or len(self._states) < self.trials
+        return bool(self._left_over) or self._promoted() is not None or self._wants_more()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a str
         """The next trial's config: one to continue, else one to promote, else a new one while there are too few.
@@ -125,7 +131,7 @@ class StudySearcher(Searcher):
             trial = self._stored(self._left_over.pop(0).number)
         elif (promoted := self._promoted()) is not None:
             trial = self._promote(promoted)
-        elif len(self._states) < self.trials:
+        elif self._wants_more():
             trial = self.study.ask()
             self._states[trial.number] = "RUNNING"
             self._ids[trial.number] = trial._trial_id
@@ -200,9 +206,13 @@ class StudySearcher(Searcher):
             self._store_progress(trial, result, pruned=False)  # first: the pruner is not asked about a full trial
             self._store_value(trial, result)
             self._end(trial_id, TrialState.COMPLETE, value=result["objective"])
+            if self.patience is not None:
+                self.patience.complete(result["objective"])
 
     def _store_value(self, trial: optuna.Trial, result: dict[str, Any]) -> None:
         self._reported = True
+        if self.patience is not None:
+            self.patience.reported(trial.number, result["report"])
         with warnings.catch_warnings():
             # A trial that continues from a checkpoint may repeat its last report; Optuna keeps the first.
             warnings.filterwarnings("ignore", message=".*is already reported.*")
@@ -240,6 +250,10 @@ class StudySearcher(Searcher):
         self.study.tell(number, value, state=state)
         self._states[number] = state.name
 
+    def _wants_more(self) -> bool:
+        """Whether new trials are to begin."""
+        return len(self._states) < self.trials and not (self.patience is not None and self.patience.over())
+
     def _running(self) -> int:
         return len(self.live) + len(self._pausing)
 
@@ -264,7 +278,7 @@ class StudySearcher(Searcher):
         if self.promotion is None:
             return None
         number = self.promotion.next()
-        if number is None and len(self._states) >= self.trials:
+        if number is None and not self._wants_more():
             on_the_way = sum(state == "COMPLETE" for state in self._states.values()) + self._running()
             number = self.promotion.last() if on_the_way < self.wanted else None
         return number

@@ -16,6 +16,7 @@ TESTS: dict[str, list[str]] = {
     "study/search/evidence.py": ["tests/study/search/test_evidence.py"],
     "study/search/searcher.py": ["tests/study/search/test_searcher.py", "tests/study/search/test_promotion.py"],
     "study/search/lost_workers.py": ["tests/study/search/test_lost_workers.py"],
+    "study/search/patience.py": ["tests/study/search/test_patience.py"],
     "study/search/interrupted.py": ["tests/study/search/test_interrupted.py", "tests/study/search/test_promotion.py"],
     "study/search/finalists.py": ["tests/study/search/test_finalists.py"],
     "study/search/storage.py": [

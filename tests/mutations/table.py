@@ -175,6 +175,13 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("if node not in gone]", "]"),
         ("and death.certain", ""),
     ],
+    "study/search/patience.py": [
+        ("max(report, before)", "before + 1"),
+        ("if gain > 0 and gain > self._known_noise():", "if gain > 0:"),
+        ("1.4826 * np.median(bends) / math.sqrt(6)", "np.median(bends)"),
+        ("sorted((max(value, base) for value in values), reverse=True)", "sorted(values, reverse=True)"),
+        ("chance *= 1 - half / left", "chance *= 0.5"),
+    ],
     "study/search/lost_workers.py": [
         ("error = error.cause", "pass"),
         ("        last_words.unlink()\n", ""),
