@@ -61,6 +61,8 @@ class StudyConfig:
     """GPUs per worker; a trial's only worker may have a share [default: 1 with the paper preset and a GPU, else 0]"""
     hours: float | None = None
     """stop after this many hours; the same command continues the study"""
+    patience: float | None = None
+    """end the search after so many full trials' worth of steps without an improvement beyond the noise of a score"""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 trains under autocast; sensitive parts stay in fp32"""
     micro_batch: int | None = None
@@ -99,7 +101,7 @@ class StudyConfig:
         if len(self.goals) > 1:
             self._check_two_goals()
         counts = ("trials", "steps", "concurrent", "workers_per_trial", "micro_batch", "reports")
-        for key in (*counts, "validation_images", "finalists", "seeds", "cpus", "hours"):
+        for key in (*counts, "validation_images", "finalists", "seeds", "cpus", "hours", "patience"):
             value = getattr(self, key)
             if value is not None and not value > 0:
                 raise ValueError(f"--{key.replace('_', '-')} is {value}; it must be above zero")
@@ -150,6 +152,11 @@ class StudyConfig:
             raise ValueError(
                 f"--sampler {self.sampler} learns from one goal, and --metric {self.metric} names two; "
                 "take --sampler tpe, nsga2, gp or random"
+            )
+        if self.patience is not None:
+            raise ValueError(
+                f"--patience {self.patience:g} waits for a better score of one goal, and --metric {self.metric} names "
+                "two; leave --patience out, or name one goal"
             )
 
     def _check_reports(self, reports: int) -> None:

@@ -28,6 +28,7 @@ from study.scoring.leaderboard import entry_name
 from study.scoring.ranking import Finalist
 from study.search import finalists, known, storage, strategies
 from study.search.finalists import Configuration
+from study.search.patience import Patience, more_trials
 from study.search.proposal import Proposal
 from study.search.searcher import StudySearcher
 from study.search.stopping import StudyStopped
@@ -75,12 +76,17 @@ def run(asked: StudyConfig, console: Console) -> Path:
     try:
         if prepared.searcher.pending():
             tune(prepared)
+        patience = prepared.searcher.patience
+        if patience is not None and patience.over():
+            say(console, patience.text())
         score(prepared, ends)
     finally:
         study_page.write(folder, console)
     say(console, f"report: {folder / 'report.html'}")
     say(console, f"curves: tensorboard --logdir {folder}")
-    say(console, f"more:   {asked.again} with more than {asked.trials} --trials goes on from here")
+    how = "a larger --patience" if patience is not None and patience.over() else f"more than {asked.trials} --trials"
+    outlook = f"; {more_trials(prepared.searcher.study)}" if patience is not None else ""
+    say(console, f"more:   {asked.again} with {how} goes on from here{outlook}")
     return folder
 
 
@@ -164,8 +170,9 @@ def prepare(study: Resolved, console: Console) -> Prepared:
     _record(study, proposal, index, splits, notices)
     promotion = strategies.promotion(asked.pruner, study.reports, maximize=OBJECTIVES[asked.goals[0]] == "max")
     second = asked.goals[1] if len(asked.goals) > 1 else None
+    patience = None if second else Patience(optuna_study, study.reports, asked.patience, finalists.noise(asked, folder))
     wanted = study.finalists + 1
-    searcher = StudySearcher(optuna_study, folder, asked.trials, proposal, promotion, wanted, second)
+    searcher = StudySearcher(optuna_study, folder, asked.trials, proposal, promotion, wanted, second, patience)
     for line in known.propose(optuna_study, folder, proposal, sources):
         say(console, line)
     return Prepared(study, index.max_objects, splits, shards, places, preflight, searcher, proposal, console)

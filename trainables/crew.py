@@ -1,9 +1,11 @@
 """The workers of a trial: rank 0 in Tune's own process, and one Ray actor for each further one."""
 
 import concurrent.futures
+import json
 import os
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -18,6 +20,9 @@ from trainables.training import Diverged, Task, Training
 
 Shards = dict[str, list[ray.ObjectRef]]
 """Split name -> references to its Arrow tables in the object store."""
+
+LAST_WORDS = "last_words.json"
+"""In a trial's folder: which other worker had died when rank 0 ended itself for that reason."""
 
 GRACE_SECONDS = 5.0
 """How long rank 0 waits, after an error of its own, for the errors of the other workers."""
@@ -81,6 +86,8 @@ class Crew:
     then all end, and the next trial gets new ones.
     """
 
+    _folder: str  # the trial's
+
     def __init__(self, task: Task, shards: Shards, cpus: float, gpus: float, size: int):
         self._resources = cpus, gpus
         self._data = task, shards
@@ -89,6 +96,7 @@ class Crew:
 
     def start(self, config: dict[str, Any], state: dict[str, Any] | None) -> None:
         """Start or continue the trial of ``config`` on all workers."""
+        self._folder = config["folder"]
         self.first.start(config, state)
         new = not self._others and self.first.team.size > 1
         if new:
@@ -150,9 +158,18 @@ class Crew:
             return
         error = call.exception()
         if isinstance(error, ray.exceptions.RayActorError):
-            os._exit(1)
+            try:
+                self._leave_words(error)
+            finally:
+                os._exit(1)
         if error is not None:
             parallel.abort()
+
+    def _leave_words(self, error: ray.exceptions.RayActorError) -> None:
+        """Record which worker died, for the driver, which sees the end of this one only; see lost_workers.Death."""
+        certain = not (isinstance(error, ray.exceptions.ActorUnavailableError) or error.preempted)
+        left = {"actor": error.actor_id, "words": str(error).splitlines()[-1], "certain": certain}
+        (Path(self._folder) / LAST_WORDS).write_text(json.dumps(left))
 
     def _hire(self, rank: int) -> Any:
         cpus, gpus = self._resources

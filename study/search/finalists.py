@@ -21,6 +21,7 @@ from study.results_folder import StudyFolder
 from study.scoring.ranking import BASE, Finalist, Run
 from study.search import goals, storage
 from study.search.evidence import worker_lost
+from study.search.patience import seeds_noise
 from study.search.proposal import Proposal
 from study.search.stopping import sweep_checkpoints
 
@@ -148,6 +149,18 @@ def runs(
 def left(reruns: optuna.Study) -> int:
     """How many trials have not ended."""
     return len(_in_state(reruns, TrialState.WAITING)) + len(_in_state(reruns, TrialState.RUNNING))
+
+
+def noise(config: StudyConfig, folder: StudyFolder) -> float | None:
+    """The standard deviation of a score over seeds, from an earlier call's second study; None without two seeds."""
+    opened = storage.open_storage(folder, config.storage)
+    if _name(folder) not in optuna.get_all_study_names(opened):
+        return None
+    scores: dict[str, list[float]] = {}
+    for trial in _in_state(optuna.load_study(study_name=_name(folder), storage=opened), TrialState.COMPLETE):
+        if trial.value is not None:
+            scores.setdefault(json.dumps(trial.user_attrs["hyperparameters"], sort_keys=True), []).append(trial.value)
+    return seeds_noise(list(scores.values()))
 
 
 def _run(seed: int, trial: FrozenTrial, folder: StudyFolder) -> Run:

@@ -1,8 +1,9 @@
 """Proposal: a trial's hyperparameters, from the preset, the search space and the values set by hand."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from optuna.distributions import BaseDistribution
@@ -33,7 +34,8 @@ class Proposal:
 
     def hyperparameters(self, trial: Any) -> dict[str, Any]:
         """The complete hyperparameters of ``trial``, an Optuna Trial, FixedTrial or FrozenTrial."""
-        values = {**self.base, **self.space(FixedKeys(trial, self.fixed), self.base), **self.fixed}
+        fixed: dict[str, Callable[[], Any]] = {key: partial(self.fixed.get, key) for key in self.fixed}
+        values = {**self.base, **self.space(Answered(trial, fixed), self.base), **self.fixed}
         return {key: values[key] for key in self.known}
 
     def base_hyperparameters(self) -> dict[str, Any]:
@@ -61,12 +63,12 @@ class Proposal:
         return json.loads(json.dumps(question))
 
 
-class FixedKeys:
-    """A trial that suggests the values of ``fixed`` for their keys, without asking Optuna."""
+class Answered:
+    """A trial that suggests the keys of ``answers`` by calling these, whatever the search space asks for."""
 
-    def __init__(self, trial: Any, fixed: dict[str, Any]):
+    def __init__(self, trial: Any, answers: Mapping[str, Callable[[], Any]]):
         self._trial = trial
-        self._fixed = fixed
+        self._answers = answers
 
     def __getattr__(self, attribute: str) -> Any:
         original = getattr(self._trial, attribute)
@@ -74,6 +76,6 @@ class FixedKeys:
             return original
 
         def suggest(name: str, *args: Any, **keywords: Any) -> Any:
-            return self._fixed[name] if name in self._fixed else original(name, *args, **keywords)
+            return self._answers[name]() if name in self._answers else original(name, *args, **keywords)
 
         return suggest

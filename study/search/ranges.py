@@ -10,6 +10,7 @@ import importlib.util
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from study.display.error_lines import first_line
 from study.search import distributions
-from study.search.proposal import Proposal, Space
+from study.search.proposal import Answered, Proposal, Space
 from trainables import typed_config
 
 WIDE = 100
@@ -113,31 +114,13 @@ def _to_try(distribution: BaseDistribution) -> list[Any]:
     return distributions.ends(distribution)
 
 
-class Replaced:
-    """A trial that suggests the keys of ``given`` from these ranges."""
-
-    def __init__(self, trial: Any, given: Mapping[str, BaseDistribution]):
-        self._trial = trial
-        self._given = given
-
-    def __getattr__(self, attribute: str) -> Any:
-        original = getattr(self._trial, attribute)
-        if not attribute.startswith("suggest_"):
-            return original
-
-        def suggest(name: str, *args: Any, **keywords: Any) -> Any:
-            given = self._given.get(name)
-            return original(name, *args, **keywords) if given is None else _suggest(self._trial, name, given)
-
-        return suggest
-
-
 def _with(space: Space, given: Mapping[str, BaseDistribution], added: Sequence[str]) -> Space:
     """``space`` with the ranges of ``given``, of which it does not suggest those of ``added`` itself."""
 
     def changed(trial: Any, base: dict[str, Any]) -> dict[str, Any]:
-        chosen = space(Replaced(trial, given), base)
-        return chosen | {key: _suggest(trial, key, given[key]) for key in added}
+        answers = {key: partial(_suggest, trial, key, distribution) for key, distribution in given.items()}
+        chosen = space(Answered(trial, answers), base)
+        return chosen | {key: answers[key]() for key in added}
 
     return changed
 

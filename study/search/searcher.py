@@ -9,6 +9,7 @@ folders, in which they find their newest checkpoints.
 import math
 import warnings
 from collections import Counter
+from collections.abc import Container
 from typing import Any
 
 import optuna
@@ -18,6 +19,8 @@ from ray.tune.search import Searcher
 from study.results_folder import StudyFolder
 from study.search import interrupted
 from study.search.evidence import WORKER_LOST, Informed
+from study.search.lost_workers import Death
+from study.search.patience import Patience
 from study.search.proposal import Proposal
 from study.search.rungs import Promotion, pauses
 from study.search.stopping import sweep_checkpoints
@@ -26,7 +29,7 @@ GIVE_UP_AFTER = 5
 """So many trials must have failed before a study is stopped, all that have ended, and as many as still run."""
 
 MAX_WORKER_DEATHS = 3
-"""How often a trial may lose its worker; after one more loss it is failed."""
+"""How often a trial's worker may die on a node that lives; after one more death the trial is failed."""
 
 
 class StudySearcher(Searcher):
@@ -47,10 +50,12 @@ class StudySearcher(Searcher):
         promotion: Promotion | None = None,
         wanted: int = 1,
         second: str | None = None,
+        patience: Patience | None = None,
     ):
-        """Continue ``study`` up to ``trials`` trials. ``promotion`` is new, or None where ``study.pruner`` decides.
+        """Continue ``study`` up to ``trials`` trials, or until ``patience`` is over.
 
-        ``second`` names the second goal of a study that has two; nothing stops the trials of such a study early.
+        ``promotion`` is new, or None where ``study.pruner`` decides. ``second`` names the second goal of a study that
+        has two; nothing stops the trials of such a study early.
         """
         super().__init__()
         assert len(study.directions) == (1 if second is None else 2) and not (second and promotion)
@@ -61,6 +66,7 @@ class StudySearcher(Searcher):
         self.promotion = promotion
         self.wanted = wanted
         self.second = second
+        self.patience = patience
         self.live: dict[str, optuna.Trial] = {}
         """Tune's id of a trial -> Optuna's trial, for those that train or wait for a place."""
         self.stop_reason: str | None = None
@@ -116,7 +122,7 @@ class StudySearcher(Searcher):
 
     def pending(self) -> bool:
         """Whether there is a trial to run: one to continue, one to promote, or a new one."""
-        return bool(self._left_over) or self._promoted() is not None or len(self._states) < self.trials
+        return bool(self._left_over) or self._promoted() is not None or self._wants_more()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a str
         """The next trial's config: one to continue, else one to promote, else a new one while there are too few.
@@ -130,7 +136,7 @@ class StudySearcher(Searcher):
             trial = self._stored(self._left_over.pop(0).number)
         elif (promoted := self._promoted()) is not None:
             trial = self._promote(promoted)
-        elif len(self._states) < self.trials:
+        elif self._wants_more():
             trial = self.study.ask()
             self._states[trial.number] = "RUNNING"
             self._ids[trial.number] = trial._trial_id
@@ -156,7 +162,7 @@ class StudySearcher(Searcher):
         """
         trial = self.live.get(trial_id)
         if trial is None:
-            return True  # stopped already, but its worker died before Tune stopped it, and Tune ran it again
+            return True  # stopped already
         self._store_value(trial, result)
         if self.promotion is not None:
             self._store_progress(trial, result, pruned=False)
@@ -173,6 +179,21 @@ class StudySearcher(Searcher):
             self._end(trial_id, TrialState.PRUNED)
         return pruned
 
+    def worker_died(self, trial_id: str, death: Death, gone: Container[str]) -> None:
+        """Let the trial go on from its newest checkpoint, or tell FAIL if too many workers died on nodes that live.
+
+        The nodes in ``gone`` live no more. A death of which Ray is not certain is counted at the next one.
+        """
+        trial = self.live.get(trial_id)
+        if trial is None:
+            return  # it pauses, or was pruned
+        before = trial.user_attrs.get("deaths", [])
+        deaths = [node for node in [*before, death.node] if node not in gone]
+        if deaths != before:
+            trial.set_user_attr("deaths", deaths)
+        if len(deaths) > MAX_WORKER_DEATHS and death.certain:
+            self._fail(trial_id, f"{WORKER_LOST} or could not save {len(deaths)} times; last: {death.words}")
+
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Do nothing; the scheduler has recorded the result."""
 
@@ -184,9 +205,7 @@ class StudySearcher(Searcher):
         if trial_id not in self.live:
             return  # paused, or pruned and told so already
         trial = self.live[trial_id]
-        if error:
-            self._fail(trial_id, f"{WORKER_LOST} or could not save {MAX_WORKER_DEATHS + 1} times")
-        elif result is not None and result.get("failure"):
+        if result is not None and result.get("failure"):
             self._fail(trial_id, result["failure"])
         elif result is not None and result.get("done"):
             self._store_progress(trial, result, pruned=False)  # first: the pruner is not asked about a full trial
@@ -198,9 +217,13 @@ class StudySearcher(Searcher):
                     self._fail(trial_id, f"validation {self.second} is {values[1]}")
                     return
             self._end(trial_id, TrialState.COMPLETE, values)
+            if self.patience is not None:
+                self.patience.complete(result["objective"])
 
     def _store_value(self, trial: optuna.Trial, result: dict[str, Any]) -> None:
         self._reported = True
+        if self.patience is not None:
+            self.patience.reported(trial.number, result["report"])
         if self.second is not None:
             # Trial.report refuses studies of several goals, though their storage has room for the curve of the first.
             if result["report"] not in trial.storage.get_trial(trial._trial_id).intermediate_values:
@@ -253,6 +276,10 @@ class StudySearcher(Searcher):
         self.study.tell(number, values, state=state)
         self._states[number] = state.name
 
+    def _wants_more(self) -> bool:
+        """Whether new trials are to begin."""
+        return len(self._states) < self.trials and not (self.patience is not None and self.patience.over())
+
     def _running(self) -> int:
         return len(self.live) + len(self._pausing)
 
@@ -277,7 +304,7 @@ class StudySearcher(Searcher):
         if self.promotion is None:
             return None
         number = self.promotion.next()
-        if number is None and len(self._states) >= self.trials:
+        if number is None and not self._wants_more():
             on_the_way = sum(state == "COMPLETE" for state in self._states.values()) + self._running()
             number = self.promotion.last() if on_the_way < self.wanted else None
         return number

@@ -77,18 +77,15 @@ class CheckpointSweeper(tune.Callback):
         return {}
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        """Sweep the trial's folder; by now Tune has saved its last checkpoint."""
+        """Sweep the trial's folder; by now Tune has saved its last checkpoint.
+
+        One that has lost its worker waits for another, and its last checkpoint may be cut short.
+        """
         state = self._state_of(trial.config["number"])
-        if state != "RUNNING":
+        cut_short = state == "PAUSED" and trial.status == trial.PENDING
+        if state != "RUNNING" and not cut_short:
             sweep_checkpoints(Path(trial.config["folder"]), keep_newest=state in ("COMPLETE", "PAUSED"))
         shutil.rmtree(trial.local_path, ignore_errors=True)
-
-    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        """Sweep the folder of a trial that Tune does not try again, unless it paused and could not save itself."""
-        if self._state_of(trial.config["number"]) == "PAUSED":
-            shutil.rmtree(trial.local_path, ignore_errors=True)
-        else:
-            self.on_trial_complete(iteration, trials, trial)
 
 
 def sweep_checkpoints(folder: Path, *, keep_newest: bool) -> None:

@@ -9,7 +9,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
 from study.presets import Resolved
-from study.search.searcher import MAX_WORKER_DEATHS, StudySearcher
+from study.search import lost_workers
+from study.search.searcher import StudySearcher
 from study.search.stopping import CheckpointSweeper, StudyStopped, StudyStopper, sweep_tune_files
 from trainables.crew import Shards
 from trainables.trainable import StudyTrainable
@@ -28,12 +29,23 @@ class PruningScheduler(FIFOScheduler):
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         """The next trial to run: one that has lost its worker if there is one, else the newest that waits.
 
+        One that has lost its worker and is over for the searcher, because it pauses, was pruned or has lost too many,
+        is stopped here.
+
         Tune gives the worker of a trial that ends to the chosen trial, and cancels the worker that Ray was starting
         for it. Tune itself would choose the oldest trial, which is also the one for which a worker on a new node is
         starting. Where trials end often, that worker would be cancelled each time, and the node would stay unused.
         """
         waiting = [trial for trial in tune_controller.get_live_trials() if trial.status == trial.PENDING]
+        for trial in waiting:
+            if trial.trial_id not in self._searcher.live:
+                tune_controller.stop_trial(trial)
+        waiting = [trial for trial in waiting if trial.trial_id in self._searcher.live]
         return max(waiting, key=lambda trial: (bool(trial.metric_analysis), trial.config["number"]), default=None)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Tell the searcher that the trial has lost its worker. Tune itself would go on for ever."""
+        self._searcher.worker_died(trial.trial_id, lost_workers.death_of(trial), lost_workers.gone())
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Store the result; STOP if the trial pauses or is pruned, else CONTINUE.
@@ -95,11 +107,12 @@ def tune_study(
             storage_path=str(folder.path.resolve()),
             stop=stopper,
             callbacks=[*callbacks, CheckpointSweeper(searcher.state_of)],
-            failure_config=tune.FailureConfig(max_failures=MAX_WORKER_DEATHS),
+            failure_config=tune.FailureConfig(max_failures=-1),  # PruningScheduler counts
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=2),
             verbose=0,
         ),
     )
+    lost_workers.survive_memory_kills()
     with stopper.catching_signals():
         tuner.fit()
     sweep_tune_files(folder.trials)

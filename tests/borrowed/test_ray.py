@@ -1,16 +1,18 @@
 """What we use of Ray that it does not document: variables, keys, and texts of errors."""
 
 import inspect
+import os
 import re
 
 import pytest
 import ray
 from ray._common.usage import usage_constants
-from ray._private import ray_constants
+from ray._private import ray_constants, serialization
 from ray._private.accelerators import RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO_ENV_VAR
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray.air._internal.util import skip_exceptions
 from ray.air.constants import AIR_ENV_VARS
+from ray.air.execution._internal import actor_manager
 from ray.tune.constants import TUNE_ENV_VARS
 
 from study.cluster import ray_runtime
@@ -65,6 +67,30 @@ def test_the_error_of_a_task_has_its_cause(ray_cluster):
     with pytest.raises(ray.exceptions.RayTaskError) as caught:
         ray.get(ray.remote(refuse).remote())
     assert isinstance(caught.value.cause, ValueError) and str(caught.value.cause) == "value and remedy"
+
+
+@pytest.mark.ray
+def test_a_dead_actor_is_known_with_its_node(ray_cluster):
+    """``lost_workers._node``; nodes that are gone, on a cluster, are in test_lost_workers_on_ray.py."""
+
+    class Victim:
+        def end(self):
+            os._exit(1)
+
+    victim = ray.remote(Victim).remote()
+    with pytest.raises(ray.exceptions.ActorDiedError, match="its worker process has died") as caught:
+        ray.get(victim.end.remote())
+    known = ray._private.state.actors(caught.value.actor_id)
+    assert known["Address"]["NodeID"] == ray.nodes()[0]["NodeID"]
+    assert ray._private.state.actors("f" * len(caught.value.actor_id)) == {}
+
+
+def test_tune_stops_all_trials_at_an_error_that_is_no_actors_and_no_tasks():
+    """``lost_workers.survive_memory_kills``: the name that it replaces, and why it does."""
+    assert "return OutOfMemoryError(error_info.error_message)" in inspect.getsource(serialization)
+    assert not issubclass(ray.exceptions.OutOfMemoryError, ray.exceptions.RayActorError | ray.exceptions.RayTaskError)
+    unexpected = inspect.getsource(actor_manager.RayActorManager._actor_task_failed)
+    assert "isinstance(exception, RayActorError)" in unexpected and "raise RuntimeError" in unexpected
 
 
 def test_tune_follows_the_causes_of_what_a_trial_raises():

@@ -21,6 +21,8 @@ TESTS: dict[str, list[str]] = {
         "tests/study/search/test_promotion.py",
         "tests/study/search/test_goals.py",
     ],
+    "study/search/lost_workers.py": ["tests/study/search/test_lost_workers.py"],
+    "study/search/patience.py": ["tests/study/search/test_patience.py"],
     "study/search/interrupted.py": ["tests/study/search/test_interrupted.py", "tests/study/search/test_promotion.py"],
     "study/search/finalists.py": ["tests/study/search/test_finalists.py"],
     "study/search/storage.py": [

@@ -145,7 +145,8 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("                signal.signal(number, handler)\n", "                pass\n"),
         ("(signal.SIGINT, signal.SIGTERM)", "(signal.SIGINT,)"),
         ("state in (\"COMPLETE\", \"PAUSED\")", "True"),
-        ("if state != \"RUNNING\":", "if True:"),
+        ("if state != \"RUNNING\" and not cut_short:", "if not cut_short:"),
+        ("state == \"PAUSED\" and trial.status == trial.PENDING", "False"),
         ("key=lambda path: path.name", "key=lambda path: str(path)"),
         ("paths[-1].parent", "paths[0].parent"),
         ("            path.unlink()\n", "            pass\n"),
@@ -176,6 +177,8 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("self.stop_reason = self.stop_reason or reason", "pass"),
         ("if new else 0.0)", "if True else 0.0)"),
         ("if not math.isfinite(values[1]):", "if False:"),
+        ("if node not in gone]", "]"),
+        ("and death.certain", ""),
     ],
     "study/search/goals.py": [
         ("losses[number][1] < losses[found[-1]][1]", "losses[number][1] <= losses[found[-1]][1]"),
@@ -185,6 +188,18 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("if len(names) > 2:", "if False:"),
         ("if names[0] in COSTS:", "if False:"),
         ("if len(set(names)) < len(names):", "if False:"),
+    ],
+    "study/search/patience.py": [
+        ("max(report, before)", "before + 1"),
+        ("if gain > 0 and gain > self._known_noise():", "if gain > 0:"),
+        ("1.4826 * np.median(bends) / math.sqrt(6)", "np.median(bends)"),
+        ("sorted((max(value, base) for value in values), reverse=True)", "sorted(values, reverse=True)"),
+        ("chance *= 1 - half / left", "chance *= 0.5"),
+    ],
+    "study/search/lost_workers.py": [
+        ("error = error.cause", "pass"),
+        ("        last_words.unlink()\n", ""),
+        ("or error.preempted)", ")"),
     ],
     "study/search/interrupted.py": [
         ("states=(TrialState.RUNNING,)", "states=(TrialState.WAITING,)"),
@@ -214,7 +229,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("np.random.default_rng(seed)", "np.random.default_rng(0)"),
     ],
     "study/search/proposal.py": [
-        ("self.space(FixedKeys(trial, self.fixed), self.base)", "self.space(trial, self.base)"),
+        ("self.space(Answered(trial, fixed), self.base)", "self.space(trial, self.base)"),
         ("{key: values[key] for key in self.known}", "dict(values)"),
         ("**self.fixed}\n", "}\n"),
     ],
@@ -258,6 +273,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("bool(trial.metric_analysis), trial.config[\"number\"]", "trial.config[\"number\"]"),
         ("return max(waiting,", "return min(waiting,"),
         ("if trial.status == trial.PENDING]", "]"),
+        ("                tune_controller.stop_trial(trial)\n", "                pass\n"),
         ("TrialScheduler.STOP if stops", "TrialScheduler.CONTINUE if stops"),
     ],
     "study/scoring/leaderboard.py": [

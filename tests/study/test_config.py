@@ -35,6 +35,8 @@ from study.presets import resolve
         ({"workers_per_trial": 0}, "--workers-per-trial is 0"),
         ({"workers_per_trial": 2, "gpus": 0.25}, "need a GPU each"),
         ({"hours": 0.0}, "--hours is 0"),
+        ({"patience": 0.0}, "--patience is 0"),
+        ({"patience": float("nan")}, "--patience is nan"),
         ({"micro_batch": 0}, "--micro-batch is 0"),
         ({"validation_images": 0}, "--validation-images is 0"),
         ({"seed": -1}, "--seed is -1"),
@@ -72,7 +74,9 @@ def test_values_set_by_hand_have_to_fit_the_preset_and_not_the_published_configu
 def test_identity_holds_what_results_depend_on_and_nothing_else():
     base = StudyConfig(model="slot_attention")
     same = dataclasses.replace(base, trials=99, hours=2.0, concurrent=1, cpus=2.0, gpus=0.5)
-    same = dataclasses.replace(same, gpus=1, workers_per_trial=4, finalists=9, seeds=7, from_=["results/other"])
+    same = dataclasses.replace(
+        same, gpus=1, workers_per_trial=4, finalists=9, seeds=7, patience=3.0, from_=["results/other"]
+    )
     other = dataclasses.replace(base, seed=1)
     narrowed = dataclasses.replace(base, space=["lr=1e-4..1e-3"])
     assert base.identity("tiny", 10, 32)["space"] is None, "as in studies from before there was a --space"

@@ -67,6 +67,7 @@ def test_the_storage_holds_the_trials(finished):
     trials = stored(folder)
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 4
     assert all(list(trial.intermediate_values) == [1, 2, 3, 4, 5] for trial in trials)
+    assert "more than 4 --trials goes on from here; what more trials would bring cannot be known" in finished[1].stdout
     record = json.loads((folder / "study.json").read_text())
     assert trials[0].params == {key: record["base"][key] for key in trials[0].params}
     assert 0 < record["timing"]["busy_share"] <= 1

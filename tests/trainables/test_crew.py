@@ -1,8 +1,10 @@
 """Two workers as one trial on a real Ray, without Tune: what they compute, and how they end."""
 
 import concurrent.futures
+import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +18,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from search_spaces.slot_attention import TINY
 from tests.trainables import scenes
 from trainables import parallel
-from trainables.crew import Crew, Worker, out_of_memory
+from trainables.crew import LAST_WORDS, Crew, Worker, out_of_memory
 from trainables.training import Diverged, Task
 
 pytestmark = pytest.mark.ray
@@ -169,13 +171,18 @@ def test_the_errors_of_all_workers_are_reported(ray_cluster: None) -> None:
     assert str(skip_exceptions(caught.value)) == "connection closed"  # as Tune does with all that a trial raises
 
 
-def test_the_end_of_a_dismissed_worker_is_not_the_end_of_the_next_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_end_of_a_dismissed_worker_is_not_the_end_of_the_next_trial(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     ended: list[int] = []
     monkeypatch.setattr(os, "_exit", ended.append)
     lost: concurrent.futures.Future = concurrent.futures.Future()
-    lost.set_exception(ray.exceptions.RayActorError())
+    lost.set_exception(ray.exceptions.RayActorError("its id", "dead:\nits node has died", preempted=True))
     crew = disconnected("of this trial")
+    crew._folder = str(tmp_path)
     crew._on_end(["of the last trial"], lost)
     assert not ended
     crew._on_end(crew._others, lost)
     assert ended == [1]
+    left = json.loads((tmp_path / LAST_WORDS).read_text())
+    assert left == {"actor": "its id", "words": "its node has died", "certain": False}

@@ -5,6 +5,7 @@ import heapq
 import itertools
 import math
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,8 +104,11 @@ class Replay:
         """Number of a trial -> its last report."""
         self._best = -math.inf
 
-    def run(self, budget: float = math.inf) -> Course:
-        """Run until the searcher has no more trials, or until ``budget`` full trials are spent."""
+    def run(self, budget: float = math.inf, watch: Callable[[], None] | None = None) -> Course:
+        """Run until the searcher has no more trials, or until ``budget`` full trials are spent.
+
+        ``watch`` is called after each report.
+        """
         reports = self.table.reports
         events: list[tuple[float, int, str, int]] = []  # (time, order, Tune's id, trial's number)
         ids = itertools.count()
@@ -127,6 +131,8 @@ class Replay:
             self.course.hours.append(now / reports)
             self.course.best.append(self._best)
             self.course.leader.append(self._leader())
+            if watch is not None:
+                watch()
         states = [trial.state.name for trial in self.searcher.study.get_trials(deepcopy=False)]
         self.course.states = {state: states.count(state) for state in sorted(set(states))}
         return self.course

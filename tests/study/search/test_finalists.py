@@ -14,8 +14,9 @@ from study.results_folder import StudyFolder
 from study.scoring.ranking import Run
 from study.search import finalists
 from study.search.finalists import Configuration
+from study.search.lost_workers import Death
 from study.search.proposal import Proposal
-from study.search.searcher import StudySearcher
+from study.search.searcher import MAX_WORKER_DEATHS, StudySearcher
 from tests.study.search.made_up import BASE, SEARCHED, result, space
 
 PROPOSAL = Proposal(space, BASE, {}, SEARCHED)
@@ -156,7 +157,8 @@ def test_a_run_that_lost_its_worker_is_tried_again_by_the_same_command(again: Ca
         searcher.suggest(str(i))
         if i:
             searcher.on_trial_complete(str(i), result(10, 0.5, done=True))
-    searcher.on_trial_complete("0", error=True)
+    for _ in range(MAX_WORKER_DEATHS + 1):
+        searcher.worker_died("0", Death("solid", "segmentation fault"), set())
     assert finalists.runs(reruns, BOTH, SEEDS, StudyFolder(tmp_path)) is None, "no fault of its hyperparameters"
     searcher, reruns = again(BOTH)
     handed = searcher.suggest("x")

@@ -4,6 +4,8 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from study.scoring.trial_table import trial_table
+from study.search.lost_workers import Death
+from study.search.searcher import MAX_WORKER_DEATHS
 from tests.study.search.made_up import result
 
 
@@ -13,13 +15,12 @@ def states(searcher):
 
 def test_outcomes_reach_the_storage_with_their_values(make_searcher):
     searcher = make_searcher(pruner="none")
-    for name in "abc":
+    for name in "ab":
         searcher.suggest(name)
     assert searcher.record("a", result(1, 0.1)) is False
     searcher.on_trial_complete("a", result(10, 0.7, done=True))
     searcher.on_trial_complete("b", {"failure": "training loss is nan", "done": True})
-    searcher.on_trial_complete("c", error=True)
-    complete, diverged, died = searcher.study.get_trials()
+    complete, diverged = searcher.study.get_trials()
     assert complete.state == TrialState.COMPLETE and complete.value == 0.7
     assert complete.intermediate_values == {1: 0.1, 10: 0.7}
     assert complete.user_attrs["progress"] == {
@@ -30,7 +31,6 @@ def test_outcomes_reach_the_storage_with_their_values(make_searcher):
         "judged": 10,
     }
     assert diverged.state == TrialState.FAIL and diverged.user_attrs["reason"] == "training loss is nan"
-    assert died.state == TrialState.FAIL and "worker died" in died.user_attrs["reason"]
     assert searcher.busy_seconds == 3.0
 
 
@@ -81,6 +81,29 @@ def test_a_trial_stopped_from_outside_stays_running(make_searcher):
     searcher.suggest("a")
     searcher.on_trial_complete("a", result(3, 0.4))
     assert states(searcher) == [TrialState.RUNNING]
+
+
+def test_workers_that_die_on_living_nodes_fail_a_trial_after_some_and_lost_nodes_never_do(make_searcher):
+    searcher = make_searcher(pruner="none")
+    searcher.suggest("a")
+    for i in range(3 * MAX_WORKER_DEATHS):  # each node is found to be gone when the next one is
+        searcher.worker_died("a", Death(f"spot {i}", "its node has died"), {f"spot {j}" for j in range(i)})
+    (trial,) = searcher.study.get_trials()
+    assert trial.state == TrialState.RUNNING and trial.user_attrs["deaths"] == [f"spot {i}"]
+    gone = {f"spot {j}" for j in range(i + 1)}
+    for _ in range(MAX_WORKER_DEATHS):
+        searcher.worker_died("a", Death("solid", "segmentation fault"), gone)
+    searcher.worker_died("a", Death("new", "it does not answer", certain=False), gone)
+    assert states(searcher) == [TrialState.RUNNING], "its node may be gone as well"
+
+    again = make_searcher(pruner="none")  # another process, which may run on another cluster
+    again.suggest("b")
+    assert "a" in searcher.live and "b" in again.live
+    again.worker_died("b", Death("other", "segmentation fault"), {"new"})
+    (trial,) = again.study.get_trials()
+    assert trial.state == TrialState.FAIL and "b" not in again.live
+    assert trial.user_attrs["reason"] == "its worker died or could not save 4 times; last: segmentation fault"
+    again.worker_died("b", Death("other", "more"), set())  # Tune has a new worker for it, which nobody needs
 
 
 def fail(searcher, *names, reason="nan"):

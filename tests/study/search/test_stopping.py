@@ -114,15 +114,17 @@ def test_no_single_trial_is_stopped():
 )
 def test_a_trial_keeps_only_the_checkpoints_that_are_read_again(state, left, tmp_path):
     both = ["checkpoint_000000", "checkpoint_000001", "events.out.tfevents.1"]
-    for ending in ("on_trial_complete", "on_trial_error"):
-        own = tmp_path / f"driver-{ending}"
+    for status in ("RUNNING", "PENDING"):  # the last one has lost its worker
+        own = tmp_path / f"driver-{status}"
         own.mkdir()
-        folder = folder_with(tmp_path / ending, checkpoint_000000=10, checkpoint_000001=20)
+        folder = folder_with(tmp_path / status, checkpoint_000000=10, checkpoint_000001=20)
         asked = []
         sweeper = CheckpointSweeper(lambda number, asked=asked: asked.append(number) or state)
-        trial = SimpleNamespace(config={"number": 7, "folder": str(folder)}, local_path=str(own))
-        getattr(sweeper, ending)(1, [trial], trial)
-        expected = both if (state, ending) == ("PAUSED", "on_trial_error") else left  # its last one may be cut short
+        trial = SimpleNamespace(
+            config={"number": 7, "folder": str(folder)}, local_path=str(own), status=status, PENDING="PENDING"
+        )
+        sweeper.on_trial_complete(1, [trial], trial)
+        expected = both if (state, status) == ("PAUSED", "PENDING") else left  # its last one may be cut short
         assert set(asked) == {7} and names(folder) == expected
         assert not own.exists(), "Tune would give the trial another folder"
 

@@ -14,8 +14,11 @@ def trial(number, status="PENDING", metrics=None):
     )
 
 
-def chosen(*trials):
-    found = PruningScheduler(None).choose_trial_to_run(SimpleNamespace(get_live_trials=lambda: list(trials)))
+def chosen(*trials, over=(), stopped=None):
+    searcher = SimpleNamespace(live={trial.trial_id for trial in trials} - set(over))
+    stop = [].append if stopped is None else stopped.append
+    controller = SimpleNamespace(get_live_trials=lambda: list(trials), stop_trial=stop)
+    found = PruningScheduler(searcher).choose_trial_to_run(controller)
     return found and found.config["number"]
 
 
@@ -24,6 +27,12 @@ def test_the_next_worker_goes_to_a_trial_that_lost_its_own_else_to_the_youngest(
     assert chosen(trial(3), trial(2, metrics={"step": {}}), trial(4)) == 2
     assert chosen(trial(3), trial(9, "RUNNING"), trial(8, "TERMINATED")) == 3
     assert chosen(trial(9, "RUNNING")) is None and chosen() is None
+
+
+def test_a_trial_that_is_over_gets_no_new_worker_for_the_one_it_lost():
+    over, stopped = trial(9, metrics={"step": {}}), []
+    assert chosen(trial(3), over, trial(7, "RUNNING"), over=["9", "7"], stopped=stopped) == 3
+    assert stopped == [over], "a trial that runs ends by itself"
 
 
 def test_a_trial_is_stopped_where_the_pruner_says_so():
