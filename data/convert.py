@@ -75,16 +75,21 @@ def _prepare(spec: DataSpec, size: tuple[int, int], root: str | None, cache: str
         )
     splits = {split: found.scenes(split, spec.crop, size) for split in found.counts}
     with _progress(console) as progress:
-        return shards.write(
-            folder,
-            _watched(splits, count, f"{'drawing' if source.drawn else 'converting'} {spec}", progress),
-            spec=str(spec),
-            size=size,
-            crop=spec.crop,
-            filters=found.filters,
-            incomplete=count < official,
-            warnings=warnings,
-        )
+        try:
+            return shards.write(
+                folder,
+                _watched(splits, count, f"{'drawing' if source.drawn else 'converting'} {spec}", progress),
+                spec=str(spec),
+                size=size,
+                crop=spec.crop,
+                filters=found.filters,
+                incomplete=count < official,
+                warnings=warnings,
+            )
+        except shards.Unwritable as error:
+            if others := ", ".join(info.base_name for info in _conversions(cache, spec)):
+                raise ValueError(f"{error}; {others} there holds scenes of another version") from error
+            raise
 
 
 def _reuse(folder: str) -> ShardIndex:
@@ -110,17 +115,22 @@ def _stem(cache: str, spec: DataSpec) -> str:
 
 def _newest(cache: str, spec: DataSpec) -> str:
     """The latest conversion of ``spec`` in the cache. Raises MissingDataset if there is none."""
-    files, path = shards.filesystem(cache)
-    stem = _stem(path, spec)
-    found = [
-        info
-        for info in files.get_file_info(fs.FileSelector(path, allow_not_found=True))
-        if info.path.startswith(f"{stem}-") and shards.exists(f"{cache}/{info.base_name}")
-    ]
+    found = _conversions(cache, spec)
     if not found:
         wanted = spec.source.folder(spec.variant)
         raise MissingDataset(f"{spec} is not in {cache}; give --data-root the folder that holds {wanted}")
     return f"{cache}/{max(found, key=lambda info: info.mtime_ns or 0).base_name}"
+
+
+def _conversions(cache: str, spec: DataSpec) -> list[fs.FileInfo]:
+    """The folders in the cache with shards of ``spec``, whatever the key at their ends."""
+    files, path = shards.filesystem(cache)
+    stem = _stem(path, spec)
+    return [
+        info
+        for info in files.get_file_info(fs.FileSelector(path, allow_not_found=True))
+        if info.path.startswith(f"{stem}-") and shards.exists(f"{cache}/{info.base_name}")
+    ]
 
 
 @contextlib.contextmanager
@@ -178,7 +188,7 @@ def main() -> int:
         epilog=f"Data sets: {', '.join(names())}.",
         allow_abbrev=False,
     )
-    parser.add_argument("spec", help="e.g. 'clevrtex:full-crop-(128,128)' or 'synthetic:plain-(32,32)'")
+    parser.add_argument("spec", help="e.g. 'clevrtex:full-crop-(128,128)' or 'synthetic:0.4-50000scenes-(64,64)'")
     parser.add_argument("--data-root", help="folder that holds the published files, e.g. the parent of clevrtex_full")
     parser.add_argument("--cache", help=f"folder or URI for the shards (default {DEFAULT_CACHE})")
     parser.add_argument("--verify", action="store_true", help="read every shard again and compare checksums")
@@ -193,7 +203,7 @@ def main() -> int:
         return 2
     for split, entries in index.splits.items():
         size = sum(shard.bytes for shard in entries) / 2**20
-        print(f"{split:6} {index.counts[split]:7,} scenes  {len(entries):3} shards  {size:8.1f} MiB")
+        print(f"{split:13} {index.counts[split]:7,} scenes  {len(entries):3} shards  {size:8.1f} MiB")
     print(f"{index.spec}  fingerprint {index.fingerprint[:16]}{'  verified' if arguments.verify else ''}")
     print(index.folder)
     return 0

@@ -25,9 +25,10 @@ def final_splits(
     found, notices = {}, []
     for name, split, variant in spec.source.final_splits:
         if variant is None:
+            usual = spec.source.counts(spec.variant)
             if index.counts.get(split):
                 found[name] = (index, split)
-            else:
+            elif not usual or split in usual:
                 notices.append(f"{name} is not scored: {spec} has too few images for a {split} split")
         elif variant == spec.variant:
             if index.counts.get("test"):

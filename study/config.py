@@ -27,7 +27,10 @@ class StudyConfig:
     trials: int = 50
     """trials of the study; the same command with a larger number continues it"""
     data: str = source.DEFAULT
-    """data set: NAME[:VARIANT][-crop][-(H,W)], e.g. 'clevrtex:full-crop-(128,128)'; names are listed below"""
+    """data set: NAME[:VARIANT][-crop][-(H,W)], e.g. 'clevrtex:full-crop-(128,128)', or 'synthetic:0.4-(64,64)' with 0.4
+    of full texture; names are listed below"""
+    scenes: int | None = None
+    """scenes to train on, where they are drawn; in the spec: 'synthetic:0.4-50000scenes' [default: 4000]"""
     data_root: str | None = None
     """folder that holds the published files, e.g. the parent of clevrtex_full"""
     cache: str | None = None
@@ -90,12 +93,15 @@ class StudyConfig:
         """Raise ValueError for values that no study can have."""
         object.__setattr__(self, "model", trainables.resolve(self.model))
         data = spec.parse(self.data)
+        if self.scenes is not None and self.scenes > 0:  # others are refused below
+            data = data.with_scenes(self.scenes)
+            object.__setattr__(self, "scenes", None)  # the spec has it now
         object.__setattr__(self, "data", str(data))
         if data.size and data.size[0] != data.size[1]:
             raise ValueError(f"--data {data}: the models take square images; write the size as (n,n)")
         if self.metric not in OBJECTIVES:
             raise ValueError(f"metric {self.metric!r} is unknown; choose one of {', '.join(OBJECTIVES)}")
-        counts = ("trials", "steps", "concurrent", "workers_per_trial", "micro_batch", "reports")
+        counts = ("scenes", "trials", "steps", "concurrent", "workers_per_trial", "micro_batch", "reports")
         for key in (*counts, "validation_images", "finalists", "seeds", "cpus", "hours"):
             value = getattr(self, key)
             if value is not None and not value > 0:

@@ -271,6 +271,7 @@ def _record(
         data={
             "spec": str(study.data),
             "fingerprint": index.fingerprint,
+            "version": study.data.source.version,
             "incomplete": any(part.incomplete for part, _ in splits.values()) or index.incomplete,
             "counts": index.counts,
             "notices": notices,

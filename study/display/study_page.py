@@ -98,7 +98,9 @@ def _pictures(folder: Path, rows: Sequence[Row]) -> dict[str, list[tuple[str, by
     """PNG files of the final stage as split -> (entry, bytes), in the order of the leaderboard's ``rows``."""
     found: dict[str, list[tuple[str, bytes]]] = {}
     named = {path.stem: path for path in (folder / "pictures").glob("*.png")}
-    entries = {entry_name(stem.rpartition("_")[0]): stem.rpartition("_")[0] for stem in sorted(named)}
+    endings = {f"_{row.split}" for row in rows}
+    stems = {stem.removesuffix(end) for stem in named for end in endings if stem.endswith(end)}
+    entries = {entry_name(stem): stem for stem in sorted(stems)}
     for row in rows:
         path = named.get(f"{entries.get(row.entry)}_{row.split}")
         if path is not None:

@@ -21,7 +21,13 @@ def test_all_in_one_folder(tmp_path):
     spec = parse("synthetic:plain-(16,16)")
     index = prepare(spec, cache=str(tmp_path))
     found, notices = final_splits(spec, index, cache=str(tmp_path))
-    assert found == {split: (index, split) for split in ("test", "outd", "camo")} and notices == []
+    assert found == {split: (index, split) for split in ("test", "outd", "camo", "camo_textured")} and notices == []
+
+
+def test_a_split_that_only_other_variants_have_is_no_loss(tmp_path):
+    spec = parse("synthetic:0.4-8scenes-(16,16)")
+    found, notices = final_splits(spec, prepare(spec, cache=str(tmp_path)), cache=str(tmp_path))
+    assert set(found) == {"test", "outd", "camo"} and notices == []
 
 
 def test_some_in_folders_of_other_variants(root, tmp_path):

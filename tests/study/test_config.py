@@ -14,6 +14,12 @@ from study.presets import resolve
         ({"model": "spcae"}, "did you mean space"),
         ({"metric": "mIoU"}, "choose one of mIoU_fg"),
         ({"data": "synthetic:shiny"}, "shiny"),
+        ({"data": "synthetic:nan"}, "'nan' is unknown"),
+        ({"data": "synthetic:1.2"}, "from 0 to 1"),
+        ({"scenes": 0}, "--scenes is 0"),
+        ({"scenes": -5}, "--scenes is -5"),
+        ({"scenes": 50, "data": "clevrtex"}, "clevrtex has a fixed number of scenes; leave out --scenes"),
+        ({"scenes": 50, "data": "synthetic:0.4-60scenes"}, "for 60 and for 50 scenes"),
         ({"trials": 0}, "--trials is 0"),
         ({"steps": -5}, "--steps is -5"),
         ({"steps": 5, "reports": 6}, "below --reports"),
@@ -70,6 +76,19 @@ def test_identity_holds_what_results_depend_on_and_nothing_else():
     assert base.identity("tiny", 10, 32) == same.identity("tiny", 10, 32)
     assert base.identity("tiny", 10, 32) != other.identity("tiny", 10, 32)
     assert base.identity("tiny", 10, 32) != base.identity("paper", 10, 32)
+
+
+def test_scenes_are_part_of_the_data():
+    asked = StudyConfig(model="slot_attention", data="synthetic:0.4-(64,64)", scenes=50_000)
+    assert asked.data == "synthetic:0.4-50000scenes-(64,64)"
+    assert asked == StudyConfig(model="slot_attention", data="synthetic:0.4-50000scenes-(64,64)")
+    assert asked == dataclasses.replace(asked, trials=asked.trials)
+    few = StudyConfig(model="slot_attention", data="synthetic:0.4", scenes=4000)
+    assert few.data == "synthetic:0.4"
+    study = resolve(asked, has_gpu=False)
+    assert study.folder.name == "slot_attention-synthetic-0.4-50000scenes-64-64-tiny"
+    assert study.identity["data"] == asked.data and "scenes" not in study.identity
+    assert study.data.official_counts()["train"] == 50_000
 
 
 def test_the_final_stage_is_smaller_with_the_tiny_preset_unless_asked_for():

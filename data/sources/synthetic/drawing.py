@@ -15,8 +15,8 @@ from data.scenes import Scenes
 from data.sources.synthetic import textures
 
 COUNTS = {"train": 4000, "val": 400, "test": 400, "outd": 400, "camo": 400, "camo_textured": 400}
-"""Scenes per split. The two kinds of CAMO are the same scenes: the objects of ``camo`` look like the ground at the
-strength of the other splits, those of ``camo_textured`` at full strength."""
+"""Scenes per split where nothing else is asked for. The two kinds of CAMO are the same scenes: the objects of ``camo``
+look like the ground at the strength of the other splits, those of ``camo_textured`` at full strength."""
 MAX_OBJECTS = 5
 SIZES = {"small": 0.13, "medium": 0.165, "large": 0.2}
 """Radius of a shape, as a share of the image's shorter side; it varies by up to 4 %."""
@@ -86,10 +86,15 @@ def batches(
     numbers = _SCENE_NUMBERS + MAX_OBJECTS * _OBJECT_NUMBERS
     bits = np.random.PCG64([seed, list(COUNTS).index(split)])
     random = np.random.Generator(bits.advance(start * numbers))
-    step = max(1, _CHUNK_PIXELS // (size[0] * size[1]))
+    step = batch_size(size)
     for first in range(0, count, step):
         drawn = random.random((min(step, count - first), numbers))  # one 64-bit draw per number: see ``advance``
         yield Scenes(np.arange(len(drawn)) + start + first, *_draw(drawn, size, split, strength))
+
+
+def batch_size(size: tuple[int, int]) -> int:
+    """Scenes of ``size`` = (H, W) pixels that are drawn at a time: their number does not change them."""
+    return max(1, _CHUNK_PIXELS // (size[0] * size[1]))
 
 
 class _Layout(NamedTuple):

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import optuna
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
@@ -18,6 +20,23 @@ from tests.study.results import CONFIG, open_study
 
 def quiet_console() -> Console:
     return Console(record=True, width=80, file=open(os.devnull, "w"))
+
+
+def test_a_fourth_split_has_a_table_and_pictures_of_its_own(results_folder: Path) -> None:
+    """Its name has an underscore, as names of entries have."""
+    path = results_folder / "evaluation.parquet"
+    table = pq.read_table(path)
+    fourth = table.filter(pc.equal(table["split"], "test"))
+    fourth = fourth.set_column(fourth.column_names.index("split"), "split", pa.array(["camo_textured"] * len(fourth)))
+    pq.write_table(pa.concat_tables([table, fourth]), path)
+    for entry in ("trial_0005", "baseline_grid_4x4"):
+        shutil.copy(
+            results_folder / f"pictures/{entry}_test.png", results_folder / f"pictures/{entry}_camo_textured.png"
+        )
+    page = Page(study_page.write(results_folder).read_text())
+    assert "textured CAMO (6 images)" in page.headings
+    assert page.headings[page.headings.index("Pictures") :][1:3] == ["test", "textured CAMO"]
+    assert page.details == ["trial 5", "trial 2", "grid 4x4", "trial 5", "grid 4x4"]
 
 
 def test_report_is_one_file_with_everything_in_it(results_folder: Path) -> None:
