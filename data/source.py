@@ -35,7 +35,7 @@ class FinalSplit(NamedTuple):
     """A split that the final stage of a study scores."""
 
     name: str
-    """``test``, ``outd``, ``camo``, or ``camo_textured``."""
+    """``test``, ``outd``, ``camo``, or ``camo_textured``; on a curve, what stands at the axis."""
     split: str
     """Where it lies: a split of ``variant``, or ``all``."""
     variant: str | None = None
@@ -80,6 +80,9 @@ class DataSource(abc.ABC):
     final_splits: tuple[FinalSplit, ...] = (FinalSplit("test", "test"),)
     """What the final stage scores; of the variant that was trained on, the splits that it has."""
 
+    curve_axis: str = "variant"
+    """What differs along :meth:`curve`."""
+
     @property
     def name(self) -> str:
         """The name of the file."""
@@ -106,6 +109,13 @@ class DataSource(abc.ABC):
         With fewer scenes than that, a conversion is marked as incomplete and says so.
         """
         return {}
+
+    def curve(self, variant: str) -> tuple[FinalSplit, ...]:
+        """The splits on which the winner of a study on ``variant`` shows what else it bears, from easy to hard.
+
+        Names that are numbers are places on an axis. The ``variant`` of the one that was trained on is None.
+        """
+        return ()
 
     def folder(self, variant: str) -> str:
         """The folder with the published files of ``variant``, which ``--data-root`` holds."""

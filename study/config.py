@@ -27,8 +27,7 @@ class StudyConfig:
     trials: int = 50
     """trials of the study; the same command with a larger number continues it"""
     data: str = source.DEFAULT
-    """data set: NAME[:VARIANT][-crop][-(H,W)], e.g. 'clevrtex:full-crop-(128,128)', or 'synthetic:0.4-(64,64)' with 0.4
-    of full texture; names are listed below"""
+    """data set, NAME[:VARIANT][-crop][-(H,W)]: 'clevrtex:full-crop-(128,128)', 'synthetic:0.4-(64,64)', ..."""
     scenes: int | None = None
     """scenes to train on, where they are drawn; in the spec: 'synthetic:0.4-50000scenes' [default: 4000]"""
     data_root: str | None = None
@@ -76,6 +75,8 @@ class StudyConfig:
     """best trials that the final stage retrains and scores on test, OOD and CAMO [default: 3, tiny preset 2]"""
     seeds: int | None = None
     """fresh seeds for each finalist and the base; 1 scores the search's own checkpoints [default: 3, tiny preset 2]"""
+    curve: bool | None = None
+    """score the winner on other variants, too: at all strengths of texture [default: where scenes are drawn]"""
     name: str | None = None
     """name of the study, a folder in --results [default: model-data-preset]"""
     results: str = "results"
@@ -99,6 +100,8 @@ class StudyConfig:
         object.__setattr__(self, "data", str(data))
         if data.size and data.size[0] != data.size[1]:
             raise ValueError(f"--data {data}: the models take square images; write the size as (n,n)")
+        if self.curve and not data.source.curve(data.variant):
+            raise ValueError(f"--curve: {data.name} has no other variants to score the winner on; leave it out")
         if self.metric not in OBJECTIVES:
             raise ValueError(f"metric {self.metric!r} is unknown; choose one of {', '.join(OBJECTIVES)}")
         counts = ("scenes", "trials", "steps", "concurrent", "workers_per_trial", "micro_batch", "reports")
@@ -174,6 +177,11 @@ class StudyConfig:
                     f"--set {key} and --space {key}: a fixed hyperparameter has no range; give one of them"
                 )
         return entries
+
+    @property
+    def draws_curve(self) -> bool:
+        """Whether the final stage scores the winner on other variants, too."""
+        return spec.is_drawn(self.data) if self.curve is None else self.curve
 
     @property
     def again(self) -> str:

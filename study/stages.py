@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from data import convert, store
-from data.final_splits import final_splits
+from data.final_splits import Splits, final_splits
 from data.shards import ShardIndex
 from study import dry_run, presets, results_folder
 from study.cluster import ray_runtime
@@ -23,7 +23,7 @@ from study.display.event_files import TensorBoardCallback
 from study.display.plain_lines import say
 from study.display.progress import ProgressCallback
 from study.presets import Resolved
-from study.scoring import comparison, evaluation, ranking
+from study.scoring import comparison, curve, evaluation, ranking
 from study.scoring.leaderboard import entry_name
 from study.scoring.ranking import Finalist
 from study.search import finalists, known, storage, strategies
@@ -43,8 +43,10 @@ class Prepared:
     study: Resolved
     max_objects: int
     """most objects in a scene of the data"""
-    splits: dict[str, tuple[ShardIndex, str]]
-    """name of a final split -> the index that has it, and its split there"""
+    splits: Splits
+    """the final splits"""
+    curve: Splits
+    """the places on the curve"""
     shards: Shards
     """train and val in the object store"""
     places: Places
@@ -140,6 +142,7 @@ def prepare(study: Resolved, console: Console) -> Prepared:
         say(console, f"note: {notice}")
     if not study.data.source.drawn and not asked.fresh:
         folder.check_data(index.fingerprint)
+    on_curve = curve.splits(study, index, console)
     proposal = study.proposal(index.max_objects)
     if not asked.fresh:  # the data has a say in it
         storage.check_question(folder, proposal.question())
@@ -152,7 +155,7 @@ def prepare(study: Resolved, console: Console) -> Prepared:
             "or say --gpus 0 to train on CPUs"
         )
     places = Places(asked, study.gpus, shared=shared)
-    read = [(index, ["train", "val"]), *((part, [split]) for part, split in splits.values())]
+    read = [(index, ["train", "val"]), *((part, [split]) for part, split in [*splits.values(), *on_curve.values()])]
     preflight = Preflight(folder, read, study.gpus)
     preflight.check(console)
     shards = store.load(index, ["train", "val"], console=console)
@@ -166,7 +169,7 @@ def prepare(study: Resolved, console: Console) -> Prepared:
     searcher = StudySearcher(optuna_study, folder, asked.trials, proposal, promotion, wanted=study.finalists + 1)
     for line in known.propose(optuna_study, folder, proposal, sources):
         say(console, line)
-    return Prepared(study, index.max_objects, splits, shards, places, preflight, searcher, proposal, console)
+    return Prepared(study, index.max_objects, splits, on_curve, shards, places, preflight, searcher, proposal, console)
 
 
 def tune(prepared: Prepared) -> None:
@@ -203,6 +206,7 @@ def score(prepared: Prepared, ends: float = math.inf) -> None:
     ranking.write(study.folder.path, order, metric=metric, asked={"finalists": study.finalists, "seeds": study.seeds})
     entries = evaluation.entries(study.folder, order)
     evaluation.evaluate_study(study, entries, prepared.splits, prepared.max_objects, console)
+    curve.score(study, entries, order[0].entry, prepared.curve, prepared.max_objects, console)
     evaluation.export_best(study.folder, study.task, order[0], {"metric": metric, "data": str(study.data)})
 
 
@@ -259,7 +263,7 @@ def _record(
     study: Resolved,
     proposal: Proposal,
     index: ShardIndex,
-    splits: dict[str, tuple[ShardIndex, str]],
+    splits: Splits,
     notices: Sequence[str],
 ) -> None:
     """Write study.json."""

@@ -9,11 +9,12 @@ from typing import Any
 from rich.console import Console
 
 from study.display import pages, tables
+from study.display.curve_plot import curve_section
 from study.display.durations import duration
 from study.display.plain_lines import say
 from study.display.plots import search_plots
 from study.results_folder import read_record
-from study.scoring import importance, ranking, verdict
+from study.scoring import curve, importance, ranking, verdict
 from study.scoring.leaderboard import FRACTIONS, Row, entry_name, footnotes, read_leaderboard, sections
 from study.scoring.ranking import Finalist
 from study.scoring.trial_table import write_trials
@@ -56,20 +57,26 @@ def write(folder: Path, console: Console | None = None) -> Path:
     fragments.append(pages.section("Leaderboard", *board, pages.notes([*missing, *remarks, *data.get("notices", [])])))
     if finalists:
         fragments.append(pages.section("Finalists on validation", pages.finalists(finalists, config["metric"])))
+    found, scripts = curve.read(folder, record), []
+    if found:
+        section, scripts = curve_section({found.winner: found})
+        fragments.append(section)
     if pictures := _pictures(folder, rows):
         fragments.append(pages.section("Pictures", pages.pictures(pictures)))
     fragments.append(pages.section("Trials", pages.trials(trials, config["metric"])))
     learnt = importance.levels(study, config.get("reports"))
     if learnt:
         fragments.append(pages.section("Importance", *_importances(learnt), pages.notes(importance.carried(learnt))))
-    drawn, left_out, scripts = search_plots(study, config["metric"], importance.most_important(learnt))
+    drawn, left_out, more = search_plots(study, config["metric"], importance.most_important(learnt))
     fragments.append(pages.section("Search", pages.plots(drawn), pages.notes(left_out)))
     fragments.append(pages.section("Configuration", pages.key_values(config)))
     fragments.append(pages.section("How to reproduce", pages.code(_command(folder, record, len(trials)))))
     path = folder / "report.html"
-    pages.write(path, f"{folder.name} - clevrtune", fragments, scripts)
+    pages.write(path, f"{folder.name} - clevrtune", fragments, scripts or more)
     if console is not None:
         tables.print_leaderboard(console, rows, config["size"], remarks)
+        if found:
+            say(console, found.line)
         failed = [f"failed, {count} x: {reason}" for reason, count in failures.items()]
         tables.print_notes(console, [*missing, *failed])
         for line in importance.carried(learnt):

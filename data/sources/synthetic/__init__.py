@@ -32,6 +32,7 @@ class Source(DataSource):
     drawn = True
     version = VERSION
     variants = tuple(dict.fromkeys([NAMED.get(DEFAULT_STRENGTH, f"{DEFAULT_STRENGTH:g}"), "textured", "plain"]))
+    curve_axis = "strength of texture"
     final_splits = tuple(FinalSplit(split, split) for split in ("test", "outd", "camo", "camo_textured"))
 
     def variant(self, text: str) -> str:
@@ -59,6 +60,15 @@ class Source(DataSource):
         strength, scenes = self._read(variant)
         counts = drawing.COUNTS | {"train": scenes}
         return counts if strength == 0 else {split: counts[split] for split in counts if split != "camo_textured"}
+
+    def curve(self, variant: str) -> tuple[FinalSplit, ...]:
+        """The test split at strengths 0, 0.2, ... 1, and at its own: the same scenes."""
+        own, _ = self._read(variant)
+        usual = drawing.COUNTS["train"]
+        return tuple(
+            FinalSplit(f"{strength:g}", "test", None if strength == own else _written(strength, usual))
+            for strength in sorted({0.0, 0.2, 0.4, 0.6, 0.8, 1.0, own})
+        )
 
     def find(self, variant: str, root: str | None) -> Found:
         """The scenes, which are always there."""

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from study.display import study_page
 from tests.study.display.page_reader import Page
-from tests.study.results import CONFIG, open_study
+from tests.study.results import CONFIG, open_study, write_curve
 
 
 def quiet_console() -> Console:
@@ -37,6 +37,27 @@ def test_a_fourth_split_has_a_table_and_pictures_of_its_own(results_folder: Path
     assert "textured CAMO (6 images)" in page.headings
     assert page.headings[page.headings.index("Pictures") :][1:3] == ["test", "textured CAMO"]
     assert page.details == ["trial 5", "trial 2", "grid 4x4", "trial 5", "grid 4x4"]
+
+
+def test_the_curve_is_a_picture_a_table_and_a_line(results_folder: Path) -> None:
+    assert "Curve over" not in study_page.write(results_folder).read_text(), "without one"
+    (results_folder / "best.json").write_text('{"entry": "trial_0005"}')
+    write_curve(results_folder, "trial_0005")
+    console = quiet_console()
+    html = study_page.write(results_folder, console).read_text()
+    page = Page(html)
+    assert "Curve over the strength of texture" in page.headings
+    (table,) = [table for table in page.tables if table[0] == "mIoU_fg (%)"]
+    assert table == [
+        *("mIoU_fg (%)", "0", "0.2", "1"),
+        *("trial 5", "61.0", "49.0", "15.0"),
+        *("grid 4x4", "30.5", "24.5", "7.5"),
+        *("kmeans", "20.3", "16.3", "5.0"),
+    ]
+    assert html.count('"diamond"') == 1, "where the winner was trained"
+    assert "trained at 0.2; scored without retraining" in html
+    line = "strength of texture 0 / 0.2 / 1: mIoU_fg of trial 5 61 49 15"
+    assert line in " ".join(console.export_text().split())
 
 
 def test_report_is_one_file_with_everything_in_it(results_folder: Path) -> None:
