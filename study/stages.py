@@ -206,8 +206,8 @@ def score(prepared: Prepared, ends: float = math.inf) -> None:
     ranking.write(study.folder.path, order, metric=metric, asked={"finalists": study.finalists, "seeds": study.seeds})
     entries = evaluation.entries(study.folder, order)
     evaluation.evaluate_study(study, entries, prepared.splits, prepared.max_objects, console)
-    curve.score(study, entries, order[0].entry, prepared.curve, prepared.max_objects, console)
     evaluation.export_best(study.folder, study.task, order[0], {"metric": metric, "data": str(study.data)})
+    curve.score(study, entries, order[0].entry, prepared.curve, prepared.max_objects, console)
 
 
 def retrain(prepared: Prepared, chosen: Sequence[Configuration], ends: float) -> list[Finalist] | None:

@@ -15,16 +15,16 @@ DASHES = ("dot", "dash", "dashdot", "longdash")
 def curve_section(curves: Mapping[str, Curve]) -> tuple[str, list[str]]:
     """A section of a page with all ``curves`` in one picture and one table, and the scripts that it needs.
 
-    ``curves`` is name -> curve, at least one, of studies on the same data; the baselines are those of the first.
-    Without plotly there is no picture.
+    ``curves`` is name -> curve, at least one, of studies on the same data. Where some have fewer places, their lines
+    have gaps, and the baselines are those of one that has most. Without plotly there is no picture.
     """
-    first = next(iter(curves.values()))
-    lines = {name: curve.scores[curve.winner] for name, curve in curves.items()}
-    baselines = {name: scores for name, scores in first.scores.items() if name != first.winner}
+    longest = max(curves.values(), key=lambda curve: len(curve.labels))
+    lines = {name: curve.at(longest.labels) for name, curve in curves.items()}
+    baselines = {name: scores for name, scores in longest.scores.items() if name != longest.winner}
     rows = [[name, *(cell(METRIC, score) for score in scores)] for name, scores in {**lines, **baselines}.items()]
-    body = [pages.grid([f"{METRIC} (%)", *first.labels], rows), pages.notes([_note(first)])]
-    figure, scripts = _figure(first, lines, baselines)
-    return pages.section(f"Curve over the {first.axis}", *figure, *body), scripts
+    body = [pages.grid([f"{METRIC} (%)", *longest.labels], rows), pages.notes([_note(longest)])]
+    figure, scripts = _figure(longest, lines, baselines)
+    return pages.section(f"Curve over the {longest.axis}", *figure, *body), scripts
 
 
 def _note(curve: Curve) -> str:

@@ -51,6 +51,11 @@ class Curve:
         except ValueError:
             return self.labels
 
+    def at(self, labels: Sequence[str]) -> list[float]:
+        """The winner's means at places that may be others; NaN where it has none."""
+        own = dict(zip(self.labels, self.scores[self.winner], strict=True))
+        return [own.get(label, math.nan) for label in labels]
+
     @property
     def line(self) -> str:
         """The winner's curve in one line."""

@@ -72,13 +72,14 @@ def test_all_curves_are_in_one_picture(tmp_path: Path) -> None:
     folders = write_three(tmp_path)
     comparison_page.write(compare(folders), tmp_path / "without.html")
     assert "Curve over" not in (tmp_path / "without.html").read_text()
-    for folder, winner in zip(folders[:2], ("trial_0001", "trial_0000"), strict=True):
+    for folder, winner, last in zip(folders[:2], ("trial_0001", "trial_0000"), ("1", "0.4"), strict=True):
         (folder / "best.json").write_text(f'{{"entry": "{winner}"}}')
-        write_curve(folder, winner)
+        write_curve(folder, winner, ("0", "0.2", last))
     comparison_page.write(compare(folders), tmp_path / "all.html")
     html = (tmp_path / "all.html").read_text()
     page = Page(html)
-    (table,) = [table for table in page.tables if table[0] == "mIoU_fg (%)" and "0.2" in table]
+    (table,) = [table for table in page.tables if table[:3] == ["mIoU_fg (%)", "0", "0.2"]]
     assert table[4::4] == ["gnm", "space", "grid 4x4", "kmeans"], "each baseline once"
+    assert "-" in table and "15.0" in table, "not scored at the last place of the other"
     assert html.count('"diamond"') == 2
     assert all(source.startswith(("data:", "#", "space", "gnm", "iodine")) for source in page.loaded)

@@ -33,6 +33,7 @@ def test_means_by_entry_and_place(folder: Path) -> None:
     )
     assert found is not None and found.line == "strength of texture 0 / 0.2 / 1: mIoU_fg of trial 5 61 49 15"
     assert found.places == [0.0, 0.2, 1.0]
+    assert found.at(["1", "0"]) == pytest.approx([0.15, 0.61]) and math.isnan(found.at(["0.4"])[0])
 
 
 def test_variants_without_an_order_keep_theirs(folder: Path) -> None:
