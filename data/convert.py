@@ -31,20 +31,25 @@ PATIENCE = 2.0
 
 
 def prepare(
-    spec: DataSpec, *, root: str | None = None, cache: str | None = None, console: Console | None = None
+    spec: DataSpec,
+    *,
+    root: str | None = None,
+    cache: str | None = None,
+    console: Console | None = None,
+    only: str | None = None,
 ) -> ShardIndex:
     """The shards of ``spec``, from ``cache`` (a folder or URI) or converted into it now.
 
-    ``root`` holds the published files; without it, the newest conversion in the cache is used. Raises
-    ValueError for missing, unreadable or damaged files, MissingDataset among them, and for a ``spec`` without
-    a size.
+    ``root`` holds the published files; without it, the newest conversion in the cache is used. ``only`` names a split
+    that is enough: of a variant that is complete and not in the cache, the others are not converted. Raises ValueError
+    for missing, unreadable or damaged files, MissingDataset among them, and for a ``spec`` without a size.
     """
     if spec.size is None:
         raise ValueError(f"{str(spec)!r} names no size; add one, as in '{spec.sized((128, 128))}'")
     console = console or Console(stderr=True)
     place = _place(cache)
     try:
-        index = _prepare(spec, spec.size, root, place, console)
+        index = _prepare(spec, spec.size, root, place, console, only)
     except OSError as error:
         given = f"--data-root {root} and --cache {place}" if root else f"--cache {place}"
         raise ValueError(f"{spec} cannot be read ({error}); check that {given} can be used") from error
@@ -53,38 +58,50 @@ def prepare(
     return index
 
 
-def _prepare(spec: DataSpec, size: tuple[int, int], root: str | None, cache: str, console: Console) -> ShardIndex:
+def _prepare(
+    spec: DataSpec, size: tuple[int, int], root: str | None, cache: str, console: Console, only: str | None
+) -> ShardIndex:
     source = spec.source
     if source.drawn:
         found = source.find(spec.variant, None)
     elif root is None:
-        return _reuse(_newest(cache, spec))
+        return _reuse(_newest(cache, spec, only))
     else:
         with _status(f"looking through {source.folder(spec.variant)} in {root}", console):
             found = source.find(spec.variant, root)
     folder = f"{_stem(cache, spec)}-{found.key}"
-    if shards.exists(folder):
-        return _reuse(folder)
+    part = f"{_stem(cache, spec, only)}-{found.key}"
+    for there in (part, folder):
+        if shards.exists(there):
+            return _reuse(there)
 
-    warnings = list(found.warnings)
-    count, official = sum(found.counts.values()), sum(source.counts(spec.variant).values())
+    warnings, counts = list(found.warnings), found.counts
+    count, official = sum(counts.values()), sum(source.counts(spec.variant).values())
+    if only and count >= official:
+        folder, counts = part, {only: counts[only]}
+        count = official = counts[only]
     if count < official:
         warnings.append(
             f"{spec} has {count:,} of the {official:,} published images; "
             "its results are not comparable with published ones"
         )
-    splits = {split: found.scenes(split, spec.crop, size) for split in found.counts}
+    splits = {split: found.scenes(split, spec.crop, size) for split in counts}
     with _progress(console) as progress:
-        return shards.write(
-            folder,
-            _watched(splits, count, f"{'drawing' if source.drawn else 'converting'} {spec}", progress),
-            spec=str(spec),
-            size=size,
-            crop=spec.crop,
-            filters=found.filters,
-            incomplete=count < official,
-            warnings=warnings,
-        )
+        try:
+            return shards.write(
+                folder,
+                _watched(splits, count, f"{'drawing' if source.drawn else 'converting'} {spec}", progress),
+                spec=str(spec),
+                size=size,
+                crop=spec.crop,
+                filters=found.filters,
+                incomplete=count < official,
+                warnings=warnings,
+            )
+        except shards.Unwritable as error:
+            if others := ", ".join(info.base_name for info in _conversions(cache, spec)):
+                raise ValueError(f"{error}; {others} there holds scenes of another version") from error
+            raise
 
 
 def _reuse(folder: str) -> ShardIndex:
@@ -100,27 +117,31 @@ def _place(cache: str | None) -> str:
     return cache.rstrip("/") if "://" in cache else os.path.abspath(os.path.expanduser(cache))
 
 
-def _stem(cache: str, spec: DataSpec) -> str:
-    """The path of the shards of ``spec``, without the key at its end."""
+def _stem(cache: str, spec: DataSpec, only: str | None = None) -> str:
+    """The path of the shards of ``spec``, or of one split of it, without the key at its end."""
     height, width = spec.size or (0, 0)
-    variant = f"-{spec.variant}" if spec.variant else ""
-    crop = "-crop" if spec.crop else ""
-    return f"{cache}/{spec.name}{variant}{crop}-{height}x{width}"
+    parts = [spec.name, spec.variant, only, "crop" if spec.crop else None, f"{height}x{width}"]
+    return f"{cache}/{'-'.join(filter(None, parts))}"
 
 
-def _newest(cache: str, spec: DataSpec) -> str:
-    """The latest conversion of ``spec`` in the cache. Raises MissingDataset if there is none."""
-    files, path = shards.filesystem(cache)
-    stem = _stem(path, spec)
-    found = [
-        info
-        for info in files.get_file_info(fs.FileSelector(path, allow_not_found=True))
-        if info.path.startswith(f"{stem}-") and shards.exists(f"{cache}/{info.base_name}")
-    ]
+def _newest(cache: str, spec: DataSpec, only: str | None) -> str:
+    """The latest conversion of ``spec`` in the cache, or of one split. Raises MissingDataset if there is none."""
+    found = (_conversions(cache, spec, only) if only else []) or _conversions(cache, spec)
     if not found:
         wanted = spec.source.folder(spec.variant)
         raise MissingDataset(f"{spec} is not in {cache}; give --data-root the folder that holds {wanted}")
     return f"{cache}/{max(found, key=lambda info: info.mtime_ns or 0).base_name}"
+
+
+def _conversions(cache: str, spec: DataSpec, only: str | None = None) -> list[fs.FileInfo]:
+    """The folders in the cache with shards of ``spec``, or of one split, whatever the key at their ends."""
+    files, path = shards.filesystem(cache)
+    stem = _stem(path, spec, only)
+    return [
+        info
+        for info in files.get_file_info(fs.FileSelector(path, allow_not_found=True))
+        if info.path.startswith(f"{stem}-") and shards.exists(f"{cache}/{info.base_name}")
+    ]
 
 
 @contextlib.contextmanager
@@ -178,7 +199,7 @@ def main() -> int:
         epilog=f"Data sets: {', '.join(names())}.",
         allow_abbrev=False,
     )
-    parser.add_argument("spec", help="e.g. 'clevrtex:full-crop-(128,128)' or 'synthetic:plain-(32,32)'")
+    parser.add_argument("spec", help="e.g. 'clevrtex:full-crop-(128,128)' or 'synthetic:0.4-50000scenes-(64,64)'")
     parser.add_argument("--data-root", help="folder that holds the published files, e.g. the parent of clevrtex_full")
     parser.add_argument("--cache", help=f"folder or URI for the shards (default {DEFAULT_CACHE})")
     parser.add_argument("--verify", action="store_true", help="read every shard again and compare checksums")
@@ -193,7 +214,7 @@ def main() -> int:
         return 2
     for split, entries in index.splits.items():
         size = sum(shard.bytes for shard in entries) / 2**20
-        print(f"{split:6} {index.counts[split]:7,} scenes  {len(entries):3} shards  {size:8.1f} MiB")
+        print(f"{split:13} {index.counts[split]:7,} scenes  {len(entries):3} shards  {size:8.1f} MiB")
     print(f"{index.spec}  fingerprint {index.fingerprint[:16]}{'  verified' if arguments.verify else ''}")
     print(index.folder)
     return 0

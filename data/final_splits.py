@@ -1,11 +1,16 @@
-"""What a study's final stage scores: the splits test, OOD and CAMO, as far as the data set has them."""
+"""What a study's final stage scores: the splits test, OOD and CAMO, and those of its curve, where they are there."""
+
+from collections.abc import Sequence
 
 from rich.console import Console
 
 from data.convert import prepare
 from data.shards import ShardIndex
-from data.source import EVERYTHING, MissingDataset
+from data.source import EVERYTHING, FinalSplit, MissingDataset
 from data.spec import DataSpec
+
+Splits = dict[str, tuple[ShardIndex, str]]
+"""Name of a final split -> the index that has it, and its split there."""
 
 
 def final_splits(
@@ -15,27 +20,58 @@ def final_splits(
     root: str | None = None,
     cache: str | None = None,
     console: Console | None = None,
-) -> tuple[dict[str, tuple[ShardIndex, str]], list[str]]:
-    """Where each final split lies, as (index, its split there), and notices about splits that are not as usual.
+) -> tuple[Splits, list[str]]:
+    """Where each final split lies, and notices about splits that are not as usual.
 
     ``index`` has the shards of ``spec``, which was trained on; the data set says where its final splits are. Another
     variant with fewer images than published is scored whole. A variant that is absent is left out; of the one that was
     trained on, only the test split is ever scored. Root, crop and size are the same for all.
     """
-    found, notices = {}, []
-    for name, split, variant in spec.source.final_splits:
+    return _find(spec.source.final_splits, False, spec, index, root, cache, console)
+
+
+def curve_splits(
+    spec: DataSpec,
+    index: ShardIndex,
+    *,
+    root: str | None = None,
+    cache: str | None = None,
+    console: Console | None = None,
+) -> Splits:
+    """Where the splits of the data set's curve lie, in order, by the rules of :func:`final_splits`.
+
+    Of a variant that is not in the cache yet, only the split in question is converted.
+    """
+    return _find(spec.source.curve(spec.variant), True, spec, index, root, cache, console)[0]
+
+
+def _find(
+    wanted: Sequence[FinalSplit],
+    alone: bool,
+    spec: DataSpec,
+    index: ShardIndex,
+    root: str | None,
+    cache: str | None,
+    console: Console | None,
+) -> tuple[Splits, list[str]]:
+    """Where each of ``wanted`` lies, and notices; ``alone``: a variant's other splits need not be converted."""
+    found: Splits = {}
+    notices = []
+    for name, split, variant in wanted:
         if variant is None:
+            usual = spec.source.counts(spec.variant)
             if index.counts.get(split):
                 found[name] = (index, split)
-            else:
+            elif not usual or split in usual:
                 notices.append(f"{name} is not scored: {spec} has too few images for a {split} split")
         elif variant == spec.variant:
             if index.counts.get("test"):
                 found[name] = (index, "test")
                 notices.append(f"{name} is the test split here, and nothing new to models trained on {variant}")
         else:
+            only = split if alone and split != EVERYTHING else None
             try:
-                other = prepare(spec.varied(variant), root=root, cache=cache, console=console)
+                other = prepare(spec.varied(variant), root=root, cache=cache, console=console, only=only)
             except MissingDataset as error:
                 notices.append(f"{name} is not scored: {error}")
                 continue

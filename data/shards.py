@@ -41,6 +41,10 @@ _OBJECTS = pa.list_(
 )
 
 
+class Unwritable(ValueError):
+    """The place for shards takes none."""
+
+
 @dataclass(frozen=True)
 class Shard:
     """One file of an index."""
@@ -171,7 +175,7 @@ def write(
     """Write the scenes of ``splits`` and an index to ``folder``, which appears whole or not at all.
 
     On a local disk the folder is renamed when it is complete, and what killed writers left beside it is deleted after a
-    day. Elsewhere the index is written last, and a folder without one does not count. Raises ValueError where nothing
+    day. Elsewhere the index is written last, and a folder without one does not count. Raises Unwritable where nothing
     can be written.
     """
     files, path = filesystem(folder)
@@ -211,7 +215,7 @@ def write(
             _rename(files, target, path)
         return ShardIndex.load(folder)
     except OSError as error:
-        raise ValueError(f"{folder} cannot be written ({error}); make room there, or choose another --cache") from error
+        raise Unwritable(f"{folder} cannot be written ({error}); make room there, or choose another --cache") from error
     finally:
         if local and files.get_file_info(target).type == fs.FileType.Directory:
             files.delete_dir(target)

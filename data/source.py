@@ -35,7 +35,7 @@ class FinalSplit(NamedTuple):
     """A split that the final stage of a study scores."""
 
     name: str
-    """``test``, ``outd`` or ``camo``."""
+    """``test``, ``outd``, ``camo``, or ``camo_textured``; on a curve, what stands at the axis."""
     split: str
     """Where it lies: a split of ``variant``, or ``all``."""
     variant: str | None = None
@@ -69,6 +69,8 @@ class DataSource(abc.ABC):
     drawn: bool = False
     """Whether each machine draws the scenes itself: they need no files, and may differ between machines in the last
     bit, so that their fingerprints are not compared."""
+    version: int | None = None
+    """Of scenes that are drawn: it changes when any pixel does."""
     variants: tuple[str, ...] = ("",)
     """What may stand after the colon of a spec, the default first; ``("",)`` where there is nothing to choose."""
     aliases: tuple[str, ...] = ()
@@ -76,7 +78,10 @@ class DataSource(abc.ABC):
     takes_crop: bool = False
     """Whether a spec may ask for the central square with ``-crop``."""
     final_splits: tuple[FinalSplit, ...] = (FinalSplit("test", "test"),)
-    """What the final stage scores."""
+    """What the final stage scores; of the variant that was trained on, the splits that it has."""
+
+    curve_axis: str = "variant"
+    """What differs along :meth:`curve`."""
 
     @property
     def name(self) -> str:
@@ -90,12 +95,27 @@ class DataSource(abc.ABC):
             raise ValueError(f"variant {text!r} is unknown; {self.name} has {there}")
         return text
 
+    def with_scenes(self, variant: str, scenes: int) -> str:
+        """The variant that is ``variant`` with ``scenes`` scenes to train on.
+
+        Its name may end with a dash and ``scenes`` as a part of a spec, ``Nscenes``. Raises ValueError, as where there
+        is nothing to choose.
+        """
+        raise ValueError(f"{self.name} has a fixed number of scenes; leave out --scenes, or {scenes}scenes in the spec")
+
     def counts(self, variant: str) -> Mapping[str, int]:
         """Official number of scenes per split; empty where it is not known without the files.
 
         With fewer scenes than that, a conversion is marked as incomplete and says so.
         """
         return {}
+
+    def curve(self, variant: str) -> tuple[FinalSplit, ...]:
+        """The splits on which the winner of a study on ``variant`` shows what else it bears, from easy to hard.
+
+        Names that are numbers are places on an axis. The ``variant`` of the one that was trained on is None.
+        """
+        return ()
 
     def folder(self, variant: str) -> str:
         """The folder with the published files of ``variant``, which ``--data-root`` holds."""

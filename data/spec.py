@@ -1,4 +1,4 @@
-"""Data spec strings: ``NAME[:VARIANT][-crop][-(H,W)]``, such as ``clevrtex:full-crop-(128,128)``."""
+"""Data spec strings: ``NAME[:VARIANT][-Nscenes][-crop][-(H,W)]``, such as ``clevrtex:full-crop-(128,128)``."""
 
 import dataclasses
 import re
@@ -20,7 +20,7 @@ class DataSpec:
     name: str
     """One of :func:`data.source.names`."""
     variant: str
-    """In the data set's canonical form; empty where it has no variants."""
+    """In the data set's canonical form, with the number of scenes if one was asked for; empty where it has none."""
     crop: bool = False
     """Take the central square before resizing, by the data set's recipe."""
     size: tuple[int, int] | None = None
@@ -52,6 +52,10 @@ class DataSpec:
         """Another variant of the same data set, crop and size."""
         return dataclasses.replace(self, variant=self.source.variant(variant))
 
+    def with_scenes(self, scenes: int) -> "DataSpec":
+        """The same data with ``scenes`` scenes to train on. Raises ValueError where there is nothing to choose."""
+        return dataclasses.replace(self, variant=self.source.with_scenes(self.variant, scenes))
+
     def official_counts(self) -> Mapping[str, int]:
         """Scenes per split as published, known without the files. Raises ValueError where they are not."""
         counts = self.source.counts(self.variant)
@@ -64,21 +68,24 @@ class DataSpec:
 
 
 def parse(text: str) -> DataSpec:
-    """The spec that ``NAME[:VARIANT][-crop][-(H,W)]`` means; case, blanks and repeated parts do not matter.
+    """The spec that ``NAME[:VARIANT][-Nscenes][-crop][-(H,W)]`` means; case, blanks and repeated parts do not matter.
 
     Raises ValueError that names the part in question and lists the valid ones.
     """
     if "://" in text:
         raise ValueError(f"data set {text!r} is a place; --data names a data set, and --cache is where its shards lie")
-    data, *flags = (part.strip() for part in text.lower().split("-"))
+    data, *flags = (part.strip() for part in re.split(r"(?<!:)-|-(?![\d.])", re.sub(r":\s+", ":", text.lower())))
     name, colon, variant = (part.strip() for part in data.partition(":"))
     named = source.load(name)
     variant = named.variant(variant if colon else named.variants[0])
     crop, sizes = False, set()
     for flag in flags:
         pair = re.fullmatch(r"\(\s*(\d+)\s*,\s*(\d+)\s*\)", flag)
+        scenes = re.fullmatch(r"(\d+)\s*scenes", flag)
         if pair:
             sizes.add((int(pair[1]), int(pair[2])))
+        elif scenes:
+            variant = named.with_scenes(variant, int(scenes[1]))
         elif flag in SIZES:
             sizes.add(SIZES[flag])
         elif flag in CROPS and named.takes_crop:

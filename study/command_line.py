@@ -92,6 +92,7 @@ class Asked(StudyConfig):
     )
     space: Annotated[list[str], Parameter(metavar="KEY=RANGE|FILE", show_default=False)] = field(default_factory=list)
     from_: Annotated[list[str], Parameter(metavar="FOLDER", show_default=False)] = field(default_factory=list)
+    curve: Annotated[bool | None, Parameter(negative="--no-curve")] = None
 
     def __post_init__(self) -> None:
         """Check nothing: ``model`` may name several, and each study is checked when it is made."""

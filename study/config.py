@@ -27,7 +27,9 @@ class StudyConfig:
     trials: int = 50
     """trials of the study; the same command with a larger number continues it"""
     data: str = source.DEFAULT
-    """data set: NAME[:VARIANT][-crop][-(H,W)], e.g. 'clevrtex:full-crop-(128,128)'; names are listed below"""
+    """data set, NAME[:VARIANT][-crop][-(H,W)]: 'clevrtex:full-crop-(128,128)', 'synthetic:0.4-(64,64)', ..."""
+    scenes: int | None = None
+    """scenes to train on, where they are drawn; in the spec: 'synthetic:0.4-50000scenes' [default: 4000]"""
     data_root: str | None = None
     """folder that holds the published files, e.g. the parent of clevrtex_full"""
     cache: str | None = None
@@ -75,6 +77,8 @@ class StudyConfig:
     """best trials that the final stage retrains and scores on test, OOD and CAMO [default: 3, tiny preset 2]"""
     seeds: int | None = None
     """fresh seeds for each finalist and the base; 1 scores the search's own checkpoints [default: 3, tiny preset 2]"""
+    curve: bool | None = None
+    """score the winner on other variants, too: at all strengths of texture [default: where scenes are drawn]"""
     name: str | None = None
     """name of the study, a folder in --results [default: model-data-preset]"""
     results: str = "results"
@@ -92,15 +96,20 @@ class StudyConfig:
         """Raise ValueError for values that no study can have."""
         object.__setattr__(self, "model", trainables.resolve(self.model))
         data = spec.parse(self.data)
+        if self.scenes is not None and self.scenes > 0:  # others are refused below
+            data = data.with_scenes(self.scenes)
+            object.__setattr__(self, "scenes", None)  # the spec has it now
         object.__setattr__(self, "data", str(data))
         if data.size and data.size[0] != data.size[1]:
             raise ValueError(f"--data {data}: the models take square images; write the size as (n,n)")
+        if self.curve and not data.source.curve(data.variant):
+            raise ValueError(f"--curve: {data.name} has no other variants to score the winner on; leave it out")
         object.__setattr__(self, "metric", ",".join(goals(self.metric)))
         if self.pruner == "auto":
             object.__setattr__(self, "pruner", "none" if len(self.goals) > 1 else "asha")
         if len(self.goals) > 1:
             self._check_two_goals()
-        counts = ("trials", "steps", "concurrent", "workers_per_trial", "micro_batch", "reports")
+        counts = ("scenes", "trials", "steps", "concurrent", "workers_per_trial", "micro_batch", "reports")
         for key in (*counts, "validation_images", "finalists", "seeds", "cpus", "hours", "patience"):
             value = getattr(self, key)
             if value is not None and not value > 0:
@@ -195,6 +204,11 @@ class StudyConfig:
     def goals(self) -> tuple[str, ...]:
         """What ``metric`` names: the objective on the validation split, and the second goal if there is one."""
         return goals(self.metric)
+
+    @property
+    def draws_curve(self) -> bool:
+        """Whether the final stage scores the winner on other variants, too."""
+        return spec.is_drawn(self.data) if self.curve is None else self.curve
 
     @property
     def again(self) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from data import convert, store
-from data.final_splits import final_splits
+from data.final_splits import Splits, final_splits
 from data.shards import ShardIndex
 from study import dry_run, presets, results_folder
 from study.cluster import ray_runtime
@@ -23,7 +23,7 @@ from study.display.event_files import TensorBoardCallback
 from study.display.plain_lines import say
 from study.display.progress import ProgressCallback
 from study.presets import Resolved
-from study.scoring import comparison, evaluation, ranking
+from study.scoring import comparison, curve, evaluation, ranking
 from study.scoring.leaderboard import entry_name
 from study.scoring.ranking import Finalist
 from study.search import finalists, known, storage, strategies
@@ -44,8 +44,10 @@ class Prepared:
     study: Resolved
     max_objects: int
     """most objects in a scene of the data"""
-    splits: dict[str, tuple[ShardIndex, str]]
-    """name of a final split -> the index that has it, and its split there"""
+    splits: Splits
+    """the final splits"""
+    curve: Splits
+    """the places on the curve"""
     shards: Shards
     """train and val in the object store"""
     places: Places
@@ -146,6 +148,7 @@ def prepare(study: Resolved, console: Console) -> Prepared:
         say(console, f"note: {notice}")
     if not study.data.source.drawn and not asked.fresh:
         folder.check_data(index.fingerprint)
+    on_curve = curve.splits(study, index, console)
     proposal = study.proposal(index.max_objects)
     if not asked.fresh:  # the data has a say in it
         storage.check_question(folder, proposal.question())
@@ -158,7 +161,7 @@ def prepare(study: Resolved, console: Console) -> Prepared:
             "or say --gpus 0 to train on CPUs"
         )
     places = Places(asked, study.gpus, shared=shared)
-    read = [(index, ["train", "val"]), *((part, [split]) for part, split in splits.values())]
+    read = [(index, ["train", "val"]), *((part, [split]) for part, split in [*splits.values(), *on_curve.values()])]
     preflight = Preflight(folder, read, study.gpus)
     preflight.check(console)
     shards = store.load(index, ["train", "val"], console=console)
@@ -175,7 +178,7 @@ def prepare(study: Resolved, console: Console) -> Prepared:
     searcher = StudySearcher(optuna_study, folder, asked.trials, proposal, promotion, wanted, second, patience)
     for line in known.propose(optuna_study, folder, proposal, sources):
         say(console, line)
-    return Prepared(study, index.max_objects, splits, shards, places, preflight, searcher, proposal, console)
+    return Prepared(study, index.max_objects, splits, on_curve, shards, places, preflight, searcher, proposal, console)
 
 
 def tune(prepared: Prepared) -> None:
@@ -214,6 +217,7 @@ def score(prepared: Prepared, ends: float = math.inf) -> None:
     entries = evaluation.entries(study.folder, order, grid)
     evaluation.evaluate_study(study, entries, prepared.splits, prepared.max_objects, console)
     evaluation.export_best(study.folder, study.task, order[0], {"metric": metric, "data": str(study.data)})
+    curve.score(study, entries, order[0].entry, prepared.curve, prepared.max_objects, console)
 
 
 def retrain(prepared: Prepared, chosen: Sequence[Configuration], ends: float) -> list[Finalist] | None:
@@ -273,7 +277,7 @@ def _record(
     study: Resolved,
     proposal: Proposal,
     index: ShardIndex,
-    splits: dict[str, tuple[ShardIndex, str]],
+    splits: Splits,
     notices: Sequence[str],
 ) -> None:
     """Write study.json."""
@@ -285,6 +289,7 @@ def _record(
         data={
             "spec": str(study.data),
             "fingerprint": index.fingerprint,
+            "version": study.data.source.version,
             "incomplete": any(part.incomplete for part, _ in splits.values()) or index.incomplete,
             "counts": index.counts,
             "notices": notices,

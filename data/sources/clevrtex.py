@@ -58,6 +58,16 @@ class Source(DataSource):
         """A tenth each for test and val, the rest for train."""
         return {split: len(numbers) for split, numbers in splits(IMAGES[variant]).items()} if variant in IMAGES else {}
 
+    def curve(self, variant: str) -> tuple[FinalSplit, ...]:
+        """The test split of each variant, and all of ``outd``, from CLEVR's looks to what was never seen."""
+        ordered = ("clevr", "pbg", "vbg", "grassbg", "full", "camo", "outd")
+        return tuple(
+            FinalSplit(each, "test")
+            if each == variant
+            else FinalSplit(each, EVERYTHING if each == "outd" else "test", variant=each)
+            for each in ordered
+        )
+
     def find(self, variant: str, root: str | None) -> Found:
         """The scenes of the folder; its state is the names, lengths and times of the files that will be read."""
         assert root is not None, "published files need a root"

@@ -4,6 +4,9 @@ import os
 from pathlib import Path
 
 from study.display import pages
+from study.display.curve_plot import curve_section
+from study.results_folder import read_record
+from study.scoring import curve
 from study.scoring.comparison import Comparison
 from study.scoring.leaderboard import sections
 
@@ -33,4 +36,8 @@ def write(comparison: Comparison, path: Path) -> None:
         pages.section("Pictures", pages.pictures(pictures)),
         pages.section("Studies", pages.studies(studies), pages.notes([comparison.caption])),
     ]
-    pages.write(path, f"{comparison.data} - clevrtune", fragments)
+    read = {entry: curve.read(folder, read_record(folder)) for entry, folder in comparison.folders.items()}
+    if curves := {entry: found for entry, found in read.items() if found}:
+        section, scripts = curve_section(curves)
+        fragments.insert(2, section)
+    pages.write(path, f"{comparison.data} - clevrtune", fragments, scripts if curves else [])

@@ -56,7 +56,7 @@ def search_plots(
         if figure is None or not figure.data:
             missing.append(f"{title}: too few trials yet")
             continue
-        _style(figure)
+        style(figure)
         html = figure.to_html(full_html=False, include_plotlyjs=False, config=PLOT_CONFIG)
         drawn.append((title, html, wide))
     return drawn, missing, [get_plotlyjs()] if drawn else []
@@ -92,7 +92,7 @@ def _shown(study: optuna.Study, important: Sequence[str] | None) -> list[str] | 
     return [key for key in important if key in used][:MANY] or None
 
 
-def _style(figure: Any) -> None:
+def style(figure: Any) -> None:
     """Fit ``figure`` into a card: dark on transparent; in dark mode the page's style inverts it."""
     grid = "rgba(128, 136, 150, 0.25)"
     figure.update_layout(

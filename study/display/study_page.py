@@ -9,12 +9,13 @@ from typing import Any
 from rich.console import Console
 
 from study.display import pages, tables
+from study.display.curve_plot import curve_section
 from study.display.durations import duration
 from study.display.front_table import front_notes, front_table
 from study.display.plain_lines import say
 from study.display.plots import FRONT, search_plots
 from study.results_folder import read_record
-from study.scoring import importance, ranking, verdict
+from study.scoring import curve, importance, ranking, verdict
 from study.scoring.baselines import grid_note
 from study.scoring.leaderboard import FRACTIONS, TITLES, Row, entry_name, footnotes, read_leaderboard, sections
 from study.scoring.ranking import Finalist
@@ -74,8 +75,13 @@ def write(folder: Path, console: Console | None = None) -> Path:
         fragments.append(pages.section("Diagnosis", pages.grid(["", *DIAGNOSED.values(), "diagnosis"], diagnoses)))
     if finalists:
         fragments.append(pages.section("Finalists on validation", pages.finalists(finalists, named[0])))
+    scripts: list[str] = []
+    found = curve.read(folder, record)
+    if found:
+        section, scripts = curve_section({found.winner: found})
+        fragments.append(section)
     learnt = importance.levels(study, config.get("reports"))
-    drawn, left_out, scripts = search_plots(study, named, importance.most_important(learnt))
+    drawn, left_out, more = search_plots(study, named, importance.most_important(learnt))
     front = study_goals.front(study)
     if front:
         shown, said = pages.plots([plot for plot in drawn if plot[0] == FRONT]), pages.notes(front_notes(trials, named))
@@ -92,9 +98,11 @@ def write(folder: Path, console: Console | None = None) -> Path:
     fragments.append(pages.section("Configuration", pages.key_values(config)))
     fragments.append(pages.section("How to reproduce", pages.code(_command(folder, record, len(trials)))))
     path = folder / "report.html"
-    pages.write(path, f"{folder.name} - clevrtune", fragments, scripts)
+    pages.write(path, f"{folder.name} - clevrtune", fragments, scripts or more)
     if console is not None:
         tables.print_leaderboard(console, rows, config["size"], remarks)
+        if found:
+            say(console, found.line)
         failed = [f"failed, {count} x: {reason}" for reason, count in failures.items()]
         tables.print_notes(console, [*missing, *failed])
         if front:
@@ -139,7 +147,9 @@ def _pictures(folder: Path, rows: Sequence[Row]) -> dict[str, list[tuple[str, by
     """PNG files of the final stage as split -> (entry, bytes), in the order of the leaderboard's ``rows``."""
     found: dict[str, list[tuple[str, bytes]]] = {}
     named = {path.stem: path for path in (folder / "pictures").glob("*.png")}
-    entries = {entry_name(stem.rpartition("_")[0]): stem.rpartition("_")[0] for stem in sorted(named)}
+    endings = {f"_{row.split}" for row in rows}
+    stems = {stem.removesuffix(end) for stem in named for end in endings if stem.endswith(end)}
+    entries = {entry_name(stem): stem for stem in sorted(stems)}
     for row in rows:
         path = named.get(f"{entries.get(row.entry)}_{row.split}")
         if path is not None:

@@ -65,11 +65,12 @@ def compare(folders: Sequence[Path]) -> Comparison:
             ("data", record["config"]["data"], reference["config"]["data"]),
             ("size", record["config"]["size"], reference["config"]["size"]),
             ("fingerprint", _images(record), _images(reference)),
+            ("version of the scenes", _version(record), _version(reference)),
         ):
             if here != there:
                 raise ValueError(
                     f"{folder.name} and {first.name} were not scored on the same images ({key} {here} and {there}); "
-                    "compare studies of one data set and size"
+                    "compare studies of one data set and size; an older one's own command scores it anew"
                 )
         entry = _entry(folder, records)
         named[entry] = folder
@@ -125,6 +126,11 @@ def _entry(folder: Path, records: Mapping[Path, Mapping[str, Any]]) -> str:
 def _images(record: Mapping[str, Any]) -> str | None:
     """What tells the images apart; drawn scenes may differ in their last bit from machine to machine."""
     return None if spec.is_drawn(record["config"]["data"]) else (record.get("data") or {}).get("fingerprint")
+
+
+def _version(record: Mapping[str, Any]) -> int | None:
+    """By which version of the data set the scenes were drawn; the first one was not recorded."""
+    return (record.get("data") or {}).get("version")
 
 
 def _trials(folder: Path) -> str:

@@ -95,10 +95,11 @@ def evaluate_study(
     splits: Mapping[str, tuple[ShardIndex, str]],
     max_objects: int,
     console: Console,
+    file: str = "evaluation.parquet",
 ) -> pa.Table:
-    """Score ``chosen`` on ``splits`` (name -> index and its split) and return the rows of ``evaluation.parquet``."""
+    """Score ``chosen`` on ``splits`` (name -> index and its split) and return the rows of ``file``."""
     folder, task, cpus, gpus = study.folder, study.task, study.config.cpus, study.gpus
-    path = folder.path / "evaluation.parquet"
+    path = folder.path / file
     sources = {
         (entry.name, entry.seed, name): f"{entry.fingerprint}, {index.fingerprint}/{split}, {COLUMNS}"
         for name, (index, split) in splits.items()
@@ -128,7 +129,7 @@ def evaluate_study(
                 task, str(entry.folder.resolve()), refs[name], kmeans[name], gpus > 0
             )
         tasks[ref] = (entry, name)
-    columns = (TextColumn("scoring the finalists and the baselines"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("scoring models and baselines"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=len(tasks))
         while tasks:

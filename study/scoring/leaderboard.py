@@ -17,7 +17,7 @@ from study.scoring.interval import paired
 from study.scoring.ranking import BASE
 from study.scoring.trial_table import read_trials
 
-TITLES = {"test": "test", "outd": "OOD", "camo": "CAMO"}
+TITLES = {"test": "test", "outd": "OOD", "camo": "CAMO", "camo_textured": "textured CAMO"}
 """The splits of the final stage in the order of the tables: name in files -> name in the papers."""
 
 FRACTIONS = ("mIoU_fg", "ARI_FG", "mBO_fg", "mBO", "ARI")
@@ -42,7 +42,7 @@ class Row:
     kind: Literal["trial", "base", "gain", "baseline"]
     """gain: what the best trial by validation has more than the base"""
     split: str
-    """its name in files: test, outd or camo"""
+    """its name in files, see :data:`TITLES`"""
     images: int
     """images of the split"""
     undefined: int

@@ -130,7 +130,7 @@ def conversion_repeats(variant: Variant) -> None:
 def final_splits_are_unseen(variant: Variant) -> None:
     found, notices = final_splits(variant.spec, variant.index, root=variant.root, cache=str(variant.folder / "one"))
     assert ("test" in found) == bool(variant.index.counts.get("test"))
-    assert set(found) <= {"test", "outd", "camo"} and len(notices) >= len({"test"} - set(found))
+    assert set(found) <= {"test", "outd", "camo", "camo_textured"} and len(notices) >= len({"test"} - set(found))
     for index, split in found.values():
         assert index.rows(split) > 0 and index.size == SIZE
         assert index.folder != variant.index.folder or split not in ("train", "val", "all")

@@ -1,8 +1,10 @@
+import contextlib
 import io
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from data.convert import prepare
 from data.loader import Split
 from data.shards import ShardIndex
 from data.source import MissingDataset
-from data.sources import clevrtex
+from data.sources import clevrtex, synthetic
 from data.sources.synthetic import drawing
 from data.spec import parse
 from tests.data.sources.drawn import generate
@@ -107,10 +109,10 @@ def test_synthetic_goes_the_same_way(tmp_path):
     spec = parse("synthetic:plain-(16,16)")
     index = prepare(spec, cache=str(tmp_path))
     assert index.counts == drawing.COUNTS and index.max_objects == spec.max_objects and not index.incomplete
-    assert Path(index.folder).name == "synthetic-plain-16x16-v1"
+    assert Path(index.folder).name == "synthetic-plain-16x16-v2"
     for split in index.counts:
         images, labels = open_split(index, split).gather(np.arange(300, 303))
-        drawn = generate(3, (16, 16), 0, split, "plain", start=300)
+        drawn = generate(3, (16, 16), 0, split, 0.0, start=300)
         assert np.array_equal(images, drawn.images) and np.array_equal(labels, drawn.labels)
         assert open_split(index, split).index[300:303].tolist() == [300, 301, 302]
 
@@ -145,6 +147,40 @@ def test_a_cache_that_is_no_folder(tmp_path, spec, root):
     with pytest.raises(ValueError, match=r"--cache|--data-root") as error:
         prepare(spec, root=root, cache=str(tmp_path / "file"))
     assert "\n" not in str(error.value)
+
+
+@contextlib.contextmanager
+def nobody():
+    """Without the rights of root, who may write everywhere."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_scenes_of_another_version_are_not_read(monkeypatch):
+    """Nor where they are all that a cache holds which takes no others."""
+    spec = parse("synthetic:0.4-8scenes-(16,16)")
+    with tempfile.TemporaryDirectory() as cache:  # in tmp_path nobody may read
+        monkeypatch.setattr(synthetic, "VERSION", synthetic.VERSION - 1)
+        old = prepare(spec, cache=cache)
+        monkeypatch.undo()
+        os.chmod(cache, 0o555)
+        with nobody(), pytest.raises(ValueError) as error:
+            prepare(spec, cache=cache)
+        assert "cannot be written" in str(error.value) and "choose another --cache" in str(error.value)
+        assert f"{Path(old.folder).name} there holds scenes of another version" in str(error.value)
+        assert "\n" not in str(error.value)
+        os.chmod(cache, 0o755)
+        new = prepare(spec, cache=cache)
+        assert new.folder != old.folder
+        os.chmod(cache, 0o555)
+        with nobody():
+            assert prepare(spec, cache=cache) == new
 
 
 def break_a_link(root):
@@ -196,7 +232,7 @@ def run(*arguments, cwd):
 def test_command_line(root, tmp_path):
     arguments = [str(SPEC), "--data-root", str(root), "--cache", str(tmp_path / "cache"), "--verify"]
     done = run(*arguments, cwd=tmp_path)
-    assert done.returncode == 0 and "train       10 scenes" in done.stdout and "verified" in done.stdout
+    assert done.returncode == 0 and "train              10 scenes" in done.stdout and "verified" in done.stdout
     shard = Path(done.stdout.splitlines()[-1]) / "train-00000.arrow"
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1

@@ -4,8 +4,11 @@ from pathlib import Path
 import pytest
 
 from data.convert import prepare
-from data.final_splits import final_splits
+from data.final_splits import curve_splits, final_splits
+from data.source import MissingDataset
+from data.sources import clevrtex
 from data.spec import parse
+from tests.data import toy
 
 ROOT = Path(__file__).parent / "clevrtex"
 SPEC = parse("clevrtex:full-crop-(32,32)")
@@ -21,7 +24,13 @@ def test_all_in_one_folder(tmp_path):
     spec = parse("synthetic:plain-(16,16)")
     index = prepare(spec, cache=str(tmp_path))
     found, notices = final_splits(spec, index, cache=str(tmp_path))
-    assert found == {split: (index, split) for split in ("test", "outd", "camo")} and notices == []
+    assert found == {split: (index, split) for split in ("test", "outd", "camo", "camo_textured")} and notices == []
+
+
+def test_a_split_that_only_other_variants_have_is_no_loss(tmp_path):
+    spec = parse("synthetic:0.4-8scenes-(16,16)")
+    found, notices = final_splits(spec, prepare(spec, cache=str(tmp_path)), cache=str(tmp_path))
+    assert set(found) == {"test", "outd", "camo"} and notices == []
 
 
 def test_some_in_folders_of_other_variants(root, tmp_path):
@@ -59,3 +68,58 @@ def test_trained_on_without_a_test_split_is_not_scored(root, tmp_path):
     index = prepare(spec, root=str(root), cache=cache)  # 4 images: a tenth of them is none
     found, notices = final_splits(spec, index, root=str(root), cache=cache)
     assert set(found) == {"outd"} and "too few images" in notices[0]
+
+
+def test_on_the_curve_of_drawn_scenes_only_the_test_splits_are_drawn(tmp_path):
+    spec, cache = parse("synthetic:0.3-8scenes-(16,16)"), str(tmp_path)
+    index = prepare(spec, cache=cache)
+    places = curve_splits(spec, index, cache=cache)
+    assert list(places) == ["0", "0.2", "0.3", "0.4", "0.6", "0.8", "1"]
+    assert places.pop("0.3") == (index, "test")
+    labels = index.read(index.shards("test")[0])["label"]
+    for other, split in places.values():
+        assert split == "test" and other.counts == {"test": 400} and not other.incomplete
+        assert other.read(other.shards("test")[0])["label"].equals(labels), "the same scenes"
+    assert curve_splits(spec, index, cache=cache) == places | {"0.3": (index, "test")}
+    whole = prepare(parse("synthetic:0.4-(16,16)"), cache=cache)
+    assert whole.counts["train"] == 4000, "it does not find the test split alone"
+    assert curve_splits(spec, index, cache=cache)["0.4"] == places["0.4"], "its scores hold"
+
+
+def test_on_the_curve_of_published_files_are_the_variants_that_are_there(root, tmp_path):
+    """Incomplete ones are scored whole, but for the one that was trained on; hard ones come last."""
+    cache = str(tmp_path / "cache")
+    index = prepare(SPEC, root=str(root), cache=cache)
+    places = curve_splits(SPEC, index, root=str(root), cache=cache)
+    assert {name: (of.spec, split) for name, (of, split) in places.items()} == {
+        "full": ("clevrtex:full-crop-(32,32)", "test"),
+        "camo": ("clevrtex:camo-crop-(32,32)", "all"),
+        "outd": ("clevrtex:outd-crop-(32,32)", "all"),
+    }
+    assert list(places) == ["full", "camo", "outd"]
+    assert curve_splits(SPEC, index, cache=cache) == places, "from the cache alone"
+    with_camo = curve_splits(SPEC.varied("camo"), prepare(SPEC.varied("camo"), cache=cache), cache=cache)
+    assert list(with_camo) == ["full", "outd"], "four images leave none for a test split of its own"
+
+
+def test_of_a_complete_variant_the_test_split_alone_is_converted(root, tmp_path, monkeypatch):
+    """Until all of it is needed."""
+    monkeypatch.setattr(clevrtex, "IMAGES", {"full": 12, "camo": 12, "outd": 4})
+    shutil.rmtree(root / "clevrtex_camo")
+    shutil.copytree(root / "clevrtex_full", root / "clevrtex_camo")
+    for path in root.glob("clevrtex_camo/0/*"):
+        path.rename(path.with_name(path.name.replace("full", "camo")))
+    cache = str(tmp_path / "cache")
+    index = prepare(SPEC, root=str(root), cache=cache)
+    camo, split = curve_splits(SPEC, index, root=str(root), cache=cache)["camo"]
+    assert split == "test" and camo.counts == {"test": 1} and not camo.incomplete
+    assert curve_splits(SPEC, index, cache=cache)["camo"] == (camo, split), "from the cache alone"
+    with pytest.raises(MissingDataset):
+        prepare(SPEC.varied("camo"), cache=cache)
+    assert prepare(SPEC.varied("camo"), root=str(root), cache=cache).counts == {"test": 1, "val": 1, "train": 10}
+
+
+def test_a_data_set_may_have_no_curve(tmp_path, monkeypatch):
+    toy.add(tmp_path, monkeypatch)
+    spec = parse("squares-(16,16)")
+    assert curve_splits(spec, prepare(spec, cache=str(tmp_path)), cache=str(tmp_path)) == {}

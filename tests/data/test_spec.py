@@ -6,7 +6,9 @@ import pytest
 from data.spec import DataSpec, is_drawn, parse
 
 MEANINGS = {
-    "synthetic": "synthetic:textured",
+    "synthetic:textured": "synthetic:textured",
+    " Synthetic : 0.40 - (64,64) - 50000 Scenes ": "synthetic:0.4-50000scenes-(64,64)",
+    "synthetic:0.4-8scenes-8scenes": "synthetic:0.4-8scenes",
     "synthetic:plain-(32,64)": "synthetic:plain-(32,64)",
     "clevrtex": "clevrtex:full",
     "clevrtex:full-crop-(128,128)": "clevrtex:full-crop-(128,128)",
@@ -20,7 +22,11 @@ MISTAKES = {
     "clevrtext:full": r"did you mean clevrtex\?",
     "clevrtex:nope": "full, pbg, vbg, grassbg, camo, outd, clevr",
     "clevrtex:": "full, pbg",
-    "synthetic:full": "textured, plain",
+    "synthetic:full": "plain, textured, or a strength of texture from 0 to 1",
+    "synthetic:0.4-0scenes": "0 scenes to train on are too few",
+    "synthetic:0.4-8scenes-9scenes": "asked for 8 and for 9 scenes",
+    "synthetic-64": "part '64'",
+    "clevrtex-50scenes": "clevrtex has a fixed number of scenes; leave out --scenes, or 50scenes",
     "synthetic-crop": "tiny, small",
     "clevrtex-flip": "crop, \\(H,W\\)",
     "clevrtex-[128,128]": "such as \\(128,128\\)",

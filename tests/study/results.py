@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -180,3 +181,26 @@ def write_three(results: Path) -> list[Path]:
         write_scored(results, "gnm", {"trial_0000": 0.5, **baseline}, best=0),
         write_scored(results, "iodine"),
     ]
+
+
+LEVELS = (0.61, 0.49, 0.15)
+"""mIoU_fg on three places of a curve."""
+
+
+def write_curve(folder: Path, winner: str, labels: Sequence[str] = ("0", "0.2", "1")) -> dict[str, Any]:
+    """``curve.parquet`` of a study in ``folder``, and what its study.json says of it, which is also returned.
+
+    The second place is that of training; each has an image without foreground.
+    """
+    rows = []
+    for entry, share in ((winner, 1.0), ("baseline_kmeans", 1 / 3), ("baseline_grid_4x4", 0.5)):
+        seed = None if entry.startswith("baseline_") else SEEDS[0]
+        for label, level in zip(labels, LEVELS, strict=True):
+            for value in (level - 0.1, math.nan, level + 0.1):
+                rows.append({"entry": entry, "seed": seed, "split": label, "mIoU_fg": share * value})
+    pq.write_table(pa.Table.from_pylist(rows), folder / "curve.parquet")
+    path = folder / "study.json"
+    record = json.loads(path.read_text()) if path.exists() else {}
+    record["curve"] = {"axis": "strength of texture", "labels": list(labels), "own": labels[1]}
+    path.write_text(json.dumps(record))
+    return record

@@ -51,6 +51,15 @@ def test_values_arrive_typed_and_canonical():
     assert asked.set == {"lr": 0.001, "num_slots": 5}
 
 
+def test_scenes_may_be_counted_by_a_flag():
+    (asked,) = studies("--model slota --data synthetic:0.4 --scenes 300".split())
+    assert asked.data == "synthetic:0.4-300scenes"
+    for mistake in ("nan", "7.5", "1e4", "0", "-1"):
+        with pytest.raises(ValueError, match="--scenes") as error:
+            studies(["--model", "slota", "--scenes", mistake])
+        assert "\n" not in str(error.value)
+
+
 def test_ranges_and_earlier_studies_may_be_repeated():
     (asked,) = studies("--model slota --space lr=1e-4..1e-2 --space batch_size=8,16 --from a --from b".split())
     assert asked.space == ["batch_size=8,16", "lr=0.0001..0.01"]

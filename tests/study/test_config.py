@@ -24,6 +24,12 @@ from study.presets import resolve
         ({"metric": "mIoU_fg,seconds", "sampler": "cmaes"}, "--sampler cmaes learns from one goal"),
         ({"sampler": "nsga2"}, "add --pruner none"),
         ({"data": "synthetic:shiny"}, "shiny"),
+        ({"data": "synthetic:nan"}, "'nan' is unknown"),
+        ({"data": "synthetic:1.2"}, "from 0 to 1"),
+        ({"scenes": 0}, "--scenes is 0"),
+        ({"scenes": -5}, "--scenes is -5"),
+        ({"scenes": 50, "data": "clevrtex"}, "clevrtex has a fixed number of scenes; leave out --scenes"),
+        ({"scenes": 50, "data": "synthetic:0.4-60scenes"}, "for 60 and for 50 scenes"),
         ({"trials": 0}, "--trials is 0"),
         ({"steps": -5}, "--steps is -5"),
         ({"steps": 5, "reports": 6}, "below --reports"),
@@ -95,6 +101,19 @@ def test_with_two_goals_all_trials_run_to_the_end_and_else_the_default_is_promot
     resolved = resolve(two, has_gpu=False)
     assert resolved.identity["metric"] == "mIoU_fg,seconds" and resolved.identity["pruner"] == "none"
     assert resolved.task.metric == "mIoU_fg"
+
+
+def test_scenes_are_part_of_the_data():
+    asked = StudyConfig(model="slot_attention", data="synthetic:0.4-(64,64)", scenes=50_000)
+    assert asked.data == "synthetic:0.4-50000scenes-(64,64)"
+    assert asked == StudyConfig(model="slot_attention", data="synthetic:0.4-50000scenes-(64,64)")
+    assert asked == dataclasses.replace(asked, trials=asked.trials)
+    few = StudyConfig(model="slot_attention", data="synthetic:0.4", scenes=4000)
+    assert few.data == "synthetic:0.4"
+    study = resolve(asked, has_gpu=False)
+    assert study.folder.name == "slot_attention-synthetic-0.4-50000scenes-64-64-tiny"
+    assert study.identity["data"] == asked.data and "scenes" not in study.identity
+    assert study.data.official_counts()["train"] == 50_000
 
 
 def test_the_final_stage_is_smaller_with_the_tiny_preset_unless_asked_for():

@@ -89,12 +89,12 @@ def test_the_final_stage_scores_trials_and_baselines_image_by_image(finished):
     folder, done = finished
     table = pq.read_table(folder / "evaluation.parquet").to_pandas()
     counts = table.groupby(["entry", "seed", "split"], dropna=False).size()
-    assert set(table["split"]) == {"test", "outd", "camo"}
+    assert set(table["split"]) == {"test", "outd", "camo", "camo_textured"}
     best = sorted(stored(folder), key=lambda trial: -trial.value)[:2]
     trained = {"base", *(f"trial_{trial.number:04d}" for trial in best if trial.number != 0)}
     untrained = ("background", "grid_4x4", "grid_best", "kmeans")
     assert set(table["entry"]) == {*trained, *(f"baseline_{name}" for name in untrained)}
-    assert (counts == 400).all() and len(counts) == (2 * len(trained) + 4) * 3
+    assert (counts == 400).all() and len(counts) == (2 * len(trained) + 4) * 4
     assert table.groupby(["entry", "seed", "split"], dropna=False)["image"].nunique().eq(400).all()
     assert table["seed"].isna().eq(table["entry"].str.startswith("baseline_")).all()
     assert "grid" in done.stdout and "±" in done.stdout and "- base" in done.stdout
@@ -106,6 +106,30 @@ def test_the_final_stage_scores_trials_and_baselines_image_by_image(finished):
     assert f"the best fixed grid on validation is {grid}" in said
     assert (folder / "report.html").stat().st_size > 10_000
     assert pq.read_table(folder / "trials.parquet").num_rows == 4
+
+
+def test_the_winner_is_scored_at_all_strengths_of_texture(finished, place):
+    """Without retraining; test labels choose nothing, so the places come after the choice."""
+    folder, done = finished
+    strengths = ["0", "0.2", "0.4", "0.6", "0.8", "1"]
+    best = json.loads((folder / "best.json").read_text())
+    table = pq.read_table(folder / "curve.parquet").to_pandas()
+    assert set(table["entry"]) == {best["entry"], "baseline_grid_4x4", "baseline_kmeans"}
+    assert set(table["seed"].dropna()) == {best["seed"]}, "the run that is exported"
+    assert (table.groupby(["entry", "split"]).size() == 400).all() and set(table["split"]) == {*strengths}
+    scored = pq.read_table(folder / "evaluation.parquet").to_pandas()
+    for entry in ("baseline_kmeans", best["entry"]):
+        own = table[(table["entry"] == entry) & (table["split"] == "0")].set_index("image")["mIoU_fg"]
+        test = scored[(scored["entry"] == entry) & (scored["split"] == "test")]
+        test = test[test["seed"].isna() | (test["seed"] == best["seed"])].set_index("image")["mIoU_fg"]
+        assert own.equals(test), "plain is what it was trained on"
+    kmeans = table[table["entry"] == "baseline_kmeans"].groupby("split")["mIoU_fg"].mean()
+    assert kmeans["0"] > kmeans["0.4"] > kmeans["1"], "textures are harder"
+    assert "strength of texture 0 / 0.2 / 0.4 / 0.6 / 0.8 / 1: mIoU_fg of " in done.stdout
+    assert "Curve over the strength of texture" in (folder / "report.html").read_text()
+    converted = {path.name for path in (place / "cache").iterdir()}
+    assert {"synthetic-0.4-test-32x32-v2", "synthetic-textured-test-32x32-v2"} <= converted
+    assert not any(name.startswith("synthetic-0.4-32x32") for name in converted), "no scenes to train on"
 
 
 def test_finalists_and_the_base_are_trained_anew_and_validation_chooses_among_them(finished):
@@ -161,7 +185,8 @@ def test_several_models_end_in_one_leaderboard(place):
     assert (results / "both-slot_attention" / "best.json").exists() and (results / "both-space" / "best.json").exists()
     (table,) = done.stdout.split("winner of each study")[1:]
     assert "slot_attention" in table and "space" in table and "grid 4x4" in table
-    assert (results / "comparison-both.html").exists()
+    page = (results / "comparison-both.html").read_text()
+    assert "Curve over the strength of texture" in page and page.count('"diamond"') >= 2, "one picture of both"
     # what is wrong with the second study is said before the first one starts
     refused = run(place, *more, "--set", "sigma_bg=0.1", "--fresh")
     assert refused.returncode == 2 and "slot_attention" in refused.stderr, refused.stderr

@@ -11,7 +11,7 @@ from tests.data.sources.drawn import generate
 
 def split(count: int, size: int) -> Split:
     """``count`` scenes of ``size`` pixels."""
-    drawn = generate(count, (size, size), seed=0, variant="plain")
+    drawn = generate(count, (size, size), seed=0, strength=0.0)
     table = pa.table(
         {
             "index": pa.array(np.arange(count)),

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from data.scenes import Scenes
 from data.sources.synthetic import textures
 
-COUNTS = {"train": 4000, "val": 400, "test": 400, "outd": 400, "camo": 400}
-"""Scenes per split."""
-VARIANTS = ("textured", "plain")
+COUNTS = {"train": 4000, "val": 400, "test": 400, "outd": 400, "camo": 400, "camo_textured": 400}
+"""Scenes per split where nothing else is asked for. The two kinds of CAMO are the same scenes: the objects of ``camo``
+look like the ground at the strength of the other splits, those of ``camo_textured`` at full strength."""
 MAX_OBJECTS = 5
 SIZES = {"small": 0.13, "medium": 0.165, "large": 0.2}
 """Radius of a shape, as a share of the image's shorter side; it varies by up to 4 %."""
@@ -68,24 +68,33 @@ def batches(
     size: tuple[int, int],
     seed: int,
     split: str = "train",
-    variant: str = "textured",
+    strength: float = 1.0,
     start: int = 0,
 ) -> Iterator[Scenes]:
     """Scenes number ``start`` to ``start + count - 1`` of a split at ``size`` = (H, W) pixels, in order.
 
-    They come in batches of a size that suits the processor's cache. Splits of one ``seed`` share no scene. Raises
-    ValueError for sizes below 16 pixels, where shapes vanish.
+    ``strength`` says how much texture surfaces have, from 0 (flat colours on grey) to 1 (textures at full contrast);
+    layouts and labels do not depend on it. Scenes come in batches of a size that suits the processor's cache. Splits
+    of one ``seed`` share no scene, but for the two kinds of CAMO. Raises ValueError for sizes below 16 pixels, where
+    shapes vanish.
     """
     if min(size) < 16:
         raise ValueError(f"synthetic scenes of {size[0]}x{size[1]} pixels are too small; use 16x16 or more")
-    assert split in COUNTS and variant in VARIANTS, (split, variant)
+    assert split in COUNTS and 0 <= strength <= 1, (split, strength)
+    if split == "camo_textured":
+        split, strength = "camo", 1.0
     numbers = _SCENE_NUMBERS + MAX_OBJECTS * _OBJECT_NUMBERS
     bits = np.random.PCG64([seed, list(COUNTS).index(split)])
     random = np.random.Generator(bits.advance(start * numbers))
-    step = max(1, _CHUNK_PIXELS // (size[0] * size[1]))
+    step = batch_size(size)
     for first in range(0, count, step):
         drawn = random.random((min(step, count - first), numbers))  # one 64-bit draw per number: see ``advance``
-        yield Scenes(np.arange(len(drawn)) + start + first, *_draw(drawn, size, split, variant))
+        yield Scenes(np.arange(len(drawn)) + start + first, *_draw(drawn, size, split, strength))
+
+
+def batch_size(size: tuple[int, int]) -> int:
+    """Scenes of ``size`` = (H, W) pixels that are drawn at a time: their number does not change them."""
+    return max(1, _CHUNK_PIXELS // (size[0] * size[1]))
 
 
 class _Layout(NamedTuple):
@@ -102,10 +111,12 @@ class _Layout(NamedTuple):
 
 
 def _draw(
-    drawn: NDArray[np.float64], size: tuple[int, int], split: str, variant: str
+    drawn: NDArray[np.float64], size: tuple[int, int], split: str, strength: float
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], list[dict[str, Any]]]:
     """Images, labels and metadata of n scenes from their uniform numbers ``drawn``, (n, numbers)."""
-    textured, unseen = variant == "textured" or split == "camo", split == "outd"
+    unseen, alike = split == "outd", split == "camo"
+    # Where all surfaces are alike, light and shadow are what tells objects from the ground: they are never weaker.
+    light = 1.0 if alike else strength
     shapes = UNSEEN_SHAPES if unseen else SHAPES
     layout = _place(drawn, size, len(shapes))
     radius = layout.radius[..., None, None]  # (n, N, 1, 1)
@@ -121,30 +132,23 @@ def _draw(
     present = _visible(layout, cover > 0.5, corner, size)
 
     ground_numbers = drawn[:, 1:_SCENE_NUMBERS]
-    if split == "camo":
-        object_numbers = np.repeat(ground_numbers[:, None], MAX_OBJECTS, axis=1)
-    else:
-        object_numbers = layout.surface
-    if textured:
-        ground = textures.textured(ground_numbers, unseen)
-        surfaces = textures.textured(object_numbers, unseen)
-    else:
-        ground = textures.plain_ground(ground_numbers)
-        surfaces = textures.flat(object_numbers, unseen)
+    object_numbers = np.repeat(ground_numbers[:, None], MAX_OBJECTS, axis=1) if alike else layout.surface
+    flat = textures.plain_ground(object_numbers) if alike else textures.flat(object_numbers, unseen)
+    ground = textures.Blend(textures.plain_ground(ground_numbers), textures.textured(ground_numbers, unseen), strength)
+    surfaces = textures.Blend(flat, textures.textured(object_numbers, unseen), strength)
     cosine, sine = np.cos(layout.rotation)[..., None, None], np.sin(layout.rotation)[..., None, None]
     colours = surfaces.colours(x * cosine + y * sine, y * cosine - x * sine, min(size))  # (n, N, P, P, 3)
     dx, dy = _SHADOW[0] * radius, _SHADOW[1] * radius
-    blur = (0.6 if textured else 0.4) * radius
+    blur = _between(light, 0.4, 0.6) * radius
     shadow = np.clip(0.5 - _distances(layout, x - dx, y - dy, shapes) / blur, 0, 1)
-    shadow *= 0.6 if textured else 0.2
+    shadow *= _between(light, 0.2, 0.6)
 
     height, width = size
     across = np.arange(width, dtype=np.float32)[None, None, :] + 0.5  # (1, 1, W)
     down = np.arange(height, dtype=np.float32)[None, :, None] + 0.5  # (1, H, 1)
     backdrop = ground.colours(across, down, min(size))  # (n, H, W, 3)
-    if textured:
-        colours *= _cushion(x, y, distance, radius)[..., None]
-        backdrop *= (1.06 - 0.16 * (across / width + down / height))[..., None]  # brighter towards the light
+    colours *= _between(light, 1, _cushion(x, y, distance, radius))[..., None]
+    backdrop *= _between(light, 1, 1.06 - 0.16 * (across / width + down / height))[..., None]  # towards the light
     images = np.pad(backdrop, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
     for j in range(MAX_OBJECTS):
         scene = np.flatnonzero(present[:, j])
@@ -259,6 +263,11 @@ def _cushion(x: Array, y: Array, distance: Array, radius: Array) -> Array:
     """Brightness of a cushion lit from the upper left, (n, N, P, P)."""
     height = np.sqrt(np.clip(-2 * distance / radius, 0, 1))
     return (1 - 0.26 * (x + y) / radius) * (0.68 + 0.36 * height)
+
+
+def _between(light: float, least: Array | float, most: Array | float) -> Any:
+    """``least`` where ``light`` is 0, ``most`` where it is 1, both to the last bit, and a mixture between."""
+    return np.float32(1 - light) * least + np.float32(light) * most
 
 
 def _window(scene: NDArray[np.int64], corner: NDArray[np.int64], patch: int) -> tuple[NDArray[np.int64], ...]:

@@ -153,6 +153,32 @@ class Surfaces(NamedTuple):
         return first + mix[..., None] * (second - first)
 
 
+class Blend(NamedTuple):
+    """Surfaces between flat colours and textures: their colours and their contrast are those of a mixture."""
+
+    flat: Surfaces
+    textured: Surfaces
+    strength: float
+    """share of the textured ones, 0 to 1"""
+
+    @property
+    def material(self) -> NDArray[np.str_]:
+        """Name of the texture; of flat surfaces ``plain``."""
+        return self.textured.material if self.strength else self.flat.material
+
+    @property
+    def color(self) -> NDArray[np.object_]:
+        """Name of the flat colour; None where it does not show."""
+        return self.flat.color if self.strength < 1 else self.textured.color
+
+    def colours(self, x: Array, y: Array, side: int) -> Array:
+        """RGB at pixel coordinates, as :meth:`Surfaces.colours`; at strength 0 and 1 exactly those of one kind."""
+        if self.strength in (0, 1):
+            return (self.textured if self.strength else self.flat).colours(x, y, side)
+        share = np.float32(self.strength)
+        return (1 - share) * self.flat.colours(x, y, side) + share * self.textured.colours(x, y, side)
+
+
 def textured(numbers: NDArray[np.float64], unseen: bool) -> Surfaces:
     """Surfaces in two random colours from uniform ``numbers``, (..., NUMBERS)."""
     textures = UNSEEN_TEXTURES if unseen else TEXTURES

@@ -11,7 +11,7 @@ from rich.console import Console
 from study.display import comparison_page, tables
 from study.scoring.comparison import Comparison, compare
 from tests.study.display.page_reader import Page
-from tests.study.results import COMPARED_SPLITS, with_figures, write_scored, write_three
+from tests.study.results import COMPARED_SPLITS, with_figures, write_curve, write_scored, write_three
 
 
 @pytest.fixture
@@ -99,3 +99,20 @@ def test_the_page_shows_pictures_and_links_to_the_reports(comparison: Comparison
     ]
     assert page.headings[5:9] == ["Pictures", "test", "OOD", "CAMO"]
     assert 'href="space-plain/report.html"' in html and 'href="iodine-plain/report.html"' in html
+
+
+def test_all_curves_are_in_one_picture(tmp_path: Path) -> None:
+    folders = write_three(tmp_path)
+    comparison_page.write(compare(folders), tmp_path / "without.html")
+    assert "Curve over" not in (tmp_path / "without.html").read_text()
+    for folder, winner, last in zip(folders[:2], ("trial_0001", "trial_0000"), ("1", "0.4"), strict=True):
+        (folder / "best.json").write_text(f'{{"entry": "{winner}"}}')
+        write_curve(folder, winner, ("0", "0.2", last))
+    comparison_page.write(compare(folders), tmp_path / "all.html")
+    html = (tmp_path / "all.html").read_text()
+    page = Page(html)
+    (table,) = [table for table in page.tables if table[:3] == ["mIoU_fg (%)", "0", "0.2"]]
+    assert table[4::4] == ["gnm", "space", "grid 4x4", "kmeans"], "each baseline once"
+    assert "-" in table and "15.0" in table, "not scored at the last place of the other"
+    assert html.count('"diamond"') == 2
+    assert all(source.startswith(("data:", "#", "space", "gnm", "iodine")) for source in page.loaded)

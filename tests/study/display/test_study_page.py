@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import optuna
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
@@ -14,11 +16,49 @@ from rich.console import Console
 from study.display import study_page
 from study.display.front_table import front_notes, front_table
 from tests.study.display.page_reader import Page
-from tests.study.results import CONFIG, open_study, with_figures
+from tests.study.results import CONFIG, open_study, with_figures, write_curve
 
 
 def quiet_console() -> Console:
     return Console(record=True, width=80, file=open(os.devnull, "w"))
+
+
+def test_a_fourth_split_has_a_table_and_pictures_of_its_own(results_folder: Path) -> None:
+    """Its name has an underscore, as names of entries have."""
+    path = results_folder / "evaluation.parquet"
+    table = pq.read_table(path)
+    fourth = table.filter(pc.equal(table["split"], "test"))
+    fourth = fourth.set_column(fourth.column_names.index("split"), "split", pa.array(["camo_textured"] * len(fourth)))
+    pq.write_table(pa.concat_tables([table, fourth]), path)
+    for entry in ("trial_0005", "baseline_grid_4x4"):
+        shutil.copy(
+            results_folder / f"pictures/{entry}_test.png", results_folder / f"pictures/{entry}_camo_textured.png"
+        )
+    page = Page(study_page.write(results_folder).read_text())
+    assert "textured CAMO (6 images)" in page.headings
+    assert page.headings[page.headings.index("Pictures") :][1:3] == ["test", "textured CAMO"]
+    assert page.details == ["trial 5", "trial 2", "grid 4x4", "trial 5", "grid 4x4"]
+
+
+def test_the_curve_is_a_picture_a_table_and_a_line(results_folder: Path) -> None:
+    assert "Curve over" not in study_page.write(results_folder).read_text(), "without one"
+    (results_folder / "best.json").write_text('{"entry": "trial_0005"}')
+    write_curve(results_folder, "trial_0005")
+    console = quiet_console()
+    html = study_page.write(results_folder, console).read_text()
+    page = Page(html)
+    assert "Curve over the strength of texture" in page.headings
+    (table,) = [table for table in page.tables if table[0] == "mIoU_fg (%)"]
+    assert table == [
+        *("mIoU_fg (%)", "0", "0.2", "1"),
+        *("trial 5", "61.0", "49.0", "15.0"),
+        *("grid 4x4", "30.5", "24.5", "7.5"),
+        *("kmeans", "20.3", "16.3", "5.0"),
+    ]
+    assert html.count('"diamond"') == 1, "where the winner was trained"
+    assert "trained at 0.2; scored without retraining" in html
+    line = "strength of texture 0 / 0.2 / 1: mIoU_fg of trial 5 61 49 15"
+    assert line in " ".join(console.export_text().split())
 
 
 def test_report_is_one_file_with_everything_in_it(results_folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Several studies in one leaderboard: what is taken from each, and what is refused."""
 
+import json
 import math
 from pathlib import Path
 
@@ -66,6 +67,16 @@ def test_drawn_scenes_are_the_same_whatever_their_fingerprint(tmp_path: Path) ->
         for model, fingerprint in (("space", "abc"), ("gnm", "def"))
     ]
     assert set(compare(folders).best) == {"space", "gnm"}
+
+
+def test_scenes_of_another_version_are_told_apart(tmp_path: Path) -> None:
+    """CAMO of plain scenes once was what its own name says today; the first version was not recorded."""
+    folders = [write_scored(tmp_path, model, {"trial_0000": 0.5}, best=0) for model in ("space", "gnm")]
+    record = json.loads((folders[0] / "study.json").read_text())
+    record["data"]["version"] = 2
+    (folders[0] / "study.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"version of the scenes None and 2.*own command scores it anew"):
+        compare(folders)
 
 
 def test_a_folder_without_a_study_is_an_error(tmp_path: Path) -> None:
