@@ -70,11 +70,13 @@ def batches(
     split: str = "train",
     strength: float = 1.0,
     start: int = 0,
+    siblings: bool = False,
 ) -> Iterator[Scenes]:
     """Scenes number ``start`` to ``start + count - 1`` of a split at ``size`` = (H, W) pixels, in order.
 
     ``strength`` says how much texture surfaces have, from 0 (flat colours on grey) to 1 (textures at full contrast);
-    layouts and labels do not depend on it. Scenes come in batches of a size that suits the processor's cache. Splits
+    layouts and labels do not depend on it. With ``siblings`` all objects of a scene have one flat colour, else no two
+    have the same. Scenes come in batches of a size that suits the processor's cache. Splits
     of one ``seed`` share no scene, but for the two kinds of CAMO. Raises ValueError for sizes below 16 pixels, where
     shapes vanish.
     """
@@ -89,7 +91,7 @@ def batches(
     step = batch_size(size)
     for first in range(0, count, step):
         drawn = random.random((min(step, count - first), numbers))  # one 64-bit draw per number: see ``advance``
-        yield Scenes(np.arange(len(drawn)) + start + first, *_draw(drawn, size, split, strength))
+        yield Scenes(np.arange(len(drawn)) + start + first, *_draw(drawn, size, split, strength, siblings))
 
 
 def batch_size(size: tuple[int, int]) -> int:
@@ -111,7 +113,7 @@ class _Layout(NamedTuple):
 
 
 def _draw(
-    drawn: NDArray[np.float64], size: tuple[int, int], split: str, strength: float
+    drawn: NDArray[np.float64], size: tuple[int, int], split: str, strength: float, siblings: bool
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], list[dict[str, Any]]]:
     """Images, labels and metadata of n scenes from their uniform numbers ``drawn``, (n, numbers)."""
     unseen, alike = split == "outd", split == "camo"
@@ -133,7 +135,7 @@ def _draw(
 
     ground_numbers = drawn[:, 1:_SCENE_NUMBERS]
     object_numbers = np.repeat(ground_numbers[:, None], MAX_OBJECTS, axis=1) if alike else layout.surface
-    flat = textures.plain_ground(object_numbers) if alike else textures.flat(object_numbers, unseen)
+    flat = textures.plain_ground(object_numbers) if alike else textures.flat(object_numbers, unseen, siblings)
     ground = textures.Blend(textures.plain_ground(ground_numbers), textures.textured(ground_numbers, unseen), strength)
     surfaces = textures.Blend(flat, textures.textured(object_numbers, unseen), strength)
     cosine, sine = np.cos(layout.rotation)[..., None, None], np.sin(layout.rotation)[..., None, None]

@@ -18,7 +18,13 @@ _PIECE = 8  # batches per task
 
 
 def batches(
-    count: int, size: tuple[int, int], seed: int, split: str, strength: float, processes: int | None = None
+    count: int,
+    size: tuple[int, int],
+    seed: int,
+    split: str,
+    strength: float,
+    siblings: bool = False,
+    processes: int | None = None,
 ) -> Iterator[Scenes]:
     """What :func:`data.sources.synthetic.drawing.batches` draws, by ``processes`` at a time (default: one per core).
 
@@ -29,14 +35,14 @@ def batches(
     if processes is None:
         processes = 1 if count * size[0] * size[1] < FEW_PIXELS else min(os.cpu_count() or 1, -(-count // piece))
     if processes == 1:
-        yield from drawing.batches(count, size, seed, split, strength)
+        yield from drawing.batches(count, size, seed, split, strength, siblings=siblings)
         return
     # A fork of this process, which has threads, might wait for ever for a lock that one of them holds.
     pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _ignore_interrupts)
     ahead: collections.deque[Future[list[Scenes]]] = collections.deque()
     try:
         for start in range(0, count, piece):
-            ahead.append(pool.submit(_draw, min(piece, count - start), size, seed, split, strength, start))
+            ahead.append(pool.submit(_draw, min(piece, count - start), size, seed, split, strength, start, siblings))
             if len(ahead) > 2 * processes:
                 yield from ahead.popleft().result()
         while ahead:

@@ -198,10 +198,12 @@ def textured(numbers: NDArray[np.float64], unseen: bool) -> Surfaces:
     )
 
 
-def flat(numbers: NDArray[np.float64], unseen: bool) -> Surfaces:
-    """Surfaces of one colour each, no two alike in a scene, from uniform ``numbers``, (n, N, NUMBERS)."""
+def flat(numbers: NDArray[np.float64], unseen: bool, siblings: bool) -> Surfaces:
+    """Surfaces of one colour each from uniform ``numbers``, (n, N, NUMBERS): all alike in a scene, or no two."""
     colours = UNSEEN_COLOURS if unseen else COLOURS
     chosen = numbers[:, 0, : len(colours)].argsort(axis=-1)[:, : numbers.shape[1]]  # (n, N)
+    if siblings:
+        chosen = np.repeat(chosen[:, :1], chosen.shape[1], axis=1)
     rgb = np.array(list(colours.values()), np.float32)[chosen] / 255
     return _even(rgb, np.array(list(colours), object)[chosen])
 

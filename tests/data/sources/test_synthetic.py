@@ -8,7 +8,7 @@ import pytest
 
 from data import source
 from data.scenes import joined
-from data.sources.synthetic import DEFAULT_STRENGTH, Source, drawing, processes
+from data.sources.synthetic import DEFAULT, Source, drawing, processes
 from data.spec import parse
 from tests.data.sources.drawn import generate
 
@@ -249,6 +249,9 @@ SPELLINGS = {
     "0.9999": "textured",
     "0.4-50000scenes": "0.4-50000scenes",
     "1-4000scenes": "textured",
+    "0+siblings": "plain+siblings",
+    "0.20+siblings-50000scenes": "0.2+siblings-50000scenes",
+    "textured+siblings": "textured",
 }
 
 
@@ -259,13 +262,27 @@ def test_a_strength_has_one_spelling(text, canonical):
     assert Source().variant(canonical) == canonical
 
 
-def test_the_default_strength():
-    assert Source().find(parse("synthetic").variant, None).counts == Source().counts(f"{DEFAULT_STRENGTH:g}")
-    assert parse("synthetic") == parse(f"synthetic:{DEFAULT_STRENGTH}")
+def test_the_default_variant():
+    assert parse("synthetic") == parse(f"synthetic:{DEFAULT}")
     assert {"plain", "textured"} <= set(Source.variants)
 
 
-@pytest.mark.parametrize("text", ["1.01", "-0.1", "-.1", "2", "nan", "inf", "-1e9", "full", "", "0.4x", "0.4-scenes"])
+@pytest.mark.parametrize("split", ["train", "outd"])
+def test_siblings_share_a_colour_and_nothing_else_changes(split):
+    ours, others = (generate(50, (32, 32), 0, split, 0.0, siblings=siblings) for siblings in (True, False))
+    assert np.array_equal(ours.labels, others.labels)
+    assert all(len({thing["color"] for thing in scene["objects"]}) == 1 for scene in ours.metadata)
+    assert len({scene["objects"][0]["color"] for scene in ours.metadata}) > 3
+    shapes = [[thing["shape"] for scene in scenes.metadata for thing in scene["objects"]] for scenes in (ours, others)]
+    assert shapes[0] == shapes[1] and not np.array_equal(ours.images, others.images)
+    full = [generate(9, (32, 32), 0, split, 1.0, siblings=siblings).images for siblings in (True, False)]
+    assert np.array_equal(*full)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1.01", "-0.1", "-.1", "2", "nan", "inf", "-1e9", "full", "", "0.4x", "0.4-scenes", "0.4+twins", "+siblings"],
+)
 def test_a_strength_that_cannot_be_is_named(text):
     with pytest.raises(ValueError, match=r"a strength of texture from 0 to 1|part 'scenes'") as error:
         parse(f"synthetic:{text}")
