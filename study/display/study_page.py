@@ -57,7 +57,8 @@ def write(folder: Path, console: Console | None = None) -> Path:
     fragments.append(pages.section("Leaderboard", *board, pages.notes([*missing, *remarks, *data.get("notices", [])])))
     if finalists:
         fragments.append(pages.section("Finalists on validation", pages.finalists(finalists, config["metric"])))
-    found, scripts = curve.read(folder, record), []
+    found = curve.read(folder, record)
+    scripts: list[str] = []
     if found:
         section, scripts = curve_section({found.winner: found})
         fragments.append(section)
