@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from tests.mutations import search_table
+
 
 class Mutation(NamedTuple):
     """One change of one line."""
@@ -15,6 +17,7 @@ class Mutation(NamedTuple):
 
 
 CHANGES: dict[str, list[tuple[str, ...]]] = {
+    **search_table.CHANGES,
     "trainables/training.py": [
         ("group[\"lr\"] = peak * scales[i if len(scales) > 1 else 0]", "group[\"lr\"] = peak * scales[0]"),
         ("[[group[\"lr\"] for group in optimizer", "[[optimizer.param_groups[0][\"lr\"] for group in optimizer"),
@@ -136,145 +139,16 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("min(1.0, step / steps)", "step / steps"),
         ("start + (end - start)", "start + end"),
     ],
-    "study/search/stopping.py": [
-        ("3600 * hours", "60 * hours"),
-        ("self._clock() > self._deadline", "False"),
-        ("return self.interrupted or", "return"),
-        ("self._given_up() or", ""),
-        ("signal.signal(number, signal.default_int_handler)", "pass"),
-        ("                signal.signal(number, handler)\n", "                pass\n"),
-        ("(signal.SIGINT, signal.SIGTERM)", "(signal.SIGINT,)"),
-        ("state in (\"COMPLETE\", \"PAUSED\")", "True"),
-        ("if state != \"RUNNING\" and not cut_short:", "if not cut_short:"),
-        ("state == \"PAUSED\" and trial.status == trial.PENDING", "False"),
-        ("key=lambda path: path.name", "key=lambda path: str(path)"),
-        ("paths[-1].parent", "paths[0].parent"),
-        ("            path.unlink()\n", "            pass\n"),
-    ],
-    "study/search/rungs.py": [
-        ("range(1, _DEPTH + 1)", "range(_DEPTH + 1)"),
-        ("-1.0 if maximize else 1.0", "1.0"),
-        ("len(reached) // FACTOR", "max(1, len(reached) // FACTOR)"),
-        ("report > promoted", "True"),
-    ],
-    "study/search/evidence.py": [
-        ("pruned(trial) if self._first in trial.intermediate_values else trial", "trial"),
-        ("reason.startswith(WORKER_LOST)", "True"),
-        ("pruned(trial, {})", "pruned(trial)"),
-    ],
-    "study/search/searcher.py": [
-        ("max(GIVE_UP_AFTER, self._running())", "GIVE_UP_AFTER"),
-        ("if not self._reported and", "if"),
-        ("interrupted.to_continue(study, folder, rungs)", "[]"),
-        ("self._end(trial_id, TrialState.FAIL)", "self._end(trial_id, TrialState.PRUNED)"),
-        ("trial.set_user_attr(\"promoted\", rung)", "pass"),
-        ("if on_the_way < self.wanted", "if False"),
-        ("            self._recall(promotion, known)\n", "            pass\n"),
-        ("            self._end_paused()\n", "            pass\n"),
-        ("self.second is None and trial.should_prune()", "False"),
-        ("self.busy_seconds += seconds", "self.busy_seconds = seconds"),
-        ("max(result[\"memory/gpu_gib\"], before.get(\"gpu_gib\", 0.0))", "result[\"memory/gpu_gib\"]"),
-        ("self.stop_reason = self.stop_reason or reason", "pass"),
-        ("if new else 0.0)", "if True else 0.0)"),
-        ("if not math.isfinite(values[1]):", "if False:"),
-        ("if node not in gone]", "]"),
-        ("and death.certain", ""),
-    ],
-    "study/search/goals.py": [
-        ("losses[number][1] < losses[found[-1]][1]", "losses[number][1] <= losses[found[-1]][1]"),
-        ("signs = [-1 if", "signs = [1 if"),
-    ],
     "trainables/objectives.py": [
         ("if len(names) > 2:", "if False:"),
         ("if names[0] in COSTS:", "if False:"),
         ("if len(set(names)) < len(names):", "if False:"),
-    ],
-    "study/search/patience.py": [
-        ("max(report, before)", "before + 1"),
-        ("if gain > 0 and gain > self._known_noise():", "if gain > 0:"),
-        ("1.4826 * np.median(bends) / math.sqrt(6)", "np.median(bends)"),
-        ("sorted((max(value, base) for value in values), reverse=True)", "sorted(values, reverse=True)"),
-        ("chance *= 1 - half / left", "chance *= 0.5"),
-    ],
-    "study/search/lost_workers.py": [
-        ("error = error.cause", "pass"),
-        ("        last_words.unlink()\n", ""),
-        ("or error.preempted)", ")"),
-    ],
-    "study/search/interrupted.py": [
-        ("states=(TrialState.RUNNING,)", "states=(TrialState.WAITING,)"),
-        ("trial.last_step <= progress", "trial.last_step < progress"),
-        ("del trials[trial.number].system_attrs[stored[-1]]", "pass"),
-        ("if \"reason\" in trial.user_attrs else", "if False else"),
-        ("keep_newest=False", "keep_newest=True"),
-    ],
-    "study/search/storage.py": [
-        ("sign = -1 if", "sign = 1 if"),
-        ("\"maximize\" if DIRECTIONS[goal] == \"max\" else \"minimize\"", "\"maximize\""),
-        ("SeedSequence([config.seed, len(study.get_trials(deepcopy=False))])", "SeedSequence([config.seed])"),
-        ("if theirs != mine:", "if False:"),
-    ],
-    "study/search/strategies.py": [
-        ("min(positions(reports or 1), default=1)", "1"),
-        ("bootstrap_count=0", "bootstrap_count=99"),
-        ("RandomSampler(seed=seed)", "RandomSampler(seed=0)"),
-    ],
-    "study/search/prior.py": [
-        ("** 2\n", "** 0\n"),
-        ("if len(ended) >= HAND_OVER:", "if False:"),
-        ("best = ended[: math.ceil(len(ended) / 3)]", "best = ended"),
-        ("return math.inf, sign * trial.value", "return -1.0, sign * trial.value"),
-        ("(draw.keeps_choice if choice else draw.keeps)", "draw.keeps"),
-        ("half = step / 2 if step else 0.0", "half = 0.0"),
-        ("np.random.default_rng(seed)", "np.random.default_rng(0)"),
-    ],
-    "study/search/proposal.py": [
-        ("self.space(Answered(trial, fixed), self.base)", "self.space(trial, self.base)"),
-        ("{key: values[key] for key in self.known}", "dict(values)"),
-        ("**self.fixed}\n", "}\n"),
-    ],
-    "study/search/distributions.py": [
-        ("for value in ends(ranges[key])]", "for value in ends(ranges[key])[:1]]"),
-        ("    for _ in range(DRAWS):\n", "    for _ in range(0):\n"),
-        ("isinstance(one, bool) == isinstance(other, bool)", "True"),
-        ("return round(within) if", "return within if"),
-    ],
-    "study/search/ranges.py": [
-        ("log = own.log\n", "log = False\n"),
-        ("asked.high / asked.low >= WIDE", "False"),
-        ("for key in given if key not in own]", "for key in ()]"),
-        ("if key in found:", "if False:"),
-        ("return list(range(distribution.low", "return list(range(distribution.high"),
-        ("if not low < high:", "if not low <= high:"),
-        ("space_file=content", "space_file=None"),
-    ],
-    "study/search/question.py": [
-        ("rel_tol=1e-9", "rel_tol=1e-2"),
-        ("return len(one) == len(other) and all(map(_same, one, other))", "return sorted(one) == sorted(other)"),
-        ("if stored.get(\"ranges\") is not None:", "if False:"),
-        ("[*there, *(key for key in here if key not in there)]", "[*there]"),
-    ],
-    "study/search/known.py": [
-        ("if len(taken) == PER_STUDY:", "if False:"),
-        ("parameters == base:", "False:"),
-        ("if mark not in there:", "if True:"),
-        ("if any(entry[\"study\"] == source.path for entry in done):", "if False:"),
-        ("if StudyFolder(path).is_running():", "if False:"),
-        ("number: {**base, **trials[number].params}", "number: {**trials[number].params}"),
     ],
     "study/scoring/importance.py": [
         ("if len(here) >= ENOUGH:", "if True:"),
         ("sign = -1.0 if", "sign = 1.0 if"),
         ("spearmanr(here, last).statistic", "spearmanr(here, sorted(last)).statistic"),
         ("both = [number for number in here if number in last]", "both = list(last)"),
-    ],
-    "study/search/tune.py": [
-        ("self.max_concurrent = self._places()", "pass"),
-        ("bool(trial.metric_analysis), trial.config[\"number\"]", "trial.config[\"number\"]"),
-        ("return max(waiting,", "return min(waiting,"),
-        ("if trial.status == trial.PENDING]", "]"),
-        ("                tune_controller.stop_trial(trial)\n", "                pass\n"),
-        ("TrialScheduler.STOP if stops", "TrialScheduler.CONTINUE if stops"),
     ],
     "study/scoring/leaderboard.py": [
         ("rank.get(entry, len(rank)), entry)", "entry)"),
@@ -303,15 +177,6 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("gained = difference if", "gained = -difference if"),
         ("elif gained > half or", "elif True or"),
         ("judged = metric if metric in METRICS else METRICS[0]", "judged = METRICS[0]"),
-    ],
-    "study/search/finalists.py": [
-        ("found.setdefault(one.key(0), one)", "found[one.key(0) + str(number)] = one"),
-        ("for key in best if key != base_key]", "for key in best]"),
-        ("if trial.state != TrialState.PRUNED}", "}"),
-        ("        if key not in known:\n", "        if True:\n"),
-        ("for seed in seeds for one in chosen}", "for one in chosen for seed in seeds}"),
-        ("(-trial.last_step, sign", "(trial.last_step, sign"),
-        ("reruns.tell(trial.number, state=TrialState.PRUNED)", "pass"),
     ],
     "study/scoring/diagnosis.py": [
         ("slice(max(first - 1, 0),", "slice(first,"),
