@@ -24,7 +24,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
     ],
     "study/search/evidence.py": [
         ("pruned(trial) if self._first in trial.intermediate_values else trial", "trial"),
-        ("reason.startswith(WORKER_LOST)", "True"),
+        (".startswith(WORKER_LOST)", ""),
         ("pruned(trial, {})", "pruned(trial)"),
     ],
     "study/search/searcher.py": [
@@ -132,8 +132,8 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
     ],
     "study/search/finalists.py": [
         ("found.setdefault(one.key(0), one)", "found[one.key(0) + str(number)] = one"),
-        ("for key in best if key != base_key]", "for key in best]"),
-        ("if trial.state != TrialState.PRUNED}", "}"),
+        ("for key, one in found.items() if key != base_key]", "for one in found.values()]"),
+        ("if trial.state != TrialState.PRUNED and not", "if not"),
         ("        if key not in known:\n", "        if True:\n"),
         ("for seed in seeds for one in chosen}", "for one in chosen for seed in seeds}"),
         ("(-trial.last_step, sign", "(trial.last_step, sign"),
