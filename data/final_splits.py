@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from data.convert import prepare
-from data.shards import ShardIndex
+from data.shards import ShardIndex, Unwritable
 from data.source import EVERYTHING, FinalSplit, MissingDataset
 from data.spec import DataSpec
 
@@ -37,12 +37,13 @@ def curve_splits(
     root: str | None = None,
     cache: str | None = None,
     console: Console | None = None,
-) -> Splits:
-    """Where the splits of the data set's curve lie, in order, by the rules of :func:`final_splits`.
+) -> tuple[Splits, list[str]]:
+    """Where the splits of the data set's curve lie, in order, and notices, by the rules of :func:`final_splits`.
 
-    Of a variant that is not in the cache yet, only the split in question is converted.
+    Of a variant that is not in the cache yet, only the split in question is converted. Where the cache takes no more,
+    it is left out: nothing depends on the curve.
     """
-    return _find(spec.source.curve(spec.variant), True, spec, index, root, cache, console)[0]
+    return _find(spec.source.curve(spec.variant), True, spec, index, root, cache, console)
 
 
 def _find(
@@ -72,8 +73,13 @@ def _find(
             only = split if alone and split != EVERYTHING else None
             try:
                 other = prepare(spec.varied(variant), root=root, cache=cache, console=console, only=only)
-            except MissingDataset as error:
+            except (MissingDataset, Unwritable) as error:
+                if isinstance(error, Unwritable) and not alone:
+                    raise
                 notices.append(f"{name} is not scored: {error}")
+                continue
+            if split != EVERYTHING and not other.incomplete and not other.counts.get(split):
+                notices.append(f"{name} is not scored: {other.spec} has too few images for a {split} split")
                 continue
             found[name] = (other, EVERYTHING if other.incomplete else split)
             if other.incomplete and split != EVERYTHING:

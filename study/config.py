@@ -78,7 +78,7 @@ class StudyConfig:
     seeds: int | None = None
     """fresh seeds for each finalist and the base; 1 scores the search's own checkpoints [default: 3, tiny preset 2]"""
     curve: bool | None = None
-    """score the winner on other variants, too: at all strengths of texture [default: where scenes are drawn]"""
+    """score the winner on other variants, too, such as all strengths of texture [default: where scenes are drawn]"""
     name: str | None = None
     """name of the study, a folder in --results [default: model-data-preset]"""
     results: str = "results"

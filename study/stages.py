@@ -79,14 +79,15 @@ def run(asked: StudyConfig, console: Console) -> Path:
         if prepared.searcher.pending():
             tune(prepared)
         patience = prepared.searcher.patience
-        if patience is not None and patience.over():
+        over = patience is not None and patience.over() and prepared.searcher.left()
+        if patience is not None and over:
             say(console, patience.text())
         score(prepared, ends)
     finally:
         study_page.write(folder, console)
     say(console, f"report: {folder / 'report.html'}")
     say(console, f"curves: tensorboard --logdir {folder}")
-    how = "a larger --patience" if patience is not None and patience.over() else f"more than {asked.trials} --trials"
+    how = "a larger --patience" if over else f"more than {asked.trials} --trials"
     outlook = f"; {more_trials(prepared.searcher.study)}" if patience is not None else ""
     say(console, f"more:   {asked.again} with {how} goes on from here{outlook}")
     return folder
@@ -148,7 +149,9 @@ def prepare(study: Resolved, console: Console) -> Prepared:
         say(console, f"note: {notice}")
     if not study.data.source.drawn and not asked.fresh:
         folder.check_data(index.fingerprint)
-    on_curve = curve.splits(study, index, console)
+    on_curve, left_out = curve.splits(study, index, console)
+    for notice in left_out:
+        say(console, f"note: curve: {notice}")
     proposal = study.proposal(index.max_objects)
     if not asked.fresh:  # the data has a say in it
         storage.check_question(folder, proposal.question())
@@ -170,7 +173,7 @@ def prepare(study: Resolved, console: Console) -> Prepared:
         folder.clear()
         finalists.forget(asked, folder)
     optuna_study = storage.open_study(asked, folder, study.identity, proposal.first_hyperparameters())
-    _record(study, proposal, index, splits, notices)
+    _record(study, proposal, index, splits, [*notices, *(f"curve: {notice}" for notice in left_out)])
     promotion = strategies.promotion(asked.pruner, study.reports, maximize=OBJECTIVES[asked.goals[0]] == "max")
     second = asked.goals[1] if len(asked.goals) > 1 else None
     patience = None if second else Patience(optuna_study, study.reports, asked.patience, finalists.noise(asked, folder))

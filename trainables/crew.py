@@ -97,6 +97,7 @@ class Crew:
     def start(self, config: dict[str, Any], state: dict[str, Any] | None) -> None:
         """Start or continue the trial of ``config`` on all workers."""
         self._folder = config["folder"]
+        Path(self._folder, LAST_WORDS).unlink(missing_ok=True)  # of a death that a driver that was killed did not see
         self.first.start(config, state)
         new = not self._others and self.first.team.size > 1
         if new:

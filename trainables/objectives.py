@@ -25,7 +25,7 @@ def goals(metric: str) -> tuple[str, ...]:
         raise ValueError(f"--metric {metric}: {names[0]} is a second goal; put a score first, as in mIoU_fg,{names[0]}")
     for name, choices in zip(names, (OBJECTIVES, DIRECTIONS), strict=False):
         if name not in choices:
-            raise ValueError(f"metric {name!r} is unknown; choose one of {', '.join(choices)}")
+            raise ValueError(f"--metric {metric}: {name!r} is unknown; choose one of {', '.join(choices)}")
     if len(set(names)) < len(names):
         raise ValueError(f"--metric {metric} names {names[0]} twice; give it once, or with another goal")
     return names

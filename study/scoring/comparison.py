@@ -60,6 +60,7 @@ def compare(folders: Sequence[Path]) -> Comparison:
     named: dict[str, Path] = {}
     chosen: dict[str, str] = {}
     notes: list[str] = []
+    about: Sequence[str] = []
     for folder, record in records.items():
         for key, here, there in (
             ("data", record["config"]["data"], reference["config"]["data"]),
@@ -85,8 +86,10 @@ def compare(folders: Sequence[Path]) -> Comparison:
             rows += [replace(row, entry=f"{entry}, base") for row in scored if row.kind == "base"]
         said = verdict.read_verdict(folder, record["config"].get("metric", "mIoU_fg"))
         notes += [f"{entry}, {line}" for line in said if line.startswith("test: ")]
-        baselines = baselines or [row for row in scored if row.kind == "baseline"]
-        notes += [*grid_note(record), *(record.get("data") or {}).get("notices", [])]
+        untrained = [row for row in scored if row.kind == "baseline"]
+        if len(untrained) > len(baselines):  # older studies have fewer
+            baselines, about = untrained, grid_note(record)
+        notes += (record.get("data") or {}).get("notices", [])
     rank = _rank(rows)
     splits = dict.fromkeys(row.split for row in [*rows, *baselines])
     ordered = []
@@ -103,7 +106,7 @@ def compare(folders: Sequence[Path]) -> Comparison:
         folders={entry: named[entry] for entry in entries},
         best=chosen,
         trials={entry: _trials(named[entry]) for entry in entries},
-        notes=[*dict.fromkeys(notes), *footnotes(ordered, incomplete)],
+        notes=[*dict.fromkeys([*notes, *about]), *footnotes(ordered, incomplete)],
     )
 
 

@@ -63,10 +63,13 @@ class Curve:
         return f"{self.axis} {' / '.join(self.labels)}: {METRIC} of {self.winner} {shown}"
 
 
-def splits(study: Resolved, index: ShardIndex, console: Console) -> Splits:
-    """Where the splits of the curve of ``study`` lie; none if it draws no curve. ``index`` was trained on."""
+def splits(study: Resolved, index: ShardIndex, console: Console) -> tuple[Splits, list[str]]:
+    """Where the splits of the curve of ``study`` lie, and notices; none if it draws no curve.
+
+    ``index`` was trained on.
+    """
     if not study.config.draws_curve:
-        return {}
+        return {}, []
     root, cache = study.config.data_root, study.config.cache
     return curve_splits(study.data, index, root=root, cache=cache, console=console)
 
@@ -92,10 +95,13 @@ def read(folder: Path, record: dict[str, Any]) -> Curve | None:
     """The curve of the study in ``folder``, whose study.json says ``record``; None unless its winner is scored."""
     said = record.get("curve")
     try:
-        winner = json.loads((folder / "best.json").read_text())["entry"]
-        table = pq.read_table(folder / FILE, columns=["entry", "split", METRIC])
+        best = json.loads((folder / "best.json").read_text())
+        winner, seed = best["entry"], best["seed"]
+        table = pq.read_table(folder / FILE, columns=["entry", "seed", "split", METRIC])
     except (FileNotFoundError, KeyError):
         return None
+    other = pc.and_(pc.equal(table["entry"], winner), pc.fill_null(pc.not_equal(table["seed"], seed), False))
+    table = table.filter(pc.invert(other))  # of an earlier call, which exported another run
     values = table[METRIC].combine_chunks().cast("float64")
     known = table.filter(pc.is_finite(pc.fill_null(values, math.nan)))  # not images without foreground
     means = {

@@ -6,6 +6,7 @@ are enough of them to fail a trial.
 """
 
 import json
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,9 +71,19 @@ def death_of(trial: Any) -> Death:
     return Death(_node(error.actor_id), _quoted(words), certain)
 
 
-def gone() -> set[str]:
-    """Ray's ids of the nodes that are no more, the thousand last ones."""
-    return {node["NodeID"] for node in ray.nodes() if not node["Alive"]}
+@dataclass(frozen=True)
+class Gone(Container[str]):
+    """Ray's ids of the nodes that are no more, those of an earlier Ray among them."""
+
+    living: frozenset[str]
+
+    def __contains__(self, node: object) -> bool:
+        return bool(node) and node not in self.living
+
+
+def gone() -> Gone:
+    """The nodes that are no more."""
+    return Gone(frozenset(node["NodeID"] for node in ray.nodes() if node["Alive"]))
 
 
 def _node(actor: str | None) -> str:

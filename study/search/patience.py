@@ -6,6 +6,7 @@ a complete trial that beats the best one by more than the noise of a score.
 
 import math
 from collections.abc import Sequence
+from datetime import datetime
 
 import numpy as np
 import optuna
@@ -13,7 +14,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 IMPROVED = "improved"
-"""The study's attribute that holds the last improvement: its value, and the full trials that were paid until then."""
+"""The study's attribute that holds the last improvement: its value, the full trials that were paid until then, and how
+many complete trials have been judged by now."""
 
 ENOUGH = 10
 """Of fewer complete trials nothing is said about more trials."""
@@ -39,8 +41,10 @@ class Patience:
         self._last = {trial.number: trial.last_step or 0 for trial in known}
         self._sum = sum(self._last.values())
         self._improved: dict[str, float] | None = study.user_attrs.get(IMPROVED)
-        if values := _values(known):  # the last one may not be recorded: the process was killed, or is of old times
-            self.complete(max(values, key=lambda value: self._sign * value))
+        self._judged = int(self._improved["judged"]) if self._improved is not None else 0
+        ended = sorted(known, key=lambda trial: trial.datetime_complete or datetime.max)
+        for value in _values(ended)[self._judged :]:  # the process was killed before it judged them, or is of old times
+            self.complete(value)
 
     def spent(self) -> float:
         """What the study has paid, in full trials."""
@@ -67,10 +71,13 @@ class Patience:
 
     def complete(self, value: float) -> None:
         """A trial is complete with ``value``."""
+        self._judged += 1
         gain = self._sign * (value - self._improved["value"]) if self._improved is not None else math.inf
         if gain > 0 and gain > self._known_noise():
             self._improved = {"value": value, "spent": self.spent()}
-            self._study.set_user_attr(IMPROVED, self._improved)
+        assert self._improved is not None
+        self._improved["judged"] = self._judged
+        self._study.set_user_attr(IMPROVED, self._improved)
 
     def _known_noise(self) -> float:
         return noise_of(self._study.get_trials(deepcopy=False)) if self._noise is None else self._noise

@@ -140,8 +140,8 @@ class StudySearcher(Searcher):
             trial = self.study.ask()
             self._states[trial.number] = "RUNNING"
             self._ids[trial.number] = trial._trial_id
-        elif self.promotion is not None and self._running():
-            return None
+        elif self._running() and (self.promotion is not None or self.left()):
+            return None  # one of them may be promoted, or end a patience that seems over
         else:
             self._end_paused()
             return Searcher.FINISHED
@@ -276,9 +276,13 @@ class StudySearcher(Searcher):
         self.study.tell(number, values, state=state)
         self._states[number] = state.name
 
+    def left(self) -> int:
+        """How many trials of the study have not begun yet."""
+        return max(0, self.trials - len(self._states))
+
     def _wants_more(self) -> bool:
         """Whether new trials are to begin."""
-        return len(self._states) < self.trials and not (self.patience is not None and self.patience.over())
+        return self.left() > 0 and not (self.patience is not None and self.patience.over())
 
     def _running(self) -> int:
         return len(self.live) + len(self._pausing)

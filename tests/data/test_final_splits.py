@@ -3,8 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from data import shards
 from data.convert import prepare
 from data.final_splits import curve_splits, final_splits
+from data.shards import Unwritable
 from data.source import MissingDataset
 from data.sources import clevrtex
 from data.spec import parse
@@ -73,32 +75,45 @@ def test_trained_on_without_a_test_split_is_not_scored(root, tmp_path):
 def test_on_the_curve_of_drawn_scenes_only_the_test_splits_are_drawn(tmp_path):
     spec, cache = parse("synthetic:0.3-8scenes-(16,16)"), str(tmp_path)
     index = prepare(spec, cache=cache)
-    places = curve_splits(spec, index, cache=cache)
+    places, _ = curve_splits(spec, index, cache=cache)
     assert list(places) == ["0", "0.2", "0.3", "0.4", "0.6", "0.8", "1"]
     assert places.pop("0.3") == (index, "test")
     labels = index.read(index.shards("test")[0])["label"]
     for other, split in places.values():
         assert split == "test" and other.counts == {"test": 400} and not other.incomplete
         assert other.read(other.shards("test")[0])["label"].equals(labels), "the same scenes"
-    assert curve_splits(spec, index, cache=cache) == places | {"0.3": (index, "test")}
+    assert curve_splits(spec, index, cache=cache)[0] == places | {"0.3": (index, "test")}
     whole = prepare(parse("synthetic:0.4-(16,16)"), cache=cache)
     assert whole.counts["train"] == 4000, "it does not find the test split alone"
-    assert curve_splits(spec, index, cache=cache)["0.4"] == places["0.4"], "its scores hold"
+    assert curve_splits(spec, index, cache=cache)[0]["0.4"] == places["0.4"], "its scores hold"
+
+
+def test_a_curve_that_the_cache_has_no_room_for_is_left_out(tmp_path, monkeypatch):
+    spec = parse("synthetic:0.4-8scenes-(16,16)")
+    index = prepare(spec, cache=str(tmp_path))
+
+    def full(*_: object, **__: object) -> None:
+        raise Unwritable("the disk is full")
+
+    monkeypatch.setattr(shards, "write", full)
+    places, notices = curve_splits(spec, index, cache=str(tmp_path))
+    assert places == {"0.4": (index, "test")} and len(notices) == 5
+    assert notices[0] == "0 is not scored: the disk is full"
 
 
 def test_on_the_curve_of_published_files_are_the_variants_that_are_there(root, tmp_path):
     """Incomplete ones are scored whole, but for the one that was trained on; hard ones come last."""
     cache = str(tmp_path / "cache")
     index = prepare(SPEC, root=str(root), cache=cache)
-    places = curve_splits(SPEC, index, root=str(root), cache=cache)
+    places, _ = curve_splits(SPEC, index, root=str(root), cache=cache)
     assert {name: (of.spec, split) for name, (of, split) in places.items()} == {
         "full": ("clevrtex:full-crop-(32,32)", "test"),
         "camo": ("clevrtex:camo-crop-(32,32)", "all"),
         "outd": ("clevrtex:outd-crop-(32,32)", "all"),
     }
     assert list(places) == ["full", "camo", "outd"]
-    assert curve_splits(SPEC, index, cache=cache) == places, "from the cache alone"
-    with_camo = curve_splits(SPEC.varied("camo"), prepare(SPEC.varied("camo"), cache=cache), cache=cache)
+    assert curve_splits(SPEC, index, cache=cache)[0] == places, "from the cache alone"
+    with_camo, _ = curve_splits(SPEC.varied("camo"), prepare(SPEC.varied("camo"), cache=cache), cache=cache)
     assert list(with_camo) == ["full", "outd"], "four images leave none for a test split of its own"
 
 
@@ -111,9 +126,9 @@ def test_of_a_complete_variant_the_test_split_alone_is_converted(root, tmp_path,
         path.rename(path.with_name(path.name.replace("full", "camo")))
     cache = str(tmp_path / "cache")
     index = prepare(SPEC, root=str(root), cache=cache)
-    camo, split = curve_splits(SPEC, index, root=str(root), cache=cache)["camo"]
+    camo, split = curve_splits(SPEC, index, root=str(root), cache=cache)[0]["camo"]
     assert split == "test" and camo.counts == {"test": 1} and not camo.incomplete
-    assert curve_splits(SPEC, index, cache=cache)["camo"] == (camo, split), "from the cache alone"
+    assert curve_splits(SPEC, index, cache=cache)[0]["camo"] == (camo, split), "from the cache alone"
     with pytest.raises(MissingDataset):
         prepare(SPEC.varied("camo"), cache=cache)
     assert prepare(SPEC.varied("camo"), root=str(root), cache=cache).counts == {"test": 1, "val": 1, "train": 10}
@@ -122,4 +137,4 @@ def test_of_a_complete_variant_the_test_split_alone_is_converted(root, tmp_path,
 def test_a_data_set_may_have_no_curve(tmp_path, monkeypatch):
     toy.add(tmp_path, monkeypatch)
     spec = parse("squares-(16,16)")
-    assert curve_splits(spec, prepare(spec, cache=str(tmp_path)), cache=str(tmp_path)) == {}
+    assert curve_splits(spec, prepare(spec, cache=str(tmp_path)), cache=str(tmp_path))[0] == {}

@@ -241,7 +241,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
     "data/final_splits.py": [
         ("EVERYTHING if other.incomplete else split)", "split)"),
         ("found[name] = (index, \"test\")", "found[name] = (index, EVERYTHING)"),
-        ("except MissingDataset as error:", "except KeyError as error:"),
+        ("except (MissingDataset, Unwritable) as error:", "except Unwritable as error:"),
     ],
     "data/loader.py": [
         ("side=\"right\"", "side=\"left\""),

@@ -51,6 +51,12 @@ def test_a_place_that_is_not_scored_yet_is_a_gap(folder: Path) -> None:
     assert found.line.endswith("61 - 15")
 
 
+def test_a_run_of_the_winner_that_is_exported_no_more_does_not_count(folder: Path) -> None:
+    record = write_curve(folder, "trial_0005")
+    (folder / "best.json").write_text(json.dumps({"entry": "trial_0005", "seed": 12}))
+    assert curve.read(folder, record) is None
+
+
 def test_what_is_no_curve_of_the_winner(folder: Path) -> None:
     assert curve.read(folder, {}) is None, "a study without one"
     record = write_curve(folder, "trial_0002")

@@ -8,7 +8,7 @@ from ray import cloudpickle
 from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 
 from study.search import lost_workers
-from study.search.lost_workers import Death, KilledForMemory, death_of
+from study.search.lost_workers import Death, Gone, KilledForMemory, death_of
 from trainables.crew import LAST_WORDS
 
 DIED = "The actor died unexpectedly before finishing this task.\n\tpid: 3\nIts worker process has died." + 300 * "x"
@@ -37,6 +37,12 @@ def test_an_actor_that_died_names_its_node_and_why(read):
     assert death.node == "node 1" and death.certain
     assert death.words.startswith("Its worker process has died.x") and len(death.words) == lost_workers.QUOTED
     assert read(RayActorError("of another cluster", DIED)).node == ""
+
+
+def test_nodes_of_an_earlier_ray_are_gone() -> None:
+    gone = Gone(frozenset({"here"}))
+    assert "before" in gone and "here" not in gone
+    assert "" not in gone, "a death on a node that nobody knows counts"
 
 
 def test_a_node_that_may_be_gone_is_not_certain(read):

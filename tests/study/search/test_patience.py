@@ -56,7 +56,34 @@ def test_half_trials_count_half_and_none_before_the_first_complete_one(make_sear
     searcher.suggest("new")
     assert searcher.patience.since() == 0.75
     searcher.record("new", result(1, 0.1))
-    assert searcher.suggest("newer") == Searcher.FINISHED
+    assert searcher.suggest("newer") is None
+
+
+def test_a_patience_that_is_over_waits_for_the_trials_that_run(make_searcher):
+    searcher = with_patience(make_searcher, 1)
+    for name in "abc":
+        searcher.suggest(name)
+    for name in "ab":
+        for report in (1, 2, 3):
+            searcher.record(name, result(report, 0.2))
+        searcher.on_trial_complete(name, result(REPORTS, 0.2, done=True))
+    assert searcher.patience.over() and searcher.suggest("d") is None
+    searcher.on_trial_complete("c", result(REPORTS, 0.9, done=True))
+    assert not searcher.patience.over() and isinstance(searcher.suggest("d"), dict)
+
+
+def test_another_noise_does_not_judge_old_trials_anew(make_searcher):
+    assert run(with_patience(make_searcher, 3), [0.2, 0.3, 0.31, 0.1, 0.1, 0.1]) == 5
+    assert not with_patience(make_searcher, 3, noise=0.001).pending(), "0.31 was no improvement when it came"
+
+
+def test_a_trial_that_ended_just_before_a_kill_is_judged_at_the_restart(make_searcher):
+    searcher = with_patience(make_searcher, 3)
+    assert run(searcher, [0.2, 0.1, 0.1]) == 3
+    searcher.suggest("last")
+    searcher.patience = None
+    searcher.on_trial_complete("last", result(REPORTS, 0.9, done=True))
+    assert with_patience(make_searcher, 3).patience.since() == 0
 
 
 def test_a_restart_knows_how_long_it_has_waited_and_a_larger_patience_goes_on(make_searcher):
