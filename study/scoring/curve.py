@@ -96,12 +96,13 @@ def read(folder: Path, record: dict[str, Any]) -> Curve | None:
     said = record.get("curve")
     try:
         best = json.loads((folder / "best.json").read_text())
-        winner, seed = best["entry"], best["seed"]
+        winner, seed = best["entry"], best.get("seed")
         table = pq.read_table(folder / FILE, columns=["entry", "seed", "split", METRIC])
     except (FileNotFoundError, KeyError):
         return None
+    # rows of an earlier call, which exported another run
     other = pc.and_(pc.equal(table["entry"], winner), pc.fill_null(pc.not_equal(table["seed"], seed), False))
-    table = table.filter(pc.invert(other))  # of an earlier call, which exported another run
+    table = table.filter(pc.invert(other))
     values = table[METRIC].combine_chunks().cast("float64")
     known = table.filter(pc.is_finite(pc.fill_null(values, math.nan)))  # not images without foreground
     means = {

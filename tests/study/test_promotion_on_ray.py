@@ -79,7 +79,8 @@ def test_a_driver_killed_while_trials_pause_at_three_rungs_is_continued_by_the_s
     assert len(trials) == TRIALS and states.count("COMPLETE") >= 2 and set(states) == {"COMPLETE", "PRUNED"}
     assert {path.name for path in (folder / "trials").iterdir()} == {f"trial_{i:04d}" for i in range(TRIALS)}
     for then, now in zip(before, trials, strict=False):
-        assert now.params == then.params
+        assert now.params.items() >= then.params.items()  # the kill may come between two of a new trial's parameters
+        assert now.params == then.params or not then.intermediate_values
         curve = [now.intermediate_values[report] for report in then.intermediate_values]
         assert curve == list(then.intermediate_values.values())
     for trial in trials:

@@ -114,7 +114,7 @@ def test_the_winner_is_scored_at_all_strengths_of_texture(finished, place):
     strengths = ["0", "0.2", "0.4", "0.6", "0.8", "1"]
     best = json.loads((folder / "best.json").read_text())
     table = pq.read_table(folder / "curve.parquet").to_pandas()
-    assert set(table["entry"]) == {best["entry"], "baseline_grid_4x4", "baseline_kmeans"}
+    assert set(table["entry"]) == {best["entry"], "baseline_grid_4x4", "baseline_grid_best", "baseline_kmeans"}
     assert set(table["seed"].dropna()) == {best["seed"]}, "the run that is exported"
     assert (table.groupby(["entry", "split"]).size() == 400).all() and set(table["split"]) == {*strengths}
     scored = pq.read_table(folder / "evaluation.parquet").to_pandas()

@@ -63,7 +63,7 @@ def test_a_base_outside_is_said_and_the_first_trial_takes_the_nearest():
     assert (first["lr"], first["batch_size"]) == (1e-3, 32) and asked.base["lr"] == 2e-3
     assert asked.base_parameters()["lr"] == 1e-3
     assert asked.notes == (
-        "the preset's batch_size 16 is outside --space (one of 32, 64); the first trial takes 32",
+        "the preset's batch_size 8 is outside --space (one of 32, 64); the first trial takes 32",
         "the preset's lr 0.002 is outside --space (0.0001 to 0.001, logarithmic); the first trial takes 0.001",
     )
     assert proposal("lr=1e-4..1e-2").notes == ()
