@@ -100,7 +100,7 @@ def _prepare(
             )
         except shards.Unwritable as error:
             if others := ", ".join(info.base_name for info in _conversions(cache, spec)):
-                raise ValueError(f"{error}; {others} there holds scenes of another version") from error
+                raise shards.Unwritable(f"{error}; {others} there holds scenes of another version") from error
             raise
 
 

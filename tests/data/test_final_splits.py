@@ -96,9 +96,11 @@ def test_a_curve_that_the_cache_has_no_room_for_is_left_out(tmp_path, monkeypatc
         raise Unwritable("the disk is full")
 
     monkeypatch.setattr(shards, "write", full)
+    shutil.copytree(index.folder, tmp_path / "synthetic-plain-16x16-v1")  # of an earlier version
     places, notices = curve_splits(spec, index, cache=str(tmp_path))
     assert places == {"0.4": (index, "test")} and len(notices) == 5
-    assert notices[0] == "0 is not scored: the disk is full"
+    assert notices[0].startswith("0 is not scored: the disk is full; synthetic-plain-16x16-v1 there holds scenes of")
+    assert notices[1] == "0.2 is not scored: the disk is full"
 
 
 def test_on_the_curve_of_published_files_are_the_variants_that_are_there(root, tmp_path):

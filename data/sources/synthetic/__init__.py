@@ -23,6 +23,7 @@ VERSION = 2
 """Raise it when any pixel changes: the shards of another version are not read."""
 
 SIBLINGS = "siblings"
+"""What a variant says, after a plus sign, of scenes whose objects share a colour."""
 
 DEFAULT = "0.2+siblings"
 """The variant of a spec that names none: chosen so that small models find objects where untrained ones do not
