@@ -13,7 +13,7 @@ import torch
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from data import store
-from trainables import parallel
+from trainables import freed_memory, parallel
 from trainables.parallel import Team
 from trainables.precision import allow_tf32
 from trainables.training import Diverged, Task, Training
@@ -38,6 +38,7 @@ class Worker:
         self.device = torch.device("cuda" if gpus > 0 and torch.cuda.is_available() else "cpu")
         torch.set_num_threads(max(1, int(cpus)))
         allow_tf32(self.device)
+        freed_memory.keep()
         self.task = task
         self.team = team
         self._train = store.open_split(shards["train"])
@@ -50,6 +51,7 @@ class Worker:
         ``config`` the number does not count, so that trials of one seed differ in their hyperparameters alone.
         """
         self.__dict__.pop("training", None)  # its memory must be free before the next model is built
+        freed_memory.give_back()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         task, number = self.task, config["number"]
