@@ -9,7 +9,7 @@ import os
 import pathlib
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NoReturn
 
 if __name__ == "__main__":
@@ -191,7 +191,7 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}; `{self.prog} --help` lists the flags\n")
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit status: 0 complete, 2 bad input, which one line names."""
     parser = _Parser(
         prog="python data/convert.py",
@@ -203,11 +203,11 @@ def main() -> int:
     parser.add_argument("--data-root", help="folder that holds the published files, e.g. the parent of clevrtex_full")
     parser.add_argument("--cache", help=f"folder or URI for the shards (default {DEFAULT_CACHE})")
     parser.add_argument("--verify", action="store_true", help="read every shard again and compare checksums")
-    arguments = parser.parse_args()
+    asked = parser.parse_args(arguments)
     console = Console(stderr=True)
     try:
-        index = prepare(parse(arguments.spec), root=arguments.data_root, cache=arguments.cache, console=console)
-        if arguments.verify:
+        index = prepare(parse(asked.spec), root=asked.data_root, cache=asked.cache, console=console)
+        if asked.verify:
             index.verify()
     except ValueError as error:
         console.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
@@ -215,7 +215,7 @@ def main() -> int:
     for split, entries in index.splits.items():
         size = sum(shard.bytes for shard in entries) / 2**20
         print(f"{split:13} {index.counts[split]:7,} scenes  {len(entries):3} shards  {size:8.1f} MiB")
-    print(f"{index.spec}  fingerprint {index.fingerprint[:16]}{'  verified' if arguments.verify else ''}")
+    print(f"{index.spec}  fingerprint {index.fingerprint[:16]}{'  verified' if asked.verify else ''}")
     print(index.folder)
     return 0
 

@@ -4,7 +4,9 @@ cyclopts reads the dataclasses as they are. tyro does too, but its errors are bo
 private ``tyro._errors`` would let us write our own.
 """
 
+import difflib
 import functools
+import importlib
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -135,3 +137,39 @@ def _whole_numbers_are_not_rounded(_: App, __: Any, arguments: ArgumentCollectio
         for token in argument.tokens if argument.hint in (int, int | None) else ():
             if not re.fullmatch(r"[+-]?\d+", token.value):
                 raise CoercionError(argument=argument, token=token, target_type=int)
+
+
+VERBS = {
+    "run": ("study.run", "tune a model, score the best trials on test, OOD and CAMO, and report"),
+    "trials": ("study.trials", "list, show or export the trials of studies"),
+    "report": ("study.report", "write the report of a study anew"),
+    "compare": ("study.compare", "the best trials of several studies side by side"),
+    "predict": ("study.predict", "segment pictures with the best model of a study"),
+    "plan": ("study.plan", "time, cost and bottleneck of a study on a cluster that is not here"),
+    "submit": ("study.submit", "send a study to a Ray cluster"),
+    "convert": ("data.convert", "convert a data set ahead of a study"),
+}
+"""The module whose ``main`` answers a verb of ``clevrtune``, and what the verb does."""
+
+
+def clevrtune(arguments: Sequence[str] | None = None) -> int:
+    """``clevrtune VERB ...``: run the verb that the first of ``arguments`` names; returns its exit status.
+
+    The scripts of study/ and data/ under one name, wherever the package is installed. ``arguments`` are those of the
+    process by default.
+    """
+    verb, *rest = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
+    if verb in ("--help", "-h"):
+        print("Usage: clevrtune VERB [OPTIONS]\n")
+        for name, (_, what) in VERBS.items():
+            print(f"  {name:9}{what}")
+        print("\n`clevrtune VERB --help` lists the flags; `python study/VERB.py` in a checkout is the same command.")
+        return 0
+    if verb not in VERBS:
+        close = difflib.get_close_matches(verb, VERBS, 1)
+        guess = f"did you mean {close[0]}? " if close else ""
+        print(f"error: there is no verb {verb!r}; {guess}the verbs are {', '.join(VERBS)}", file=sys.stderr)
+        return 2
+    module, _ = VERBS[verb]
+    status: int = importlib.import_module(module).main(rest)
+    return status

@@ -13,12 +13,12 @@ from rich.console import Console
 from data import convert, store
 from data.final_splits import Splits, final_splits
 from data.shards import ShardIndex
-from study import dry_run, presets, results_folder
+from study import presets, results_folder
 from study.cluster import ray_runtime
 from study.cluster.places import Places
 from study.cluster.preflight import Newcomers, Preflight
 from study.config import StudyConfig
-from study.display import comparison_page, study_page, tables
+from study.display import comparison_page, dry_run_table, study_page, tables
 from study.display.event_files import TensorBoardCallback
 from study.display.plain_lines import say
 from study.display.progress import ProgressCallback
@@ -71,7 +71,7 @@ def run(asked: StudyConfig, console: Console) -> Path:
     _announce(study, console)
     folder = study.folder.path
     if asked.dry_run:
-        dry_run.show(study, console)
+        dry_run_table.show(study, console)
         return folder
     prepared = prepare(study, console)
     ends = time.monotonic() + 3600 * (asked.hours or math.inf)

@@ -1,6 +1,7 @@
 """Pictures for people: input, reconstruction, true and predicted segments side by side."""
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -96,23 +97,43 @@ def panel(
     assert pictures[1].shape == pictures[0].shape and true.shape == pred.shape == (B, H, W)
     assert (boxes is None) == (presence is None), "boxes come with their presence"
     scale = scale or max(1, CELL // max(H, W))
-
-    height, width = H * scale, W * scale
-    canvas = Image.new("RGB", (len(CAPTIONS) * (width + GAP) + GAP, CAPTION_HEIGHT + B * (height + GAP)), "white")
-    draw = ImageDraw.Draw(canvas)
-    font = ImageFont.load_default(size=min(12, max(8, width // 10)))
-    for column, caption in enumerate(CAPTIONS):
-        x = GAP + column * (width + GAP) + width // 2
-        draw.text((x, CAPTION_HEIGHT // 2), caption, (70, 70, 70), font, anchor="mm")
+    rows = []
     for row in range(B):
         matched = match_labels(true[row], pred[row])  # (H, W)
         colours = palette(1 + max(true[row].max(), matched.max()))
         cells = [pictures[0][row], pictures[1][row], colours[true[row]], colours[matched]]
-        for column, cell in enumerate(cells):
-            enlarged = Image.fromarray(cell).resize((width, height), Image.Resampling.NEAREST)
-            if column == 0 and boxes is not None and presence is not None:
-                _draw_boxes(enlarged, _to_numpy(boxes[row]), _to_numpy(presence[row]), scale)
-            canvas.paste(enlarged, (GAP + column * (width + GAP), CAPTION_HEIGHT + row * (height + GAP)))
+        enlarged = [_enlarged(cell, scale) for cell in cells]
+        if boxes is not None and presence is not None:
+            _draw_boxes(enlarged[0], _to_numpy(boxes[row]), _to_numpy(presence[row]), scale)
+        rows.append(enlarged)
+    return _sheet(CAPTIONS, rows)
+
+
+def sheet(captions: Sequence[str], rows: Sequence[Sequence[NDArray[np.uint8]]]) -> NDArray[np.uint8]:
+    """Rows of pictures (H, W, 3), all of one size, under ``captions``, enlarged as in :func:`panel`; (H', W', 3)."""
+    H, W, _ = rows[0][0].shape
+    scale = max(1, CELL // max(H, W))
+    return _sheet(captions, [[_enlarged(cell, scale) for cell in row] for row in rows])
+
+
+def _enlarged(cell: NDArray[np.uint8], scale: int) -> Image.Image:
+    H, W, _ = cell.shape
+    return Image.fromarray(cell).resize((W * scale, H * scale), Image.Resampling.NEAREST)
+
+
+def _sheet(captions: Sequence[str], rows: Sequence[Sequence[Image.Image]]) -> NDArray[np.uint8]:
+    width, height = rows[0][0].size
+    canvas = Image.new(
+        "RGB", (len(captions) * (width + GAP) + GAP, CAPTION_HEIGHT + len(rows) * (height + GAP)), "white"
+    )
+    draw = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(size=min(12, max(8, width // 10)))
+    for column, caption in enumerate(captions):
+        x = GAP + column * (width + GAP) + width // 2
+        draw.text((x, CAPTION_HEIGHT // 2), caption, (70, 70, 70), font, anchor="mm")
+    for i, row in enumerate(rows):
+        for column, cell in enumerate(row):
+            canvas.paste(cell, (GAP + column * (width + GAP), CAPTION_HEIGHT + i * (height + GAP)))
     return np.asarray(canvas)
 
 

@@ -35,7 +35,7 @@ def evaluate(
     ``keep`` is given the predicted labels (B, H, W) of each pass, in the order of ``rows``.
     """
     parts: list[dict[str, np.ndarray]] = []
-    with _judged(model) as device:
+    with judged(model) as device:
         for chosen in sequential(len(rows), images_per_pass(model.image_size)):
             image, labels = as_tensors(*split.gather(rows[chosen]), device)  # (B, 3, H, W), (B, H, W)
             with autocast(device, precision):
@@ -49,7 +49,7 @@ def evaluate(
 
 def panel(model: SegmentationModel, split: Split, *, step: int, precision: str = "fp32") -> np.ndarray:
     """Input | reconstruction | true segments | predicted segments of a few images of ``split``, uint8 (H', W', 3)."""
-    with _judged(model) as device:
+    with judged(model) as device:
         images, labels = as_tensors(*split.gather(np.arange(min(PANEL_IMAGES, len(split)))), device)
         with autocast(device, precision):
             output = model(images, step)
@@ -80,7 +80,7 @@ def restore_model(state: Mapping[str, Any], device: torch.device | str = "cpu") 
 
 
 @contextmanager
-def _judged(model: SegmentationModel) -> Iterator[torch.device]:
+def judged(model: SegmentationModel) -> Iterator[torch.device]:
     """Within this context ``model`` is in evaluation mode and draws the same noise every time; gives its device.
 
     The noise comes from a generator of its own, so that the random numbers of training do not depend on how often a

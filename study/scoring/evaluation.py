@@ -239,9 +239,30 @@ def export_best(folder: StudyFolder, task: Task, winner: Finalist, summary: dict
 
 
 def load_best(folder: str | Path) -> SegmentationModel:
-    """The model that ``export_best`` wrote to ``folder`` (``results/<study>/best``), in evaluation mode."""
-    (path,) = Path(folder).glob("*.json")
-    return restore_model({**json.loads(path.read_text()), "weights": load_file(path.with_suffix(".safetensors"))})
+    """The model that ``export_best`` wrote, in evaluation mode and without gradients.
+
+    ``folder`` is a study's, or its ``best/``. Raises ValueError if no best model is there.
+    """
+    folder = Path(folder)
+    inside = folder / "best" if (folder / "best").is_dir() else folder
+    paths = [path for path in inside.glob("*.json") if path.with_suffix(".safetensors").exists()]
+    if len(paths) != 1:
+        raise ValueError(f"{folder} holds no best model; give the folder of a study whose final stage has ended")
+    (path,) = paths
+    model = restore_model({**json.loads(path.read_text()), "weights": load_file(path.with_suffix(".safetensors"))})
+    model.register_forward_pre_hook(_check_images)
+    return model.requires_grad_(False)
+
+
+def _check_images(model: Any, inputs: tuple[Any, ...]) -> None:
+    """Raise ValueError unless the first of ``inputs`` is a batch of images as in training."""
+    image, size = inputs[0] if inputs else None, model.image_size
+    if not isinstance(image, torch.Tensor) or image.shape[1:] != (3, size, size) or not image.is_floating_point():
+        got = f"{image.dtype} {tuple(image.shape)}" if isinstance(image, torch.Tensor) else type(image).__name__
+        raise ValueError(f"this model sees float images (B, 3, {size}, {size}), not {got}")
+    low, high = float(image.min()), float(image.max())
+    if not (low >= -0.01 and high <= 1.01):
+        raise ValueError(f"this model sees images in [0, 1], not [{low:g}, {high:g}]; divide 8-bit images by 255")
 
 
 def known_rows(path: Path, sources: Mapping[tuple[str, int | None, str], str]) -> pa.Table | None:

@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from study.command_line import studies
 from study.config import StudyConfig
 from study.results_folder import ROOT
 
-VERBS = ("run", "submit", "plan", "report", "compare")
+VERBS = ("run", "submit", "plan", "report", "compare", "trials", "predict")
 
 
 def printed_help(capsys, main) -> str:
@@ -159,3 +160,33 @@ def test_an_answer_that_needs_no_study_comes_before_the_slow_imports(verb, line,
     *said, last = done.stderr.splitlines()
     assert last == f"status {status}", done.stderr
     assert len(said) == (status == 2) and bool(done.stdout) == (status == 0)
+
+
+def test_one_command_has_all_verbs(capsys):
+    assert command_line.clevrtune(["--help"]) == 0
+    printed = capsys.readouterr().out
+    scripts = {path.stem for path in (ROOT / "study").glob("*.py") if "def main(" in path.read_text()}
+    assert scripts | {"convert"} == set(command_line.VERBS)
+    for verb in command_line.VERBS:
+        assert f"  {verb} " in printed
+        with pytest.raises(SystemExit) as caught:
+            command_line.clevrtune([verb, "--help"])
+        assert not caught.value.code and verb in capsys.readouterr().out
+
+
+def test_a_verb_answers_with_its_own_status(capsys, tmp_path):
+    assert command_line.clevrtune(["report", str(tmp_path)]) == 2
+    assert "study.json" in capsys.readouterr().err
+    assert command_line.clevrtune(["reprot"]) == 2
+    assert "did you mean report?" in capsys.readouterr().err
+
+
+def test_a_users_own_data_and_study_do_not_get_in_the_way(tmp_path):
+    """The installed command, in a folder whose data.py and study/ would stop it if they were imported."""
+    (tmp_path / "data.py").write_text("raise SystemExit('the wrong data')")
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "__init__.py").write_text("raise SystemExit('the wrong study')")
+    script = Path(sys.executable).with_name("clevrtune")
+    for command in ([script, "convert"], [sys.executable, ROOT / "data" / "convert.py"]):
+        run = subprocess.run([*command, "nothing"], cwd=tmp_path, capture_output=True, text=True)
+        assert run.returncode == 2 and "data set 'nothing' is unknown" in run.stderr

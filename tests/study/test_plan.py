@@ -4,8 +4,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from study import dry_run, plan, presets
+from study import plan, presets
 from study.config import StudyConfig
+from study.display import dry_run_table
 
 
 def test_the_command_prints_a_plan(capsys):
@@ -43,7 +44,7 @@ def test_a_gpu_here_is_not_taken_for_a_core_of_the_cluster(monkeypatch, capsys):
     assert plan.main("--model slot_attention --trials 4 --cpus 2 --preset tiny --set batch_size=2".split()) == 0
     assert "measured on one CPU core" in capsys.readouterr().out
     study = StudyConfig(model="slot_attention", preset="tiny", set={"batch_size": 2})
-    dry_run.show(presets.resolve(study, has_gpu=True), Console())
+    dry_run_table.show(presets.resolve(study, has_gpu=True), Console())
     assert "on one CPU core" in capsys.readouterr().out
 
 

@@ -27,7 +27,7 @@ def labels() -> np.ndarray:
 
 
 def test_columns_are_input_reconstruction_true_and_predicted() -> None:
-    image = torch.rand(2, 3, 32, 32)
+    image = torch.randint(256, (2, 3, 32, 32), generator=torch.Generator().manual_seed(0)) / 255
     reconstruction = torch.full((2, 3, 32, 32), 1.7)  # unclamped, as models give it
     reconstruction[1] = float("nan")
     true = np.repeat(labels(), 2, axis=0)
