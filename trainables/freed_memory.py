@@ -7,6 +7,8 @@ a third of a step's CPU time (docs/models.md).
 import ctypes
 import os
 
+from data import cores
+
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """From ``malloc.h``; see mallopt(3)."""
 
@@ -39,4 +41,4 @@ def _free() -> int:
             kibibytes = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):
         return 0
-    return kibibytes * 1024 // len(os.sched_getaffinity(0))
+    return kibibytes * 1024 // cores.usable()

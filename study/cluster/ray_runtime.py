@@ -4,8 +4,10 @@ import contextlib
 import io
 import logging
 import os
+import socket
 from typing import Any
 
+from data import cores
 from study.display.error_lines import first_line
 from study.results_folder import ROOT
 
@@ -20,6 +22,11 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # no warning: crew.Worker decides by what was asked for
 }
 """Environment variables that are set before Ray starts; values that the user has set are kept."""
+
+ATTEMPTS = 2
+"""How often a Ray of our own is started before giving up."""
+ANSWER_SECONDS = 10
+"""How long a cluster may take to accept a connection."""
 
 NEEDS_TOKEN = "set RAY_AUTH_TOKEN to the token of the cluster (`ray get-auth-token` on its head prints it)"
 
@@ -40,7 +47,8 @@ def start(address: str | None) -> None:
     """Connect this process to Ray: to ``address``, else to the job's cluster, else to a new one on this machine.
 
     Does nothing if it is connected already. Workers find our packages in the checkout, whatever the current directory
-    is. Raises ValueError if there is no cluster at ``address``, or if it wants another token.
+    is, and then what PYTHONPATH names. A Ray of our own has the cores that this process may use. Raises ValueError if
+    there is no cluster at ``address``, if it wants another token, or if Ray does not start.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -49,21 +57,54 @@ def start(address: str | None) -> None:
     if ray.is_initialized():
         return
     inside_job = _inside_job()
+    own = address is None and not inside_job
+    if address is not None:
+        _knock(address)
+    paths = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
     try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            ray.init(
-                address="auto" if inside_job and address is None else address or "local",
-                # A job's working directory is the checkout; without a job the workers need its path.
-                runtime_env=None if inside_job else {"env_vars": {"PYTHONPATH": str(ROOT)}},
-                include_dashboard=None if address or inside_job else False,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-            )
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                with contextlib.redirect_stderr(io.StringIO()):
+                    ray.init(
+                        address="local" if own else address or "auto",
+                        num_cpus=cores.usable() if own else None,
+                        # A job's working directory is the checkout; without a job the workers need its path.
+                        runtime_env=None if inside_job else {"env_vars": {"PYTHONPATH": os.pathsep.join(paths)}},
+                        include_dashboard=False if own else None,
+                        logging_level=logging.ERROR,
+                        log_to_driver=False,
+                    )
+                return
+            except Exception:  # on a busy machine Ray gives up after its fixed half minute, with a bare Exception
+                ray.shutdown()
+                if not own or attempt == ATTEMPTS:
+                    raise
     except ray.exceptions.AuthenticationError as error:
         raise ValueError(f"--address {address}: {first_line(error)}; {NEEDS_TOKEN}") from error
     except ConnectionError as error:
         raise ValueError(
             f"--address {address}: no Ray cluster answers there; start one with `ray start --head`, "
+            "or leave --address out to use this machine"
+        ) from error
+    except Exception as error:  # Ray raises bare Exceptions, RuntimeErrors and ValueErrors here
+        where = "on this machine" if own else f"at {address or 'the address of this job'}"
+        raise ValueError(
+            f"Ray did not start {where}: {first_line(error)}; look at the machine's load and free memory, and "
+            "type the same command again"
+        ) from error
+
+
+def _knock(address: str) -> None:
+    """Raise ValueError unless something listens at ``address``, if it is HOST:PORT: Ray itself waits for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not (colon and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ValueError(
+            f"--address {address}: nothing answers there ({why}); start a cluster with `ray start --head`, "
             "or leave --address out to use this machine"
         ) from error
 

@@ -1,11 +1,11 @@
 """The tests marked ``gpu``, by pytest: a row per test that all models keep, and one per model that does not."""
 
-import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 
+from data import cores
 from tests.gpu.rows import Rows, setting
 
 
@@ -16,7 +16,7 @@ def main() -> int:
     results = given.rows.with_name("junit.xml")
     which = ["-k", "cpu and contract", "-m", "not ray"] if given.small else ["-m", "gpu"]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={results}", *which]
-    processes = ["-n", str(min(4, os.cpu_count() or 1))] if not given.small else []
+    processes = ["-n", str(min(4, cores.usable()))] if not given.small else []
     done = subprocess.run([*command, *processes, "tests/trainables"], stdin=subprocess.DEVNULL)
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for case in ElementTree.parse(results).getroot().iter("testcase"):

@@ -1,0 +1,25 @@
+"""The processor cores that this process may use: fewer than the machine has under ``taskset``, Slurm or a container."""
+
+import os
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def usable() -> int:
+    """Cores by the process's affinity and the quota of its cgroup, at least one."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(allowed, int(quota(CGROUP) or allowed)))
+
+
+def quota(cgroup: Path) -> float | None:
+    """Cores that the control group mounted at ``cgroup`` grants, version 2 or 1; None without a limit."""
+    for amount_file, period_file in (("cpu.max", None), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            amount, *rest = (cgroup / amount_file).read_text().split()
+            period = rest[0] if period_file is None else (cgroup / period_file).read_text()
+            if amount not in ("max", "-1"):
+                return float(amount) / float(period)
+        except (OSError, ValueError, IndexError):
+            continue
+    return None

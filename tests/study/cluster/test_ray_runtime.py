@@ -1,0 +1,74 @@
+"""Ray itself, started and looked for: each case in a process of its own, with a real Ray or none."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from study.cluster import ray_runtime
+
+START = """
+import os, sys
+from study.cluster import ray_runtime
+ray_runtime.start(None)
+import ray
+
+@ray.remote
+def seen():
+    import data, of_the_user
+    return [data.__file__, of_the_user.WORD]
+
+print(int(ray.cluster_resources()["CPU"]), *ray.get(seen.remote()))
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+def test_a_ray_of_our_own_takes_the_cores_and_the_python_path_that_it_was_given(tmp_path: Path) -> None:
+    """A data.py on PYTHONPATH must not stand before ours; what else is there must be found."""
+    (tmp_path / "of_the_user.py").write_text("WORD = 'found'")
+    (tmp_path / "data.py").write_text("raise SystemExit('the wrong data')")
+    script = f"import os; os.sched_setaffinity(0, [{min(os.sched_getaffinity(0))}])\n{START}"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ray_runtime.ROOT), str(tmp_path)])}
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == ["1", str(ray_runtime.ROOT / "data" / "__init__.py"), "found"]
+
+
+def test_an_address_where_nothing_listens_is_one_line_at_once() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}", "no.such.host.invalid:6379", "127.0.0.1:99999"):
+        with pytest.raises(ValueError, match="nothing answers there") as error:
+            ray_runtime.start(address)
+        assert address in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("address", ["head", "http://head:8265"])
+def test_an_address_that_is_none_is_one_line(address: str) -> None:
+    with pytest.raises(ValueError, match=address) as error:
+        ray_runtime.start(address)
+    assert "\n" not in str(error.value)
+
+
+def test_a_ray_that_does_not_start_is_tried_again_and_then_one_line(tmp_path: Path) -> None:
+    """Its folder cannot be made: a file is in the way."""
+    (tmp_path / "file").write_text("")
+    script = """
+import ray
+from study.cluster import ray_runtime
+real, tries = ray.init, []
+ray.init = lambda **given: tries.append(1) or real(**given)
+try:
+    ray_runtime.start(None)
+except ValueError as error:
+    print(len(tries), error)
+"""
+    environment = {**os.environ, "RAY_TMPDIR": str(tmp_path / "file"), "PYTHONPATH": str(ray_runtime.ROOT)}
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    assert run.stdout.startswith("2 Ray did not start on this machine: "), run.stderr
+    assert run.stdout.count("\n") == 1
