@@ -77,11 +77,14 @@ class Promotion:
     def next(self) -> int | None:
         """The trial that goes on now, or None: of the highest rung that has one, the best of those that pause there.
 
-        It must be among the best third, rounded down, of all that have reached the rung.
+        It must be among the best third, rounded down, of all that have reached the rung, and better than the worst of
+        them: where all but a few have collapsed to one value, those that came first are no better.
         """
         for rung in reversed(self.rungs):
             reached, paused = self._reached[rung], self._paused[rung]
-            if paused and bisect.bisect_left(reached, paused[0]) < len(reached) // FACTOR:
+            if not paused or bisect.bisect_left(reached, paused[0]) >= len(reached) // FACTOR:
+                continue
+            if paused[0][0] < reached[-1][0]:
                 return paused[0][1]
         return None
 

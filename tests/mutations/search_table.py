@@ -20,6 +20,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("range(1, _DEPTH + 1)", "range(_DEPTH + 1)"),
         ("-1.0 if maximize else 1.0", "1.0"),
         ("len(reached) // FACTOR", "max(1, len(reached) // FACTOR)"),
+        ("if paused[0][0] < reached[-1][0]:", "if True:"),
         ("report > promoted", "True"),
     ],
     "study/search/evidence.py": [

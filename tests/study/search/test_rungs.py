@@ -44,6 +44,18 @@ def test_with_a_loss_the_lowest_goes_on_and_of_equals_the_first():
     assert promotion.next() == 5
 
 
+def test_who_collapsed_like_the_others_does_not_go_on():
+    promotion = Promotion(9, maximize=True)
+    for number in range(9):
+        promotion.reached(number, 1, 0.0)
+    assert promotion.next() is None, "no one is better than another"
+    promotion.reached(9, 1, 0.3)
+    assert promotion.next() == 9
+    promotion.mark_promoted(9, 1)
+    assert promotion.next() is None, "the second of ten has the worst value"
+    assert promotion.last() == 0
+
+
 def test_the_highest_rung_comes_first():
     promotion = Promotion(9, maximize=True)
     for number in range(12):
