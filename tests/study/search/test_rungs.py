@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from study.search.rungs import FACTOR, Promotion, positions
+from study.search.rungs import FACTOR, Promotion, pauses, positions
 
 
 @pytest.mark.parametrize(
@@ -130,3 +130,11 @@ def test_the_promoted_are_those_of_the_papers_algorithm(seed):
         values[rung][who] = round(chance.random(), 1)  # with ties
         promotion.reached(who, rung, values[rung][who])
     assert all(promoted.values())
+
+
+@pytest.mark.parametrize(
+    ("report", "promoted", "expected"),
+    [(None, 0, False), (2, 0, False), (3, 0, True), (3, 1, True), (3, 3, False), (1, 3, False)],
+)
+def test_a_trial_pauses_at_a_rung_that_it_was_not_promoted_from(report, promoted, expected):
+    assert pauses(report, promoted, [1, 3]) == expected
