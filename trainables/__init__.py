@@ -2,6 +2,9 @@
 
 A model is a module (or package) of the same name here and in ``search_spaces``; nothing is registered. Models are
 imported when they are built: the command line asks for their names, and must not wait for torch.
+
+A model of one's own needs no change here: a folder on PYTHONPATH with ``trainables/NAME.py`` and
+``search_spaces/NAME.py`` is found, too.
 """
 
 import difflib
@@ -17,6 +20,8 @@ from trainables import typed_config
 if TYPE_CHECKING:
     from trainables.model import SegmentationModel
 
+__path__[:] = pkgutil.extend_path(__path__, __name__)
+
 PUBLISHED_NAMES = {
     "slota": "slot_attention",
     "genesisv2": "genesis_v2",
@@ -31,7 +36,8 @@ def names() -> list[str]:
     """The models there are, sorted: modules that exist both here and in ``search_spaces``."""
     spaces = importlib.util.find_spec("search_spaces")
     assert spaces is not None and spaces.submodule_search_locations is not None
-    searched = {module.name for module in pkgutil.iter_modules(spaces.submodule_search_locations)}
+    everywhere = pkgutil.extend_path(spaces.submodule_search_locations, "search_spaces")
+    searched = {module.name for module in pkgutil.iter_modules(everywhere)}
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name in searched)
 
 
