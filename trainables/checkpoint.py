@@ -1,9 +1,11 @@
 """Checkpoints of a trial: one file each, named by its step, read back without unpickling arbitrary objects.
 
 The newest checkpoint is the one with the highest step, which its name holds. Folder names and times do not count,
-because Tune numbers its folders from 0 again when a study is continued. A damaged file is passed over.
+because Tune numbers its folders from 0 again when a study is continued. A damaged file is passed over: torch writes a
+zip archive, which has a checksum of each of its parts, but torch itself does not look at them when it reads.
 """
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +27,13 @@ def save(folder: str | Path, state: dict[str, Any]) -> Path:
 def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """The state in one file. Raises ValueError for a file that is damaged or is no checkpoint."""
     try:
+        with zipfile.ZipFile(path) as archive:
+            if (part := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"{part} has another checksum")
         state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise
-    except Exception as error:  # torch raises half a dozen types for a damaged archive
+    except Exception as error:  # torch and zipfile raise half a dozen types for a damaged archive
         raise ValueError(f"checkpoint {path} cannot be read ({type(error).__name__}); delete it") from error
     if not isinstance(state, dict) or "step" not in state:
         raise ValueError(f"{path} is not a checkpoint of this project; delete it")
@@ -37,12 +42,22 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]
 
 def newest(folder: str | Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
     """The state with the highest step in ``folder`` and the folders below it, or None where there is none."""
+    return newest_and_damaged(folder, device)[0]
+
+
+def newest_and_damaged(
+    folder: str | Path, device: torch.device | str = "cpu"
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """What :func:`newest` returns, and the names of the files with a higher step that cannot be read."""
+    damaged: list[str] = []
     for path in sorted(Path(folder).rglob(PATTERN), key=lambda path: path.name, reverse=True):
         try:
-            return load(path, device)
-        except (ValueError, FileNotFoundError):
-            continue  # cut short when the process was killed, or just removed by Tune: take the one before
-    return None
+            return load(path, device), damaged
+        except ValueError:  # cut short when the process was killed, or the disk returns other bits
+            damaged.append(path.name)
+        except FileNotFoundError:
+            continue  # just removed by Tune: take the one before
+    return None, damaged
 
 
 def check_model(state: dict[str, Any], model: str, image_size: int) -> None:

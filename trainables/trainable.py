@@ -28,6 +28,8 @@ class StudyTrainable(tune.Trainable):
     """Why the trial cannot go on."""
     picture = b""
     """The panel of the last report, as PNG."""
+    passed_over: tuple[str, ...] = ()
+    """What to say of checkpoints that could not be read, with the next report."""
 
     def setup(  # type: ignore[override]  # tune.with_parameters passes the others
         self, config: dict[str, Any], task: Task, shards: Shards, cpus: float, gpus: float, workers: int
@@ -48,9 +50,9 @@ class StudyTrainable(tune.Trainable):
         self.crew.dismiss()
 
     def _start(self, config: dict[str, Any]) -> None:
-        self.failure, self.picture = None, b""
+        self.failure, self.picture, self.passed_over = None, b"", ()
         try:
-            self.crew.start(config, checkpoint.newest(config["folder"]))
+            self.crew.start(config, self._newest(config["folder"]))
         except ray.exceptions.RayActorError:
             raise
         except Exception as error:
@@ -64,6 +66,7 @@ class StudyTrainable(tune.Trainable):
                 first, precision = self.crew.first, self.task.precision
                 picture = panel(first.training.model, first.validation, step=result["step"], precision=precision)
                 self.picture = pictures.encode_png(picture)
+                result["passed_over"], self.passed_over = list(self.passed_over), ()
                 return result
             except Diverged as error:
                 self.failure = str(error)
@@ -85,9 +88,15 @@ class StudyTrainable(tune.Trainable):
 
     def load_checkpoint(self, checkpoint_dir: Any) -> None:
         """Continue from a checkpoint after a worker died."""
-        state = checkpoint.newest(checkpoint_dir)
+        state = self._newest(checkpoint_dir)
         if self.failure is None and state is not None:
             self.crew.load(state)
+
+    def _newest(self, folder: str) -> dict[str, Any] | None:
+        state, damaged = checkpoint.newest_and_damaged(folder)
+        instead = f"went on from step {state['step']}" if state is not None else "began again"
+        self.passed_over += tuple(f"{name} cannot be read: {instead}" for name in damaged)
+        return state
 
 
 def _reason(error: Exception) -> str:

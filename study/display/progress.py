@@ -47,6 +47,8 @@ class ProgressCallback(tune.Callback):
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         """Remember how far the trial is."""
+        for line in result.get("passed_over", []):
+            say(self._console, f"note: {self._noun} {trial.config['number']}: {line}")
         if "objective" in result:
             self._running.setdefault(trial.trial_id, {"number": trial.config["number"]}).update(result)
 

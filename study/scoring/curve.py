@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from rich.console import Console
 
 from data.final_splits import Splits, curve_splits
 from data.shards import ShardIndex
 from study.presets import Resolved
-from study.scoring import evaluation
+from study.scoring import evaluation, score_file
 from study.scoring.evaluation import Entry
 from study.scoring.leaderboard import BASELINE, entry_name
 
@@ -97,7 +96,7 @@ def read(folder: Path, record: dict[str, Any]) -> Curve | None:
     try:
         best = json.loads((folder / "best.json").read_text())
         winner, seed = best["entry"], best.get("seed")
-        table = pq.read_table(folder / FILE, columns=["entry", "seed", "split", METRIC])
+        table = score_file.read(folder / FILE).select(["entry", "seed", "split", METRIC])
     except (FileNotFoundError, KeyError):
         return None
     # rows of an earlier call, which exported another run

@@ -6,28 +6,29 @@ Each (entry, seed, split) is one Ray task over shards that no trial has seen. Wh
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from data import atomic, store
 from data.loader import Split, sequential
 from data.shards import ShardIndex
+from study.display.plain_lines import say
 from study.presets import Resolved
 from study.results_folder import StudyFolder, write_json
-from study.scoring import baselines, diagnosis
+from study.scoring import baselines, diagnosis, score_file
 from study.scoring.baselines import BASELINES, GRIDS
-from study.scoring.ranking import Finalist
+from study.scoring.ranking import BASE, Finalist
 from trainables import checkpoint, metrics, pictures
 from trainables.model import SegmentationModel
 from trainables.precision import allow_tf32
@@ -38,6 +39,8 @@ Refs = list[ray.ObjectRef]
 
 COLUMNS = "columns 2"
 """Part of what scores depend on. Raise it with the columns of evaluation.parquet: then all rows are scored anew."""
+CHECKSUM = "clevrtune sha256"
+"""The entry of the metadata of ``best/<model>.safetensors`` with the checksum of weights and config."""
 GRID_IMAGES = 1000
 """Validation images on which the best grid is chosen, if there are as many."""
 
@@ -66,6 +69,34 @@ def choose_grid(study: Resolved, validation: Refs) -> str:
     name = store.result_of(_best_grid.options(num_cpus=study.config.cpus).remote(validation))
     study.folder.write(best_grid=name.removeprefix("grid_"))
     return name
+
+
+def readable(
+    folder: StudyFolder, ordered: Iterable[Finalist], count: int | None = None
+) -> tuple[list[Finalist], list[str]]:
+    """The first ``count`` of ``ordered`` with runs whose checkpoints can be read, and the base; lines about the others.
+
+    A run without one counts as failed. Where an older checkpoint can be read, it is scored, and a line says so.
+    """
+    found: list[Finalist] = []
+    said: list[str] = []
+    for finalist in ordered:
+        if count is not None and finalist.entry != BASE and sum(one.entry != BASE for one in found) == count:
+            continue
+        runs = []
+        for run in finalist.runs:
+            if run.value is not None:
+                state, damaged = checkpoint.newest_and_damaged(folder.path / run.folder)
+                if state is None:
+                    said.append(f"{run.folder} has no checkpoint that can be read: it is not scored")
+                    run = replace(run, value=None, reason="its checkpoint is lost")
+                elif damaged:
+                    older = f"the one of step {state['step']} is scored"
+                    said.append(f"{run.folder}: {damaged[0]} cannot be read: {older}")
+            runs.append(run)
+        kept = replace(finalist, runs=tuple(runs))
+        found += [kept] if kept.complete else []
+    return found, said
 
 
 def entries(folder: StudyFolder, finalists: Sequence[Finalist], grid: str) -> list[Entry]:
@@ -105,7 +136,11 @@ def evaluate_study(
         for name, (index, split) in splits.items()
         for entry in chosen
     }
-    table = known_rows(path, sources)
+    try:
+        table = known_rows(path, sources)
+    except ValueError:
+        say(console, f"note: {path} is damaged; its scores are computed anew")
+        table = None
     done = set(_keys(table)) if table else set()
     todo = [(entry, name) for name in splits for entry in chosen if (entry.name, entry.seed, name) not in done]
     if not todo:
@@ -140,7 +175,7 @@ def evaluate_study(
                 (pictures_folder / f"{entry.name}_{name}.png").write_bytes(png)
             rows = _rows(entry, name, sources[entry.name, entry.seed, name], scores)
             table = rows if table is None else pa.concat_tables([table, rows], promote_options="default")
-            _write_parquet(table, path)
+            score_file.write(table, path)
             progress.advance(bar)
     assert table is not None
     return table
@@ -228,10 +263,15 @@ def export_best(folder: StudyFolder, task: Task, winner: Finalist, summary: dict
     assert state is not None
     best = folder.path / "best"
     best.mkdir(exist_ok=True)
-    config = {key: state[key] for key in ("model", "image_size", "hyperparameters", "step")}
+    config = json.loads(json.dumps({key: state[key] for key in ("model", "image_size", "hyperparameters", "step")}))
     weights = {name: tensor.contiguous().clone() for name, tensor in state["weights"].items()}
     with atomic.replacing(best / f"{task.model}.safetensors") as partial:
-        save_file(weights, partial, metadata={"format": "pt", "config": json.dumps(config)})
+        about = {
+            "format": "pt",
+            "config": json.dumps(config),
+            CHECKSUM: _digest({**config, "weights": weights}, whole=True),
+        }
+        save_file(weights, partial, metadata=about)
     write_json(best / f"{task.model}.json", config)
     identity = {"entry": winner.entry, "trial": winner.trial, "seed": run.seed}
     scores = {"value": winner.mean, "values": {str(run.seed): run.value for run in winner.runs}}
@@ -241,17 +281,33 @@ def export_best(folder: StudyFolder, task: Task, winner: Finalist, summary: dict
 def load_best(folder: str | Path) -> SegmentationModel:
     """The model that ``export_best`` wrote, in evaluation mode and without gradients.
 
-    ``folder`` is a study's, or its ``best/``. Raises ValueError if no best model is there.
+    ``folder`` is a study's, or its ``best/``. Raises ValueError if no best model is there, or if one of its two files
+    is damaged; those of an earlier version have no checksum.
     """
     folder = Path(folder)
     inside = folder / "best" if (folder / "best").is_dir() else folder
     paths = [path for path in inside.glob("*.json") if path.with_suffix(".safetensors").exists()]
     if len(paths) != 1:
         raise ValueError(f"{folder} holds no best model; give the folder of a study whose final stage has ended")
-    (path,) = paths
-    model = restore_model({**json.loads(path.read_text()), "weights": load_file(path.with_suffix(".safetensors"))})
+    model = restore_model(_exported(paths[0]))
     model.register_forward_pre_hook(_check_images)
     return model.requires_grad_(False)
+
+
+def _exported(path: Path) -> dict[str, Any]:
+    """The config in the JSON file ``path`` and the weights beside it. Raises ValueError if one of them is damaged."""
+    damaged = f"{path} or the .safetensors beside it is damaged; delete them, and the study's command writes them anew"
+    try:
+        with safe_open(path.with_suffix(".safetensors"), "pt") as file:
+            told = (file.metadata() or {}).get(CHECKSUM)
+            weights = {name: file.get_tensor(name) for name in file.keys()}
+        state = {**json.loads(path.read_text(encoding="utf-8")), "weights": weights}
+        whole = told is None or told == _digest(state, whole=True)
+    except Exception as error:  # what does not parse, or lacks a key
+        raise ValueError(damaged) from error
+    if not whole:
+        raise ValueError(damaged)
+    return state
 
 
 def _check_images(model: Any, inputs: tuple[Any, ...]) -> None:
@@ -268,21 +324,18 @@ def _check_images(model: Any, inputs: tuple[Any, ...]) -> None:
 def known_rows(path: Path, sources: Mapping[tuple[str, int | None, str], str]) -> pa.Table | None:
     """The rows in ``path`` that still hold, or None if there are none; the file loses the others.
 
-    ``sources`` is (entry, seed, split) -> the ``source`` that its rows must have.
+    ``sources`` is (entry, seed, split) -> the ``source`` that its rows must have. Raises ValueError if it is damaged.
     """
     if not path.exists():
         return None
-    try:
-        table = pq.read_table(path)
-    except pa.ArrowInvalid:
-        return None  # damaged: the scores can be computed again
+    table = score_file.read(path)
     if "seed" not in table.column_names:
         return None  # of an earlier version
     found = zip(_keys(table), table["source"].to_pylist(), strict=True)
     keep = [sources.get(key) == source for key, source in found]
     kept = table.filter(pa.array(keep, pa.bool_()))
     if 0 < kept.num_rows < table.num_rows:
-        _write_parquet(kept, path)  # other finalists or seeds, checkpoints, or images
+        score_file.write(kept, path)  # other finalists or seeds, checkpoints, or images
     return kept if kept.num_rows else None
 
 
@@ -304,16 +357,14 @@ def _rows(entry: Entry, split: str, source: str, scores: Mapping[str, np.ndarray
     )
 
 
-def _write_parquet(table: pa.Table, path: Path) -> None:
-    with atomic.replacing(path) as partial:
-        pq.write_table(table, partial)
+def _digest(state: Mapping[str, Any], *, whole: bool = False) -> str:
+    """SHA-256 over a checkpoint's model, image size, hyperparameters and weights; the first 16 digits of it.
 
-
-def _digest(state: Mapping[str, Any]) -> str:
-    """SHA-256 over a checkpoint's model, image size, hyperparameters and weights; the first 16 digits of it."""
-    what = [state["model"], state["image_size"], state["hyperparameters"]]
-    digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode())
+    With ``whole`` all digits, and over its step and the weights' types, too.
+    """
+    keys = ["model", "image_size", "hyperparameters", *(["step"] if whole else [])]
+    digest = hashlib.sha256(json.dumps([state[key] for key in keys], sort_keys=True).encode())
     for name, tensor in sorted(state["weights"].items()):
-        digest.update(name.encode())
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode() if whole else name.encode())
         digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()[: None if whole else 16]

@@ -9,9 +9,8 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from study.scoring import ranking
+from study.scoring import ranking, score_file
 from study.scoring.diagnosis import FIGURES, Diagnosis, diagnose
 from study.scoring.interval import paired
 from study.scoring.ranking import BASE
@@ -120,7 +119,7 @@ def read_leaderboard(folder: Path) -> list[Row]:
     if not path.exists():
         return []
     order = [finalist.entry for finalist in ranking.read(folder)]
-    return leaderboard(pq.read_table(path), order or [f"trial_{number:04d}" for number, _ in read_trials(folder)])
+    return leaderboard(score_file.read(path), order or [f"trial_{number:04d}" for number, _ in read_trials(folder)])
 
 
 def sections(rows: Sequence[Row], size: int, metrics: Sequence[str] = METRICS) -> list[Section]:

@@ -247,6 +247,8 @@ class StudySearcher(Searcher):
             "hosts": list(hosts),
             "judged": max(result["report"], before.get("judged", 0)),  # the last report that the pruner has judged
         }
+        if over := [*before.get("passed_over", []), *result.get("passed_over", [])]:
+            progress["passed_over"] = over
         if pruned:
             progress["pruned"] = True
         if self.second is not None:

@@ -113,6 +113,12 @@ def open_study(folder: Path, directions: Sequence[str] = ("maximize",)) -> optun
     )
 
 
+def reopened(folder: Path) -> optuna.Study:
+    """The same study, as another process opens it to go on."""
+    storage = JournalStorage(JournalFileBackend(str(folder / "optuna.journal")))
+    return optuna.load_study(study_name=folder.name, storage=storage)
+
+
 def write_finished(folder: Path) -> None:
     """A study of nine trials (complete, pruned, failed, and one left running) with all of its files but the report."""
     (folder / "pictures").mkdir(parents=True)

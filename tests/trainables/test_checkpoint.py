@@ -1,5 +1,7 @@
 """Checkpoints: written whole, the newest found, and nothing but data read."""
 
+import random
+
 import pytest
 import torch
 
@@ -29,6 +31,42 @@ def test_the_newest_is_the_highest_step_and_a_damaged_one_is_passed_over(tmp_pat
     assert checkpoint.newest(tmp_path)["step"] == 9
     with pytest.raises(ValueError, match=r"step_000000010\.pt cannot be read .*; delete it"):
         checkpoint.load(highest)
+
+
+def same(one, other):
+    if isinstance(one, torch.Tensor):
+        return isinstance(other, torch.Tensor) and one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, dict):
+        return isinstance(other, dict) and one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
+    return type(one) is type(other) and one == other
+
+
+def test_no_single_bit_turns_a_checkpoint_into_another_one(tmp_path):
+    """Bits of headers that nobody reads may change; of 400, most are in the weights."""
+    state = {"step": 12, "weights": {"a": torch.randn(40, 30)}, "lr": 0.1, "model": "toy", "noise": torch.arange(9)}
+    path = checkpoint.save(tmp_path, state)
+    whole, refused = path.read_bytes(), 0
+    bits = random.Random(0).sample(range(8 * len(whole)), 400)
+    for bit in bits:
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        try:
+            assert same(checkpoint.load(path), state), f"bit {bit} gave another state"
+        except ValueError:
+            refused += 1
+    assert refused > 300
+
+
+def test_a_flipped_bit_is_passed_over_and_named(tmp_path):
+    for step in (8, 12, 16):
+        path = save(tmp_path / f"checkpoint_{step}", step, weights=torch.randn(30, 40))
+    whole = bytearray(path.read_bytes())
+    whole[whole.index(b"data/0") + 2000] ^= 4
+    path.write_bytes(whole)
+    state, damaged = checkpoint.newest_and_damaged(tmp_path)
+    assert state is not None and state["step"] == 12 and damaged == ["step_000000016.pt"]
+    assert checkpoint.newest(tmp_path)["step"] == 12
 
 
 def test_no_checkpoint_is_none_and_a_missing_file_is_missing(tmp_path):
