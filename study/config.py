@@ -8,6 +8,7 @@ from typing import Any, Literal
 import trainables
 from data import source, spec
 from study.search.rungs import FEWEST_REPORTS
+from study.search.storage_url import StorageURL
 from trainables import typed_config
 from trainables.objectives import goals
 
@@ -84,7 +85,7 @@ class StudyConfig:
     results: str = "results"
     """folder of all studies"""
     storage: str | None = None
-    """Optuna storage URL [default: a journal file in the study's folder]"""
+    """Optuna storage URL; its password is better in CLEVRTUNE_STORAGE_PASSWORD [default: a journal file]"""
     address: str | None = None
     """address of a running Ray cluster, or auto [default: a Ray of its own on this machine]"""
     fresh: bool = False
@@ -104,6 +105,8 @@ class StudyConfig:
             raise ValueError(f"--data {data}: the models take square images; write the size as (n,n)")
         if self.curve and not data.source.curve(data.variant):
             raise ValueError(f"--curve: {data.name} has no other variants to score the winner on; leave it out")
+        if self.storage is not None:
+            object.__setattr__(self, "storage", StorageURL(self.storage))
         object.__setattr__(self, "metric", ",".join(goals(self.metric)))
         if self.pruner == "auto":
             object.__setattr__(self, "pruner", "none" if len(self.goals) > 1 else "asha")

@@ -140,9 +140,11 @@ def resolve(config: StudyConfig, *, has_gpu: bool) -> Resolved:
     """
     preset = config.preset
     if preset == "auto":
-        there = [name for name in IMAGE_SIZE if _folder(config, name).read() is not None]
-        stored = _folder(config, there[0]).read() if len(there) == 1 or (config.name and there) else None
-        preset = stored["config"]["preset"] if stored and not config.fresh else "paper" if has_gpu else "tiny"
+        found = [] if config.fresh else [_folder(config, name).read() for name in IMAGE_SIZE]
+        there = [stored["config"].get("preset") for stored in found if stored is not None]
+        preset = there[0] if len(there) == 1 or (config.name and there) else "paper" if has_gpu else "tiny"
+        if preset not in IMAGE_SIZE:
+            raise ValueError(f"the study's study.json is damaged (its preset is {preset}); restore it from a copy")
     data = spec.parse(config.data)
     data = data.sized(data.size or (IMAGE_SIZE[preset], IMAGE_SIZE[preset]))
     values = typed_config.make(trainables.load(config.model).Config, preset_values(config.model, preset))

@@ -21,6 +21,8 @@ class Flags:
     """folder of a study, e.g. results/space-synthetic-tiny"""
     markdown: bool = field(default=False, kw_only=True)
     """print the leaderboard as Markdown"""
+    storage: str | None = field(default=None, kw_only=True)
+    """Optuna storage URL of a study that was run with --storage; study.json alone makes nothing open it"""
 
 
 @command_line.errors_in_one_line
@@ -35,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from study.display import study_page  # not before the arguments are read: Optuna and plotly take seconds
 
     folder = flags.folder.resolve()
-    path = study_page.write(folder, None if flags.markdown else Console())
+    path = study_page.write(folder, None if flags.markdown else Console(), flags.storage)
     if flags.markdown:
         print(study_page.leaderboard_markdown(folder), end="")
     print(f"report: {path}", file=sys.stderr)

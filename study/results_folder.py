@@ -5,17 +5,23 @@ results/<study>/  study.json  optuna.journal  trials/trial_0007/{events.out.tfev
                   trials.parquet  evaluation.parquet  best.json  report.html  best/<model>.safetensors
 """
 
+import contextlib
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from data import atomic
+from study.search.storage_url import redacted
 
 ROOT = Path(__file__).resolve().parents[1]
 """The checkout."""
@@ -23,8 +29,17 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("data", "search_spaces", "study", "trainables")
 """The folders of the checkout with our code: a job sends them, and they must be the same on all nodes."""
 
+LOST = "lost"
+"""The folder below a study's for folders of trials whose records are lost."""
+
+SCHEMA = {"config": dict, "study": dict, "data": dict, "base": dict, "ranges": dict, "timing": dict, "sessions": list}
+"""The kinds of the entries of study.json that the program looks into."""
+
 DISTRIBUTIONS = ("clevrtune", "ray", "torch", "numpy", "optuna", "pyarrow")
 """What results depend on: their versions are recorded."""
+
+_LOCKS: list[int] = []
+"""Descriptors of the locks that this process holds."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +67,24 @@ class StudyFolder:
         """The folder of the trials that train the finalists anew."""
         return StudyFolder(self.path / "finalists")
 
+    @property
+    def aside(self) -> Path:
+        """Where the study before ``--fresh`` lies until the new one has its first trial."""
+        real = self.path.resolve()
+        return real.with_name(f".{real.name}.before-fresh")
+
     def read(self) -> dict[str, Any] | None:
         """The contents of study.json, or None for a new study. Raises ValueError if it is damaged."""
+        found = self._load()
+        if found is not None:
+            wrong = [key for key, kind in SCHEMA.items() if not isinstance(found.get(key) or kind(), kind)]
+            if wrong or not found.get("config"):
+                raise self._damaged(f"{' and '.join(wrong)} cannot be read" if wrong else "it has no config")
+        return found
+
+    def _load(self) -> dict[str, Any] | None:
         try:
-            found = json.loads((self.path / "study.json").read_text())
+            found = json.loads((self.path / "study.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -65,11 +94,14 @@ class StudyFolder:
         return found
 
     def _damaged(self, why: str) -> ValueError:
-        return ValueError(f"{self.path / 'study.json'} is damaged ({why}); restore it, or start over with --fresh")
+        return ValueError(
+            f"{self.path / 'study.json'} is damaged ({why}); restore it, or delete it: the study's command writes it "
+            "anew from the Optuna storage; or start over with --fresh"
+        )
 
     def write(self, **entries: Any) -> None:
         """Add ``entries`` to study.json, replacing the file in one step."""
-        write_json(self.path / "study.json", {**(self.read() or {}), **entries})
+        write_json(self.path / "study.json", {**(self._load() or {}), **entries})
 
     def check_identity(self, identity: dict[str, Any]) -> None:
         """Raise ValueError if the folder holds a study of another identity."""
@@ -77,6 +109,8 @@ class StudyFolder:
         if stored is not None:
             if "ranges" not in stored and stored["config"].get("pruner") == "asha":
                 stored["config"]["pruner"] = "halving"  # its name before trials could be promoted
+            if stored["config"].get("storage"):  # earlier versions recorded its password
+                stored["config"]["storage"] = redacted(stored["config"]["storage"])
             refuse_other_identity(self.name, stored["config"], identity)
 
     def check_data(self, fingerprint: str) -> None:
@@ -91,36 +125,65 @@ class StudyFolder:
     def add_session(self, wall_seconds: float, busy_seconds: float, at_a_time: float) -> None:
         """Record a tuning session: its time, its trials' time in training and validation, and mean trials at a time."""
         session = {"wall_s": wall_seconds, "busy_s": busy_seconds, "at_a_time": at_a_time}
-        sessions = [*(self.read() or {}).get("timing", {}).get("sessions", []), session]
+        sessions = [*(self._load() or {}).get("timing", {}).get("sessions", []), session]
         slots = sum(s["wall_s"] * s["at_a_time"] for s in sessions)
         self.write(timing={"sessions": sessions, "busy_share": sum(s["busy_s"] for s in sessions) / slots})
 
-    def claim(self, identity: dict[str, Any], *, fresh: bool) -> None:
-        """Lock this folder for a study of ``identity`` until the process ends.
+    def claim(self, identity: dict[str, Any], *, fresh: bool) -> list[Path]:
+        """Lock this folder for a study of ``identity`` until the process ends; returns the folders that it made.
 
-        With ``fresh`` it may hold a study of another identity, which :meth:`clear` will remove. Raises ValueError,
-        and changes nothing, if the folder cannot be written, holds another study, or is locked by another process.
+        With ``fresh`` it may hold a study of another identity, for :meth:`set_aside`. A study that was set aside for
+        one that never began comes back. Raises ValueError, and leaves everything as it was, if the folder cannot be
+        written, holds another study, or is locked by another process.
         """
+        made = [path for path in (*reversed(self.path.parents), self.path, self.trials) if not path.exists()]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT)
+            self._lock()
+            if self.aside.is_dir() and not (self.path / "study.json").exists():
+                self.bring_back()
         except OSError as error:
+            self.leave(made)
             raise ValueError(
                 f"results folder {self.path} cannot be written ({error.strerror}); choose another --results"
             ) from error
-        try:
-            # Held until the process ends; the kernel releases it even after kill -9.
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(lock)
-            raise ValueError(
-                f"study {self.name} is being run by another process; wait for it or choose another --name"
-            ) from error
-        except OSError:
-            pass  # a network file system without locks: go on without one
         if not fresh:
             self.check_identity(identity)
         self.trials.mkdir(exist_ok=True)
+        return made
+
+    def leave(self, made: Sequence[Path]) -> None:
+        """Remove the folders that :meth:`claim` has ``made``, if nothing was written to them."""
+        if made and self.path in made and {entry.name for entry in _entries(self.path)} <= {".lock", self.trials.name}:
+            with contextlib.suppress(OSError):
+                self.trials.rmdir()
+                (self.path / ".lock").unlink()
+        for path in reversed(made):
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+    def _lock(self) -> None:
+        """Lock this folder. The kernel releases the lock when the process ends, even after kill -9."""
+        path = self.path / ".lock"
+        while True:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT)
+            if any(os.path.samestat(os.fstat(lock), os.fstat(held)) for held in _LOCKS):
+                os.close(lock)
+                return
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                os.close(lock)
+                raise ValueError(
+                    f"study {self.name} is being run by another process; wait for it or choose another --name"
+                ) from error
+            except OSError:
+                return  # a network file system without locks: go on without one
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(lock), os.stat(path)):
+                    _LOCKS.append(lock)
+                    return
+            os.close(lock)  # another process has just left this folder, and removed the file
 
     def is_running(self) -> bool:
         """Whether another process runs a study in this folder; False on a file system without locks."""
@@ -138,20 +201,80 @@ class StudyFolder:
             os.close(lock)
         return False
 
-    def clear(self) -> None:
-        """Remove the study in this folder; call it when nothing can refuse the new study any more."""
-        for entry in self.path.iterdir():
-            if entry.name != ".lock":
-                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+    def set_aside(self) -> None:
+        """Move the study in this folder to :attr:`aside` and begin with an empty folder, which is locked.
+
+        What is there already is kept instead of a study that never had a trial.
+        """
+        real = self.path.resolve()
+        if self.aside.is_dir():
+            shutil.rmtree(real)
+        else:
+            os.rename(real, self.aside)
+        real.mkdir()
+        self._lock()
         self.trials.mkdir()
 
+    def bring_back(self) -> None:
+        """Undo :meth:`set_aside`: what was written since is removed, study.json first."""
+        real = self.path.resolve()
+        (real / "study.json").unlink(missing_ok=True)
+        shutil.rmtree(real)
+        os.rename(self.aside, real)
+        self._lock()
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """The contents of ``folder``/study.json. Raises ValueError if it is missing or damaged."""
+    def put_away(self, count: int) -> list[str]:
+        """Move the folders of trials with numbers from ``count`` on to :data:`LOST`; returns their names."""
+        moved = []
+        for path in sorted(self.trials.glob("trial_*")):
+            number = path.name.removeprefix("trial_")
+            if number.isdecimal() and int(number) >= count:
+                (self.path / LOST).mkdir(exist_ok=True)
+                taken = len(list((self.path / LOST).glob(f"{path.name}*")))
+                path.rename(self.path / LOST / (f"{path.name}-{taken + 1}" if taken else path.name))
+                moved.append(path.name)
+        return moved
+
+    def drop_aside(self) -> None:
+        """Remove what was set aside."""
+        if self.aside.is_dir():
+            shutil.rmtree(self.aside)
+
+
+def _entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def read_record(folder: Path, *needed: str) -> dict[str, Any]:
+    """The contents of ``folder``/study.json, whose config has ``needed`` besides model, data and size.
+
+    Raises ValueError if it is missing or damaged.
+    """
     record = StudyFolder(folder).read() if folder.is_dir() else None
     if record is None:
         raise ValueError(f"{folder} holds no study.json; give the folder of a study below results/")
+    missing = [key for key in ("model", "data", "size", *needed) if record["config"].get(key) is None]
+    if missing:
+        raise ValueError(
+            f"{folder / 'study.json'} is damaged (its config has no {' and no '.join(missing)}); restore it"
+        )
     return record
+
+
+def sessions(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """When a study whose study.json says ``record`` was run, by which command, versions and git revision."""
+    first = {key: record[key] for key in ("command", "versions", "git") if key in record}  # of an earlier version
+    return record.get("sessions") or ([first] if first else [])
+
+
+def this_session() -> dict[str, Any]:
+    """This process, as study.json has it."""
+    return {
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": redacted(shlex.join(["python", "study/run.py", *sys.argv[1:]])),
+        "versions": versions(),
+        "git": git_revision(),
+    }
 
 
 def refuse_other_identity(name: str, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
@@ -171,7 +294,7 @@ def refuse_other_identity(name: str, stored: dict[str, Any], wanted: dict[str, A
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` to ``path`` as JSON, in one step."""
     with atomic.replacing(path) as partial:
-        partial.write_text(json.dumps(value, indent=2) + "\n")
+        partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 def versions() -> dict[str, str]:

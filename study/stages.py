@@ -2,11 +2,11 @@
 
 import math
 import shlex
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -19,14 +19,16 @@ from study.cluster.places import Places
 from study.cluster.preflight import Newcomers, Preflight
 from study.config import StudyConfig
 from study.display import comparison_page, dry_run_table, study_page, tables
+from study.display.error_lines import first_line
 from study.display.event_files import TensorBoardCallback
 from study.display.plain_lines import say
 from study.display.progress import ProgressCallback
 from study.presets import Resolved
+from study.results_folder import LOST, StudyFolder
 from study.scoring import comparison, curve, evaluation, ranking
 from study.scoring.leaderboard import entry_name
 from study.scoring.ranking import Finalist
-from study.search import finalists, known, storage, strategies
+from study.search import finalists, journal, known, starting_over, storage, strategies
 from study.search.finalists import Configuration
 from study.search.patience import Patience, more_trials
 from study.search.proposal import Proposal
@@ -83,8 +85,10 @@ def run(asked: StudyConfig, console: Console) -> Path:
         if patience is not None and over:
             say(console, patience.text())
         score(prepared, ends)
-    finally:
-        study_page.write(folder, console)
+    except BaseException:
+        _report_all_the_same(prepared)
+        raise
+    study_page.write(folder, console, asked.storage)
     say(console, f"report: {folder / 'report.html'}")
     say(console, f"curves: tensorboard --logdir {folder}")
     how = "a larger --patience" if over else f"more than {asked.trials} --trials"
@@ -104,8 +108,10 @@ def run_all(studies: Sequence[StudyConfig], console: Console) -> None:
         expected = study.expected_proposal()
         if not asked.fresh:
             study.folder.check_identity(study.identity)
-            storage.check_question(study.folder, expected.question())
-        known.read(asked.from_, asked.model, study.folder.path)
+        storage.check(asked, study.folder, study.identity)
+        if not asked.fresh:
+            storage.check_question(study.folder, expected.question(), asked.storage)
+        known.read(asked.from_, asked.model, study.folder.path, asked.storage)
     finished: dict[str, Path] = {}
     for i, asked in enumerate(studies, start=1):
         say(console, f"\nstudy {i} of {len(studies)}")
@@ -132,14 +138,26 @@ def prepare(study: Resolved, console: Console) -> Prepared:
     """Check all that can be wrong with ``study``, start Ray, load the data, and open the study. Raises ValueError.
 
     The order is a contract: nothing of an old study is touched before all checks have passed, and the quick checks
-    come first.
+    come first. What fails leaves no folder behind.
     """
+    made = study.folder.claim(study.identity, fresh=study.config.fresh)
+    try:
+        return _prepare(study, console)
+    except BaseException:
+        study.folder.leave(made)
+        raise
+
+
+def _prepare(study: Resolved, console: Console) -> Prepared:
     asked, folder = study.config, study.folder
-    folder.claim(study.identity, fresh=asked.fresh)
+    storage.check(asked, folder, study.identity)
+    if not asked.fresh:
+        for line in filter(None, (journal.mend(folder.path / journal.FILE), storage.restore_record(asked, folder))):
+            say(console, f"note: {line}")
     expected = study.expected_proposal()
     if not asked.fresh:
-        storage.check_question(folder, expected.question())
-    sources = known.read(asked.from_, asked.model, folder.path)
+        storage.check_question(folder, expected.question(), asked.storage)
+    sources = known.read(asked.from_, asked.model, folder.path, asked.storage)
     for note in expected.notes:
         say(console, f"note: {note}")
     root, cache = asked.data_root, asked.cache
@@ -154,7 +172,7 @@ def prepare(study: Resolved, console: Console) -> Prepared:
         say(console, f"note: curve: {notice}")
     proposal = study.proposal(index.max_objects)
     if not asked.fresh:  # the data has a say in it
-        storage.check_question(folder, proposal.question())
+        storage.check_question(folder, proposal.question(), asked.storage)
 
     ray_runtime.start(asked.address)
     shared = ray_runtime.is_shared(asked.address)
@@ -169,19 +187,35 @@ def prepare(study: Resolved, console: Console) -> Prepared:
     preflight.check(console)
     shards = store.load(index, ["train", "val"], console=console)
 
-    if asked.fresh:
-        folder.clear()
-        finalists.forget(asked, folder)
-    optuna_study = storage.open_study(asked, folder, study.identity, proposal.first_hyperparameters())
-    _record(study, proposal, index, splits, [*notices, *(f"curve: {notice}" for notice in left_out)])
+    replaces = starting_over.set_aside(asked, folder) if asked.fresh else None
+    try:
+        optuna_study = storage.open_study(asked, folder, study.identity, proposal.first_hyperparameters())
+        said = [*notices, *(f"curve: {notice}" for notice in left_out)]
+        _record(study, optuna_study, proposal, index, splits, said, replaces)
+        searcher = _searcher(study, optuna_study, proposal)
+        for line in [*_lost_trials(folder, optuna_study), *known.propose(optuna_study, folder, proposal, sources)]:
+            say(console, line)
+    except BaseException:
+        if replaces is not None:
+            starting_over.bring_back(asked, folder, replaces)
+        raise
+    return Prepared(study, index.max_objects, splits, on_curve, shards, places, preflight, searcher, proposal, console)
+
+
+def _searcher(study: Resolved, optuna_study: Any, proposal: Proposal) -> StudySearcher:
+    asked, folder = study.config, study.folder
     promotion = strategies.promotion(asked.pruner, study.reports, maximize=OBJECTIVES[asked.goals[0]] == "max")
     second = asked.goals[1] if len(asked.goals) > 1 else None
     patience = None if second else Patience(optuna_study, study.reports, asked.patience, finalists.noise(asked, folder))
     wanted = study.finalists + 1
-    searcher = StudySearcher(optuna_study, folder, asked.trials, proposal, promotion, wanted, second, patience)
-    for line in known.propose(optuna_study, folder, proposal, sources):
-        say(console, line)
-    return Prepared(study, index.max_objects, splits, on_curve, shards, places, preflight, searcher, proposal, console)
+    return StudySearcher(optuna_study, folder, asked.trials, proposal, promotion, wanted, second, patience)
+
+
+def _lost_trials(folder: StudyFolder, optuna_study: Any) -> list[str]:
+    """Move the folders of trials that the storage does not know, as after records were lost; a line about them."""
+    moved = folder.put_away(len(optuna_study.get_trials(deepcopy=False)))
+    where = folder.path / LOST
+    return [f"note: {', '.join(moved)}: no trial of the storage, moved to {where}"] if moved else []
 
 
 def tune(prepared: Prepared) -> None:
@@ -203,18 +237,29 @@ def score(prepared: Prepared, ends: float = math.inf) -> None:
     if chosen and not storage.best_trials(optuna_study, 1):
         say(console, "no trial is complete: the finalists are those that got furthest")
     found = retrain(prepared, chosen, ends) if chosen and study.seeds > 1 else None
+    damage: list[str] = []
     if found is None:
-        chosen = finalists.choose(optuna_study, proposal, study.finalists)
-        found = finalists.own_runs(optuna_study, chosen, study.folder, study.config.seed)
+        chosen = finalists.choose(optuna_study, proposal, len(optuna_study.get_trials(deepcopy=False)))
+        own = finalists.own_runs(optuna_study, chosen, study.folder, study.config.seed)
+        found, damage = evaluation.readable(study.folder, own, study.finalists)
+    lost = "no finalist has a checkpoint that can be read; restore them, or start over with --fresh"
     if not found:
         raise StudyStopped(
-            "no trial is complete yet, so there is nothing to score; see the report for reasons, "
+            lost
+            if damage
+            else "no trial is complete yet, so there is nothing to score; see the report for reasons, "
             "or give the same command more --trials or --hours"
         )
     metric = study.config.goals[0]
     order = ranking.ranked(found, OBJECTIVES[metric])
     if not order:
         raise StudyStopped(f"no finalist could be trained anew: {found[0].runs[0].reason}")
+    order, more = evaluation.readable(study.folder, order)
+    for line in dict.fromkeys([*damage, *more]):
+        say(console, f"note: {line}")
+    study.folder.write(damage=list(dict.fromkeys([*damage, *more])))
+    if not order:
+        raise StudyStopped(lost)
     ranking.write(study.folder.path, order, metric=metric, asked={"finalists": study.finalists, "seeds": study.seeds})
     grid = evaluation.choose_grid(study, prepared.shards["val"])
     entries = evaluation.entries(study.folder, order, grid)
@@ -232,6 +277,8 @@ def retrain(prepared: Prepared, chosen: Sequence[Configuration], ends: float) ->
     asked, folder = study.config, study.folder
     seeds = finalists.fresh_seeds(asked.seed, study.seeds)
     reruns = finalists.open_reruns(asked, folder, prepared.searcher.study.directions[0])
+    for line in _lost_trials(folder.finalists, reruns):
+        say(console, line)
     found = finalists.runs(reruns, chosen, seeds, folder)
     left = (ends - time.monotonic()) / 3600
     if found is None and left > 0:
@@ -255,6 +302,7 @@ def _train(prepared: Prepared, study: Resolved, searcher: StudySearcher, places:
     asked, console = study.config, prepared.console
     progress = ProgressCallback(searcher, console, metric=asked.goals[0], reports=study.reports, noun=noun)
     callbacks = [TensorBoardCallback(asked.goals[0]), progress, Newcomers(prepared.preflight, searcher.stop)]
+    callbacks.append(starting_over.RemoveOld(prepared.study.config, prepared.study.folder))
     started = time.monotonic()
     try:
         tune_study(study, searcher, prepared.shards, places.wanted, callbacks)
@@ -276,15 +324,31 @@ def _announce(study: Resolved, console: Console) -> None:
         say(console, "note: losses are not comparable across sigma or KL weights; tune on mIoU_fg, ARI_FG or MSE")
 
 
+def _report_all_the_same(prepared: Prepared) -> None:
+    """Write the report of a study that ends by an error, which an error of the report does not hide."""
+    folder, console = prepared.study.folder, prepared.console
+    try:
+        study_page.write(folder.path, console, prepared.study.config.storage)
+    except Exception as error:
+        say(console, f"no report: {first_line(error)}")
+    if folder.aside.is_dir():
+        say(console, f"the study before --fresh is kept in {folder.aside} until a trial of the new one reports")
+
+
 def _record(
     study: Resolved,
+    optuna_study: Any,
     proposal: Proposal,
     index: ShardIndex,
     splits: Splits,
     notices: Sequence[str],
+    replaces: Sequence[str] | None,
 ) -> None:
     """Write study.json."""
-    study.folder.write(
+    before = results_folder.sessions(study.folder.read() or {})
+    storage.record(
+        optuna_study,
+        study.folder,
         config=study.identity,
         **proposal.question(),
         direction=OBJECTIVES[study.config.goals[0]],
@@ -298,7 +362,6 @@ def _record(
             "notices": notices,
             "final_splits": {name: f"{part.spec} {split}" for name, (part, split) in splits.items()},
         },
-        versions=results_folder.versions(),
-        git=results_folder.git_revision(),
-        command=shlex.join(["python", "study/run.py", *sys.argv[1:]]),
+        sessions=[*before, results_folder.this_session()],
+        **({} if replaces is None else {starting_over.REPLACES: replaces}),
     )

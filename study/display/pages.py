@@ -2,10 +2,12 @@
 
 import base64
 import json
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from data import atomic
 from study.display.durations import duration
@@ -98,7 +100,7 @@ def write(path: Path, title: str, fragments: Sequence[str], scripts: Sequence[st
         ]
     )
     with atomic.replacing(path) as partial:
-        partial.write_text(document)
+        partial.write_text(document, encoding="utf-8")
 
 
 def headline(title: str, facts: Mapping[str, Any]) -> str:
@@ -230,11 +232,17 @@ def grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f'<div class="card"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
+def link(address: str, text: str) -> str:
+    """``text``, which leads to ``address``: a path relative to the page, or a URL of http or https."""
+    if not re.match(r"https?://", address):
+        address = quote(address)  # a colon would end the name of a scheme, such as javascript
+    return f'<a href="{escape(address)}">{escape(text)}</a>'
+
+
 def studies(rows: Sequence[tuple[str, str, str, str]]) -> str:
     """A table of studies as (entry, name, address of its report, numbers of trials)."""
     body = "".join(
-        f'<tr><td>{escape(entry)}</td><td><a href="{escape(address)}">{escape(name)}</a></td>'
-        f"<td>{escape(trials)}</td></tr>"
+        f"<tr><td>{escape(entry)}</td><td>{link(address, name)}</td><td>{escape(trials)}</td></tr>"
         for entry, name, address, trials in rows
     )
     head = "<tr><th>row</th><th>report</th><th>trials</th></tr>"

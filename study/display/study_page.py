@@ -14,7 +14,7 @@ from study.display.durations import duration
 from study.display.front_table import front_notes, front_table
 from study.display.plain_lines import say
 from study.display.plots import FRONT, search_plots
-from study.results_folder import read_record
+from study.results_folder import read_record, sessions
 from study.scoring import curve, importance, ranking, verdict
 from study.scoring.baselines import grid_note
 from study.scoring.leaderboard import FRACTIONS, TITLES, Row, entry_name, footnotes, read_leaderboard, sections
@@ -36,14 +36,15 @@ DIAGNOSED = {
 """The figures of a diagnosis and their headings; study/scoring/diagnosis.py defines them."""
 
 
-def write(folder: Path, console: Console | None = None) -> Path:
+def write(folder: Path, console: Console | None = None, url: str | None = None) -> Path:
     """Write trials.parquet and report.html of the study in ``folder`` and return the path of the latter.
 
-    With ``console``, print the leaderboard there. What an unfinished study lacks (scores, pictures, even complete
-    trials) is left out and named. Raises ValueError if ``folder`` holds no study.
+    Its trials are in its journal, or in the Optuna storage at ``url``. With ``console``, print the leaderboard there.
+    What an unfinished study lacks (scores, pictures, even complete trials) is left out and named. Raises ValueError if
+    ``folder`` holds no study, or if the storage cannot be opened.
     """
-    record, study = read_record(folder), storage.load_study(folder)
-    config, data = record["config"], record.get("data") or {}
+    record, study = read_record(folder, "preset", "steps", "seed", "metric"), storage.load_study(folder, url)
+    config, data, latest = record["config"], record.get("data") or {}, [{}, *sessions(record)][-1]
     trials = write_trials(study, folder).to_pylist()
     named = goals(config["metric"])
     rows, failures, missing = read_leaderboard(folder), _failures(trials), _missing(folder, trials)
@@ -61,8 +62,8 @@ def write(folder: Path, console: Console | None = None) -> Path:
                 "date": max(
                     (f"{t['complete'] or t['start']:%Y-%m-%d %H:%M}" for t in trials if t["start"]), default=""
                 ),
-                "git": record.get("git"),
-                **(record.get("versions") or {}),
+                "git": latest.get("git"),
+                **(latest.get("versions") or {}),
             },
         ),
         pages.numbers(_numbers(trials, finalists, named[0], record.get("timing") or {})),
@@ -114,7 +115,7 @@ def write(folder: Path, console: Console | None = None) -> Path:
 
 def leaderboard_markdown(folder: Path) -> str:
     """The leaderboard of the study in ``folder`` in Markdown. Raises ValueError if there is no study."""
-    record, rows = read_record(folder), read_leaderboard(folder)
+    record, rows = read_record(folder, "metric"), read_leaderboard(folder)
     return tables.leaderboard_markdown(rows, record["config"]["size"], _remarks(folder, record, rows))
 
 
@@ -127,7 +128,19 @@ def _remarks(folder: Path, record: Mapping[str, Any], rows: Sequence[Row]) -> li
         *(["trials are in the order of their validation scores, which chose them"] if several else []),
         *grid_note(record),
         *footnotes(rows, incomplete),
+        *(record.get("damage") or []),
+        *_changes_between(sessions(record)),
     ]
+
+
+def _changes_between(sessions: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line that names the versions and git revisions of a study that was run by several."""
+    found: dict[str, dict[str, None]] = {}
+    for session in sessions:
+        for name, version in {"git": session.get("git"), **(session.get("versions") or {})}.items():
+            found.setdefault(name, {})[str(version)] = None
+    changed = [f"{name} {', then '.join(versions)}" for name, versions in found.items() if len(versions) > 1]
+    return [f"the study was run by several versions: {'; '.join(changed)}"] if changed else []
 
 
 def _diagnoses(rows: Sequence[Row]) -> list[list[str]]:
@@ -159,7 +172,8 @@ def _pictures(folder: Path, rows: Sequence[Row]) -> dict[str, list[tuple[str, by
 
 def _command(folder: Path, record: Mapping[str, Any], trials: int) -> str:
     """The lines that run the study again, with as many ``trials``, from a checkout."""
-    lines = [f"git checkout {record['git'].rstrip('+')}"] if record.get("git") else []
+    revision = [{}, *sessions(record)][-1].get("git")
+    lines = [f"git checkout {revision.rstrip('+')}"] if revision else []
     words = ["python", "study/run.py", "--name", folder.name, "--trials", str(trials)]
     for key, value in record["config"].items():
         if key == "set":

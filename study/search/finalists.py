@@ -95,13 +95,6 @@ def open_reruns(config: StudyConfig, folder: StudyFolder, direction: optuna.stud
     )
 
 
-def forget(config: StudyConfig, folder: StudyFolder) -> None:
-    """Remove the second study from a storage that outlives the folder. Raises ValueError if it cannot be opened."""
-    opened = storage.open_storage(folder, config.storage)
-    if _name(folder) in optuna.get_all_study_names(opened):
-        optuna.delete_study(study_name=_name(folder), storage=opened)
-
-
 def enqueue(reruns: optuna.Study, chosen: Sequence[Configuration], seeds: Sequence[int], folder: StudyFolder) -> None:
     """Let ``reruns`` have one trial for each of ``chosen`` with each of ``seeds``, and none that waits for others.
 
@@ -191,4 +184,4 @@ def _furthest(study: optuna.Study) -> list[int]:
 
 
 def _name(folder: StudyFolder) -> str:
-    return f"{folder.name}-finalists"
+    return storage.name_of(folder) + storage.FINALISTS

@@ -36,8 +36,8 @@ class Source:
     """the keys that its trials searched"""
 
 
-def read(folders: Sequence[str], model: str, own: Path) -> list[Source]:
-    """The studies in ``folders``, each once. Reads only.
+def read(folders: Sequence[str], model: str, own: Path, url: str | None = None) -> list[Source]:
+    """The studies in ``folders``, each once, in their journals or in the storage at ``url``. Reads only.
 
     Raises ValueError for one that is no study, is damaged, is of another model than ``model``, is being run, has no
     complete trial, or is the study in ``own`` itself.
@@ -48,7 +48,7 @@ def read(folders: Sequence[str], model: str, own: Path) -> list[Source]:
         if path == own.resolve():
             raise ValueError(f"--from {folder} is this study itself; its trials are known")
         try:
-            found[str(path)] = _source(path, model)
+            found[str(path)] = _source(path, model, url)
         except ValueError as error:
             raise ValueError(f"--from {folder}: {error}") from error
     return list(found.values())
@@ -80,7 +80,7 @@ def propose(study: optuna.Study, folder: StudyFolder, proposal: Proposal, source
     return lines
 
 
-def _source(path: Path, model: str) -> Source:
+def _source(path: Path, model: str, url: str | None) -> Source:
     record = read_record(path)
     theirs = _mapping(record.get("config"), "config").get("model")
     if theirs != model:
@@ -88,7 +88,7 @@ def _source(path: Path, model: str) -> Source:
     if StudyFolder(path).is_running():
         raise ValueError("it is being run by another process; wait for it")
     try:
-        study = storage.load_study(path)
+        study = storage.load_study(path, url if record.get("storage") else None)
         best = storage.best_trials(study, len(study.get_trials(deepcopy=False)))
         trials = study.get_trials(deepcopy=False)
     except (KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:

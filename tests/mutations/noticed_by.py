@@ -28,7 +28,13 @@ TESTS: dict[str, list[str]] = {
     "study/search/storage.py": [
         "tests/study/search/test_best_trials.py",
         "tests/study/search/test_storage.py",
+        "tests/study/search/test_identity.py",
+        "tests/study/search/test_load_study.py",
+        "tests/study/search/test_starting_over.py",
     ],
+    "study/search/journal.py": ["tests/study/search/test_journal.py"],
+    "study/search/storage_url.py": ["tests/study/search/test_storage_url.py"],
+    "study/search/starting_over.py": ["tests/study/search/test_starting_over.py"],
     "study/search/strategies.py": ["tests/study/search/test_strategies.py"],
     "study/search/prior.py": ["tests/study/search/test_prior.py"],
     "study/search/proposal.py": ["tests/study/search/test_proposal.py"],

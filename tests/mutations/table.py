@@ -232,6 +232,10 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("        if not fresh:\n", "        if fresh:\n"),
         ("if json.loads(json.dumps(value)) != stored.get(key)", "if False"),
         ("        if stored != fingerprint:\n", "        if False:\n"),
+        ("            os.rename(real, self.aside)\n", "            shutil.rmtree(real)\n"),
+        ("if wrong or not found.get(\"config\"):", "if wrong:"),
+        ("int(number) >= count:", "int(number) > count:"),
+        ("<= {\".lock\", self.trials.name}:", "<= set():"),
     ],
     "data/atomic.py": [
         ("        partial.unlink(missing_ok=True)\n", "        pass\n"),

@@ -1,14 +1,19 @@
 """The command that writes a report anew."""
 
+import io
 import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
-from study import report
+from study import report, stages
+from study.results_folder import StudyFolder
+from tests.study.search.test_load_study import in_a_database
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,10 +45,47 @@ def test_other_folders_are_refused_in_one_line(tmp_path: Path, capsys: pytest.Ca
 
 def test_a_storage_out_of_reach_is_one_line(results_folder: Path, capsys: pytest.CaptureFixture) -> None:
     url = f"sqlite:///{results_folder / 'absent' / 'optuna.db'}"
-    record = json.loads((results_folder / "study.json").read_text()) | {"storage": url}
-    (results_folder / "study.json").write_text(json.dumps(record))
-    assert report.main([str(results_folder)]) == 2
+    assert report.main([str(results_folder), "--storage", url]) == 2
     assert capsys.readouterr().err.startswith("error: Optuna storage sqlite:///")
+
+
+def test_what_a_strangers_study_json_names_is_not_opened(results_folder: Path, capsys: pytest.CaptureFixture) -> None:
+    url = in_a_database(results_folder)
+    trap = results_folder / "trap.db"
+    record = json.loads((results_folder / "study.json").read_text())
+    (results_folder / "study.json").write_text(json.dumps(record | {"storage": f"sqlite:///{trap}"}))
+    assert report.main([str(results_folder)]) == 2
+    error = capsys.readouterr().err
+    assert f"say --storage sqlite:///{trap} to open it" in error and error.count("\n") == 1 and not trap.exists()
+    assert report.main([str(results_folder), "--storage", url]) == 0
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{}", b"[]", b"null", b"\xff\xfe", b'{"config": {"model": "space"}}', b'{"config": {"a": 1}}', b"{"],
+)
+def test_a_damaged_study_json_is_one_line(results_folder: Path, capsys: pytest.CaptureFixture, content: bytes) -> None:
+    (results_folder / "study.json").write_bytes(content)
+    for more in ([], ["--markdown"]):
+        assert report.main([str(results_folder), *more]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and error.count("\n") == 1 and "study.json is damaged" in error
+
+
+def test_an_error_of_the_report_does_not_hide_the_one_before_it(results_folder: Path) -> None:
+    (results_folder / "report.html").mkdir()
+    console = Console(file=io.StringIO(), width=200)
+    study = SimpleNamespace(folder=StudyFolder(results_folder), config=SimpleNamespace(storage=None))
+    stages._report_all_the_same(SimpleNamespace(study=study, console=console))  # type: ignore[arg-type]
+    assert isinstance(console.file, io.StringIO) and "no report: [Errno 21] Is a directory" in console.file.getvalue()
+
+
+def test_a_study_run_by_several_versions_says_so(results_folder: Path, capsys: pytest.CaptureFixture) -> None:
+    record = json.loads((results_folder / "study.json").read_text())
+    record["sessions"] = [{"versions": {"torch": "2.12"}, "git": "abc"}, {"versions": {"torch": "2.13"}, "git": "abc"}]
+    (results_folder / "study.json").write_text(json.dumps(record))
+    assert report.main([str(results_folder)]) == 0
+    assert "the study was run by several versions: torch 2.12, then 2.13" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_mistyped_flag_is_one_line_with_status_2(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

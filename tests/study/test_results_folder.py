@@ -1,11 +1,13 @@
 """Identity, lock and atomic writes of a study's folder."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from study import results_folder
 from study.results_folder import ROOT, StudyFolder, git_revision, versions, write_json
 
 IDENTITY = {"model": "space", "seed": 0, "steps": 100, "set": {"lr": 0.1}}
@@ -35,8 +37,8 @@ def test_what_was_called_asha_before_there_was_promotion_is_compared_as_halving(
     folder.check_identity({**IDENTITY, "pruner": "asha"})
 
 
-def test_a_second_process_is_refused_while_the_first_lives(tmp_path):
-    folder = StudyFolder(tmp_path / "study")
+def hold(folder):
+    """Another process that runs a study in ``folder``."""
     code = (
         "import sys; from pathlib import Path; from study.results_folder import StudyFolder;"
         f"StudyFolder(Path({str(folder.path)!r})).claim({IDENTITY!r}, fresh=False); print('held', flush=True);"
@@ -44,6 +46,12 @@ def test_a_second_process_is_refused_while_the_first_lives(tmp_path):
     )
     holder = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+    return holder
+
+
+def test_a_second_process_is_refused_while_the_first_lives(tmp_path):
+    folder = StudyFolder(tmp_path / "study")
+    holder = hold(folder)
     with pytest.raises(ValueError, match="being run by another process"):
         folder.claim(IDENTITY, fresh=False)
     holder.kill()
@@ -51,17 +59,111 @@ def test_a_second_process_is_refused_while_the_first_lives(tmp_path):
     folder.claim(IDENTITY, fresh=False)
 
 
-def test_fresh_empties_the_folder_and_only_that(tmp_path):
+def begun(tmp_path, **config):
+    """A study with a trial, and a neighbour."""
     folder = StudyFolder(tmp_path / "study")
-    folder.path.mkdir()
-    folder.write(config={"seed": 5})
-    (folder.path / "trials" / "trial_0000").mkdir(parents=True)
+    folder.claim(IDENTITY | config, fresh=False)
+    folder.write(config=IDENTITY | config)
+    (folder.trials / "trial_0000").mkdir()
     (tmp_path / "neighbour").write_text("stays")
-    folder.claim(IDENTITY, fresh=True)
-    assert folder.read() is not None, "claimed, but nothing is removed before the new study can start"
-    folder.clear()
-    assert folder.read() is None and not list(folder.trials.iterdir())
-    assert (tmp_path / "neighbour").read_text() == "stays"
+    return folder
+
+
+def files(path):
+    return sorted(str(entry.relative_to(path)) for entry in path.rglob("*"))
+
+
+def test_fresh_sets_the_old_study_aside_and_an_error_brings_it_back(tmp_path):
+    folder = begun(tmp_path)
+    before = files(tmp_path)
+    folder.claim({**IDENTITY, "seed": 1}, fresh=True)
+    assert files(tmp_path) == before, "claimed, but nothing moves before the new study can start"
+    folder.set_aside()
+    assert folder.read() is None and files(folder.path) == [".lock", "trials"]
+    assert StudyFolder(folder.aside).read()["config"] == IDENTITY
+    (folder.trials / "trial_0000").write_text("of the new study")
+    folder.bring_back()
+    assert files(tmp_path) == before and folder.read()["config"] == IDENTITY
+
+
+def test_after_a_kill_a_new_study_that_never_began_gives_way_to_the_old_one(tmp_path):
+    folder = begun(tmp_path)
+    before = files(tmp_path)
+    folder.set_aside()
+    folder.claim(IDENTITY, fresh=False)
+    assert files(tmp_path) == before and not folder.aside.exists()
+
+
+def test_a_new_study_that_began_stays_and_starting_over_again_keeps_the_one_that_had_trials(tmp_path):
+    folder = begun(tmp_path)
+    folder.set_aside()
+    folder.write(config={**IDENTITY, "seed": 1})
+    folder.claim({**IDENTITY, "seed": 1}, fresh=False)
+    assert folder.read()["config"]["seed"] == 1 and folder.aside.exists()
+    folder.set_aside()
+    assert folder.read() is None and (folder.aside / "trials" / "trial_0000").exists()
+    folder.write(config={**IDENTITY, "seed": 2})
+    folder.drop_aside()
+    folder.drop_aside()
+    assert files(tmp_path) == ["neighbour", "study", "study/.lock", "study/study.json", "study/trials"]
+
+
+def test_a_folder_behind_a_link_is_set_aside_where_it_is(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "study").symlink_to(tmp_path / "disk", target_is_directory=True)
+    folder = begun(tmp_path)
+    folder.set_aside()
+    assert folder.aside.parent == tmp_path and (tmp_path / "study").is_symlink() and files(tmp_path / "disk")
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_study_that_could_not_begin_leaves_no_folder(tmp_path, fresh):
+    folder = StudyFolder(tmp_path / "a" / "b" / "study")
+    folder.leave(folder.claim(IDENTITY, fresh=fresh))
+    assert files(tmp_path) == []
+    folder.leave(folder.claim(IDENTITY, fresh=fresh))  # the lock is no longer in the way
+    (folder.path).mkdir(parents=True)
+    folder.leave(folder.claim(IDENTITY, fresh=fresh))
+    assert files(tmp_path) == ["a", "a/b", "a/b/study", "a/b/study/.lock"], "it was there before"
+
+
+def test_what_has_been_written_is_not_left(tmp_path):
+    folder = StudyFolder(tmp_path / "study")
+    made = folder.claim(IDENTITY, fresh=False)
+    folder.write(config=IDENTITY)
+    folder.leave(made)
+    assert folder.read() is not None
+    folder.claim(IDENTITY, fresh=False)
+
+
+def test_a_process_that_is_refused_leaves_the_others_folder_alone(tmp_path):
+    folder = StudyFolder(tmp_path / "study")
+    holder = hold(folder)
+    with pytest.raises(ValueError, match="being run by another process"):
+        folder.claim(IDENTITY, fresh=False)
+    assert files(tmp_path) == ["study", "study/.lock", "study/trials"]
+    holder.kill()
+    holder.wait()
+
+
+def test_folders_of_trials_without_records_are_put_away(tmp_path):
+    folder = StudyFolder(tmp_path)
+    for name in ("trial_0000", "trial_0001", "trial_0002", "trial_none"):
+        (folder.trials / name).mkdir(parents=True)
+    assert folder.put_away(3) == []
+    assert folder.put_away(1) == ["trial_0001", "trial_0002"]
+    (folder.trials / "trial_0001").mkdir()
+    assert folder.put_away(1) == ["trial_0001"]
+    assert files(tmp_path / "lost") == ["trial_0001", "trial_0001-2", "trial_0002"]
+    assert files(folder.trials) == ["trial_0000", "trial_none"]
+
+
+def test_versions_and_commands_are_kept_for_each_session():
+    earlier = {"command": "python study/run.py", "versions": {"torch": "1"}, "git": "abc", "config": {}}
+    assert results_folder.sessions(earlier) == [{key: earlier[key] for key in ("command", "versions", "git")}]
+    now = results_folder.this_session()
+    assert results_folder.sessions({"sessions": [now]}) == [now] and now["versions"] == versions()
+    assert results_folder.sessions({"config": {}}) == []
 
 
 def test_an_unwritable_results_folder_is_one_clear_line(tmp_path):
@@ -73,21 +175,27 @@ def test_an_unwritable_results_folder_is_one_clear_line(tmp_path):
 def test_other_images_are_refused(tmp_path):
     folder = StudyFolder(tmp_path)
     folder.check_data("abc")
-    folder.write(data={"fingerprint": "abc"})
+    folder.write(config=IDENTITY, data={"fingerprint": "abc"})
     folder.check_data("abc")
     with pytest.raises(ValueError, match="other images"):
         folder.check_data("xyz")
 
 
 def test_damaged_study_json_is_named(tmp_path):
-    for content in (b"{", b"[]", b"3", b"\xff\xfe"):
+    whole = json.dumps({"config": IDENTITY, "sessions": []}).encode()
+    contents = [b"{", b"", b"{}", b"[]", b"null", b"3", b"\xff\xfe", whole.replace(b"space", b"sp\xe9ce"), whole[:-1]]
+    contents += [b'{"config": null}', b'{"config": []}', b'{"config": {}}', b'{"config": {"seed": 1}, "data": 3}']
+    contents += [whole.replace(b"[]", b'{"a": 1}'), whole[:-1] + b', "study": "a"}']
+    for content in contents:
         (tmp_path / "study.json").write_bytes(content)
-        with pytest.raises(ValueError, match=r"study\.json is damaged \(.*restore it"):
+        with pytest.raises(ValueError, match=r"study\.json is damaged \(.*restore it, or delete it.*--fresh") as caught:
             StudyFolder(tmp_path).read()
+        assert "\n" not in str(caught.value)
 
 
 def test_busy_share_is_over_all_sessions(tmp_path):
     folder = StudyFolder(tmp_path)
+    folder.write(config=IDENTITY)
     folder.add_session(100, 160, 2)
     folder.add_session(50, 20, 1)
     stored = folder.read()

@@ -1,5 +1,6 @@
 """Trials on a real Ray: a worker that is killed, trials that diverge, actors that are reused, repeatability."""
 
+import json
 import os
 import signal
 
@@ -149,7 +150,8 @@ def test_the_final_stage_diagnoses_what_it_scores(tmp_path, index, ray_cluster):
     resolved = presets.resolve(asked, has_gpu=False)
     resolved.folder.path.mkdir()
     grid = evaluation.choose_grid(resolved, store.load(index, ["val"])["val"])
-    assert resolved.folder.read() == {"best_grid": grid.removeprefix("grid_")}
+    written = json.loads((resolved.folder.path / "study.json").read_text())
+    assert written == {"best_grid": grid.removeprefix("grid_")}
     images, labels = Split([index.read(shard) for shard in index.shards("val")]).gather(np.arange(400))
     scores = {name: mIoU_fg(predict(images, 5, 0), labels) for name, predict in baselines.GRIDS.items()}
     assert grid == max(scores, key=lambda name: scores[name])

@@ -2,13 +2,15 @@
 
 import io
 import json
+import re
 from pathlib import Path
+from urllib.parse import unquote
 
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from study.display import comparison_page, tables
+from study.display import comparison_page, pages, tables
 from study.scoring.comparison import Comparison, compare
 from tests.study.display.page_reader import Page
 from tests.study.results import COMPARED_SPLITS, with_figures, write_curve, write_scored, write_three
@@ -116,3 +118,16 @@ def test_all_curves_are_in_one_picture(tmp_path: Path) -> None:
     assert "-" in table and "15.0" in table, "not scored at the last place of the other"
     assert html.count('"diamond"') == 2
     assert all(source.startswith(("data:", "#", "space", "gnm", "iodine")) for source in page.loaded)
+
+
+def test_no_name_of_a_folder_becomes_anything_but_a_relative_link(tmp_path: Path) -> None:
+    for name in ("javascript:alert(1)", 'a"onclick="x', "https:", "ordinary"):
+        write_scored(tmp_path, "space", {"base": 0.4}, best="base", name=name)
+    comparison_page.write(compare(sorted(tmp_path.iterdir())), tmp_path / "all.html")
+    html = (tmp_path / "all.html").read_text()
+    links = re.findall(r'<a href="([^"]*)">', html)
+    assert sorted(map(unquote, links)) == sorted(
+        f"{path.name}/report.html" for path in tmp_path.iterdir() if path.is_dir()
+    )
+    assert not any(":" in link for link in links) and "onclick=" not in re.sub(r"&quot;.*?&quot;", "", html)
+    assert pages.link("https://host/a?b=c", "x") == '<a href="https://host/a?b=c">x</a>'

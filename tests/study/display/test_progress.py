@@ -12,14 +12,13 @@ from study.results_folder import StudyFolder
 from study.search.proposal import Proposal
 from study.search.rungs import Promotion
 from study.search.searcher import StudySearcher
-from study.search.storage import load_study
-from tests.study.results import open_study
+from tests.study.results import open_study, reopened
 from tests.study.search.made_up import result
 
 
 def progress_of(folder: Path, console: Console, noun: str = "trial") -> ProgressCallback:
     proposal = Proposal(lambda trial, base: {}, {"lr": 0.1}, {}, ("lr",))
-    searcher = StudySearcher(load_study(folder), StudyFolder(folder), 12, proposal)
+    searcher = StudySearcher(reopened(folder), StudyFolder(folder), 12, proposal)
     return ProgressCallback(searcher, console, metric="mIoU_fg", reports=4, noun=noun)
 
 
@@ -60,7 +59,7 @@ def test_paused_trials_are_counted_as_done_and_named_when_they_pause(results_fol
     console = Console(file=io.StringIO(), width=200)
     proposal = Proposal(lambda trial, base: {}, {"lr": 0.1}, {}, ("lr",))
     promotion = Promotion(9, maximize=True)
-    searcher = StudySearcher(load_study(results_folder), StudyFolder(results_folder), 12, proposal, promotion)
+    searcher = StudySearcher(reopened(results_folder), StudyFolder(results_folder), 12, proposal, promotion)
     progress = ProgressCallback(searcher, console, metric="mIoU_fg", reports=9)
     assert searcher.suggest("tune's id")["number"] == 8  # type: ignore[index]
     progress.on_trial_start(0, [], trial(8))

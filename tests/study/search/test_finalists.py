@@ -188,13 +188,3 @@ def test_other_finalists_add_only_what_is_missing(again: Callable, tmp_path: Pat
     searcher, reruns = again(BOTH)  # and back: its first run is there, the second one starts anew
     assert [(one["hyperparameters"]["lr"], one["seed"]) for one in [searcher.suggest("x")]] == [(0.3, 6)]
     assert not searcher.pending()
-
-
-def test_a_fresh_study_forgets_the_runs_in_a_storage_that_stays(tmp_path: Path) -> None:
-    folder = StudyFolder(tmp_path / "study")
-    config = StudyConfig(model="space", storage=f"sqlite:///{tmp_path / 'optuna.db'}")
-    finalists.forget(config, folder)
-    finalists.enqueue(finalists.open_reruns(config, folder, MAXIMIZE), BOTH, SEEDS, folder)
-    assert len(finalists.open_reruns(config, folder, MAXIMIZE).get_trials()) == 4
-    finalists.forget(config, folder)
-    assert finalists.open_reruns(config, folder, MAXIMIZE).get_trials() == []

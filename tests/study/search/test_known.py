@@ -27,8 +27,8 @@ def opened(tmp_path, name, **config):
     study = presets.resolve(asked, has_gpu=False)
     proposal = study.expected_proposal()
     study.folder.path.mkdir(parents=True, exist_ok=True)
-    study.folder.write(config=study.identity, storage=asked.storage, **proposal.question())
     optuna_study = storage.open_study(asked, study.folder, study.identity)
+    storage.record(optuna_study, study.folder, config=study.identity, storage=asked.storage, **proposal.question())
     return StudySearcher(optuna_study, study.folder, asked.trials, proposal)
 
 
@@ -172,7 +172,7 @@ def test_no_study_and_damaged_ones_are_named(tmp_path):
     (there / "study.json").write_text("[]")
     assert "is damaged (no mapping)" in refusal(tmp_path, there, name="c")
     (there / "study.json").write_text('{"config": 3}')
-    assert "is damaged: it has no config" in refusal(tmp_path, there, name="f")
+    assert "is damaged (config cannot be read)" in refusal(tmp_path, there, name="f")
     (there / "study.json").write_text(text)
     journal = (there / "optuna.journal").read_bytes()
     (there / "optuna.journal").write_bytes(b"\x00garbage\n" + journal[20:])

@@ -1,6 +1,5 @@
 """Preset values and ranges belong to a study: an edit is named before data and Ray are touched."""
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -20,16 +19,17 @@ from tests.study.search.made_up import result
 ORIGINAL = edited.space
 
 
-def begin(tmp_path):
+def begin(tmp_path, **config):
     """A study with three trials, in the state that a kill leaves; the last trial is still running."""
-    places = {"results": str(tmp_path / "results"), "cache": str(tmp_path / "cache")}
+    config |= {"results": str(tmp_path / "results"), "cache": str(tmp_path / "cache"), "data_root": str(tmp_path)}
     # Without its files the data is refused at once, should a check before it be missing.
-    asked = StudyConfig(model="slot_attention", preset="tiny", data="clevrtex", data_root=str(tmp_path), **places)
+    asked = StudyConfig(**{"model": "slot_attention", "preset": "tiny", "data": "clevrtex"} | config)
     study = presets.resolve(asked, has_gpu=False)
     proposal = study.expected_proposal()
     study.folder.path.mkdir(parents=True)
-    study.folder.write(config=study.identity, storage=asked.storage, **proposal.question())
-    searcher = StudySearcher(storage.open_study(asked, study.folder, study.identity), study.folder, 9, proposal)
+    begun = storage.open_study(asked, study.folder, study.identity)
+    storage.record(begun, study.folder, config=study.identity, storage=asked.storage, **proposal.question())
+    searcher = StudySearcher(begun, study.folder, 9, proposal)
     for name in "abc":
         searcher.suggest(name)
     for name in "ab":
@@ -122,12 +122,10 @@ def test_a_key_that_is_new_or_gone_is_named(tmp_path):
 
 
 def test_a_study_from_before_ranges_were_recorded_is_compared_with_its_trials(tmp_path, monkeypatch):
-    asked, folder = begin(tmp_path)
+    asked, folder = begin(tmp_path, pruner="halving")
     record = folder.read()
     assert record is not None
     del record["ranges"], record["space_file"]
-    record["config"]["pruner"] = "halving"
-    asked = dataclasses.replace(asked, pruner="halving")
     (folder.path / "study.json").write_text(json.dumps(record))
     study = presets.resolve(asked, has_gpu=False)
     storage.check_question(folder, study.expected_proposal().question())

@@ -30,11 +30,13 @@ def test_a_shared_storage_keeps_studies_of_one_name_apart(tmp_path):
     here, there = StudyFolder(tmp_path / "a" / "study"), StudyFolder(tmp_path / "b" / "study")
     storage.open_study(asked, here, {"seed": 0}).ask()
     assert len(storage.open_study(asked, here, {"seed": 0}).get_trials()) == 1
-    for folder, identity in ((there, {"seed": 0}), (here, {"seed": 1})):
-        with pytest.raises(ValueError, match="has a study study already"):
-            storage.open_study(asked, folder, identity)
+    with pytest.raises(ValueError, match=r"has a study study already, of .*a/study"):
+        storage.open_study(asked, there, {"seed": 0})
+    with pytest.raises(ValueError, match="seed is 0 there and 1 here"):
+        storage.open_study(asked, here, {"seed": 1})
     fresh = StudyConfig(model="slot_attention", storage=url, fresh=True)
     assert storage.open_study(fresh, there, {"seed": 0}).get_trials() == []
+    assert len(storage.open_study(asked, here, {"seed": 0}).get_trials()) == 1, "of another folder, and still there"
 
 
 def test_an_unreachable_storage_is_one_clear_line(tmp_path):
