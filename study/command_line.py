@@ -7,6 +7,7 @@ private ``tyro._errors`` would let us write our own.
 import difflib
 import functools
 import importlib
+import io
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -73,6 +74,9 @@ def errors_in_one_line(main: Callable[P, int]) -> Callable[P, int]:
 
     @functools.wraps(main)
     def command(*args: P.args, **keywords: P.kwargs) -> int:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # where a locale lacks a character, a ? is better than no table
+                stream.reconfigure(errors="replace")
         try:
             return main(*args, **keywords)
         except OSError as error:

@@ -18,6 +18,18 @@ IDENTITY = (
 )
 """Keys that make a study what it is: a study is only continued with the same values."""
 
+LARGEST_IMAGE = 1024
+"""Pixels of a side. The models are made for 128; the published images have 320 by 240."""
+
+LARGEST_COUNT = 10**9
+"""Of trials, steps and the like; larger numbers are a slip of the keyboard."""
+
+SMALLEST_SHARE = 0.1
+"""Of a CPU core or a GPU."""
+
+REMOTE = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs", "file")
+"""Schemes of the URIs that pyarrow opens."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig:
@@ -103,6 +115,8 @@ class StudyConfig:
         object.__setattr__(self, "data", str(data))
         if data.size and data.size[0] != data.size[1]:
             raise ValueError(f"--data {data}: the models take square images; write the size as (n,n)")
+        if data.size and data.size[0] > LARGEST_IMAGE:
+            raise ValueError(f"--data {data}: images have at most {LARGEST_IMAGE} pixels a side; give a smaller size")
         if self.curve and not data.source.curve(data.variant):
             raise ValueError(f"--curve: {data.name} has no other variants to score the winner on; leave it out")
         if self.storage is not None:
@@ -117,15 +131,19 @@ class StudyConfig:
             value = getattr(self, key)
             if value is not None and not value > 0:
                 raise ValueError(f"--{key.replace('_', '-')} is {value}; it must be above zero")
-        if self.gpus is not None and not self.gpus >= 0:
-            raise ValueError(f"--gpus is {self.gpus}; it must be zero or more")
+            if value is not None and key not in ("cpus", "hours", "patience") and value > LARGEST_COUNT:
+                raise ValueError(f"--{key.replace('_', '-')} is {value}; {LARGEST_COUNT:,} is the most")
+        if self.cpus < SMALLEST_SHARE:
+            raise ValueError(f"--cpus is {self.cpus}; it must be {SMALLEST_SHARE} or more, or trials crowd the cores")
+        if self.gpus is not None and not (self.gpus == 0 or self.gpus >= SMALLEST_SHARE):
+            raise ValueError(f"--gpus is {self.gpus}; it must be zero, or {SMALLEST_SHARE} or more")
         if self.workers_per_trial > 1 and self.gpus not in (None, 0, 1):
             raise ValueError(
                 f"--gpus is {self.gpus:g} with --workers-per-trial {self.workers_per_trial}; "
                 "workers that train one trial need a GPU each: set it to 1, or to 0 for CPUs"
             )
-        if self.seed < 0:
-            raise ValueError(f"--seed is {self.seed}; it must be zero or more")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"--seed is {self.seed}; it must be zero or more, and below 2**63")
         if self.reports is not None:
             self._check_reports(self.reports)
         if self.sampler in ("cmaes", "gp", "nsga2") and self.pruner != "none":
@@ -138,6 +156,7 @@ class StudyConfig:
                 f"--address {self.address} is not where a study can run; use --address auto on a node of the cluster, "
                 "or send the study there: python study/submit.py --address http://HEAD:8265 -- --model ..."
             )
+        self._check_texts()
         if "://" in self.results:
             raise ValueError(f"--results {self.results}: give a folder on a disk that all nodes share")
         if "://" in (self.data_root or ""):
@@ -153,6 +172,18 @@ class StudyConfig:
             object.__setattr__(self, "set", self._typed_set())
         if self.space:
             object.__setattr__(self, "space", self._canonical_space())
+
+    def _check_texts(self) -> None:
+        for key in ("name", "results", "cache", "data_root", "storage", "address"):
+            value = getattr(self, key)
+            flag = f"--{key.replace('_', '-')}"
+            if value is not None and not value.strip():
+                raise ValueError(f"{flag} is empty; give a value, or leave {flag} out")
+            if value is not None and not value.isprintable():
+                raise ValueError(f"{flag} {value!r} has a line break or another character that cannot be printed")
+        scheme, separator, place = (self.cache or "").partition("://")
+        if separator and not (scheme in REMOTE and place.strip("/")):
+            raise ValueError(f"--cache {self.cache}: give a folder, or a URI such as s3://bucket/folder or gs://bucket")
 
     def _check_two_goals(self) -> None:
         if self.pruner != "none":
@@ -189,6 +220,8 @@ class StudyConfig:
             key: typed_config.parse(config_class, key, value) if isinstance(value, str) else value
             for key, value in self.set.items()
         }
+        if parsed.get("num_slots") == 1:
+            raise ValueError("--set num_slots=1: background and objects need a slot each; set it to 2 or more")
         return typed_config.typed(config_class, parsed)
 
     def _canonical_space(self) -> list[str]:

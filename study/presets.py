@@ -16,6 +16,7 @@ from study.results_folder import StudyFolder
 from study.search import ranges
 from study.search.proposal import Proposal
 from trainables import typed_config
+from trainables.model import SegmentationModel
 from trainables.training import Task
 
 IMAGE_SIZE = {"paper": 128, "tiny": 32}
@@ -115,10 +116,13 @@ class Resolved:
         if entries := self.config.space:
             proposal = ranges.applied(proposal, entries, module.Config)
             with torch.device("meta"):
-                ranges.refuse_bad_ends(
-                    proposal, entries, lambda values: trainables.build(self.config.model, values, self.image_size)
-                )
+                ranges.refuse_bad_ends(proposal, entries, self._build)
         return proposal
+
+    def _build(self, hyperparameters: dict[str, Any]) -> SegmentationModel:
+        if hyperparameters.get("num_slots") == 1:
+            raise ValueError("background and objects need a slot each")
+        return trainables.build(self.config.model, hyperparameters, self.image_size)
 
     def expected_proposal(self) -> Proposal:
         """The proposal before data is read: with the most objects that the study began with, else that the data can
@@ -149,6 +153,8 @@ def resolve(config: StudyConfig, *, has_gpu: bool) -> Resolved:
     data = data.sized(data.size or (IMAGE_SIZE[preset], IMAGE_SIZE[preset]))
     values = typed_config.make(trainables.load(config.model).Config, preset_values(config.model, preset))
     steps = config.steps or values.steps
+    if config.reports is not None and config.reports > steps:
+        raise ValueError(f"--reports {config.reports} is above the {steps} steps of a trial; a report needs a step")
     gpus = config.gpus if config.gpus is not None else float(has_gpu and preset == "paper")
     config = dataclasses.replace(config, reports=config.reports or min(REPORTS[preset], steps))
     return Resolved(config, preset, data, steps, gpus, _folder(config, preset))

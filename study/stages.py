@@ -66,9 +66,21 @@ class Prepared:
 def run(asked: StudyConfig, console: Console) -> Path:
     """Run the study that is ``asked`` for, or continue it. Returns its folder.
 
-    Raises ValueError for what a person can mend, StudyStopped if there is nothing to score or too many trials failed,
-    and KeyboardInterrupt on Ctrl-C. The report is written in all these cases, once trials could have run.
+    Raises ValueError for what a person can mend, StudyStopped if there is nothing to score, too many trials failed or
+    the storage failed, and KeyboardInterrupt on Ctrl-C. The report is written in all these cases, once trials could
+    have run.
     """
+    try:
+        return _run(asked, console)
+    except (StudyStopped, ValueError):
+        raise
+    except Exception as error:
+        if (reason := storage.failure(error)) is None:
+            raise
+        raise StudyStopped(reason) from error
+
+
+def _run(asked: StudyConfig, console: Console) -> Path:
     study = presets.resolve(asked, has_gpu=ray_runtime.has_gpu(asked.address))
     _announce(study, console)
     folder = study.folder.path

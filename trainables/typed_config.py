@@ -66,7 +66,7 @@ def _convert(key: str, value: Any, hint: Any) -> Any:
             return value
         if origin is float and isinstance(value, int | float) and not isinstance(value, bool):
             if value != value or abs(value) == float("inf"):
-                break
+                raise ValueError(f"hyperparameter {key} is {value}; it must be a finite number")
             return float(value)
         if origin is str and isinstance(value, str):
             return value

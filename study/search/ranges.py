@@ -173,7 +173,7 @@ def _pairs(entry: str) -> list[tuple[str, Any]]:
     """Keys and what is asked for them, as YAML has it or as text."""
     if entry.endswith((".yaml", ".yml")):
         try:
-            content = yaml.safe_load(Path(entry).read_text())
+            content = yaml.safe_load(Path(entry).read_text(encoding="utf-8"))
         except OSError as error:
             raise ValueError(f"--space {entry}: {error.strerror}") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -5,6 +5,8 @@ each other by an id, so that a lost or exchanged file is noticed, and a renamed 
 """
 
 import json
+import re
+import traceback
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +19,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from study.config import StudyConfig
-from study.display.error_lines import first_line
+from study.display.error_lines import first_line, last_line
 from study.results_folder import StudyFolder, read_record, refuse_other_identity
 from study.search import goals, journal, strategies
 from study.search.distributions import recorded
@@ -181,6 +183,22 @@ def check_question(folder: StudyFolder, question: Mapping[str, Any], url: str | 
         stored = {**stored, "ranges": used, "space_file": None}
         question = {**question, "ranges": {key: question["ranges"][key] for key in used if key in question["ranges"]}}
     refuse_another(folder.name, stored, question)
+
+
+def failure(error: Exception) -> str | None:
+    """One line about ``error`` if it is the storage's, as when a disk is full or a database is locked; else None.
+
+    Tune hands on what goes wrong in the searcher as the text of a traceback.
+    """
+    text = "".join(traceback.format_exception(error))
+    if "StorageInternalError" in text or "sqlalchemy.exc." in text:
+        what, pattern = "the database of --storage", r"\((?:\w+\.)+\w*Error\) (.+)"
+    elif "optuna/storages/journal/" in text:
+        what, pattern = "the journal", r"Error: \[Errno \d+\] (.+)"
+    else:
+        return None
+    reasons = re.findall(pattern, text) or [last_line(error)]
+    return f"{what} cannot be written: {redacted(reasons[-1])}; what it holds is kept, and the same command goes on"
 
 
 def best_trials(study: optuna.Study, top: int) -> list[int]:

@@ -83,6 +83,8 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("if url is None and said.get(\"storage\") is not None:", "if False:"),
         ("None if config.fresh else _find", "_find"),
         ("removesuffix(FINALISTS)", "strip()"),
+        ("{\"timeout\": LOCKED_SECONDS}", "{}"),
+        ("elif \"optuna/storages/journal/\" in text:", "elif False:"),
     ],
     "study/search/journal.py": [
         ("        file.truncate(found.end)\n", ""),

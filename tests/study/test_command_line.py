@@ -111,10 +111,27 @@ def test_several_models_are_several_studies():
         ("--model space --from", "--from requires an argument"),
         ("--model space --set.lr 3", "--set.lr. Did you mean --set?"),
         ("--model space --data synthetic-(32,64)", "write the size as (n,n)"),
+        ("--model space --data synthetic:plain-(100000,100000)", "at most 1024 pixels a side"),
+        (f"--model space --trials {10**22}", f"--trials is {10**22}; 1,000,000,000 is the most"),
+        (f"--model space --seed {2**63}", "--seed is 9223372036854775808; it must be zero or more, and below 2**63"),
+        ("--model slota --set lr=nan", "lr is nan; it must be a finite number"),
+        ("--model slota --set lr=inf", "lr is inf; it must be a finite number"),
+        ("--model slota --set num_slots=1", "--set num_slots=1: background and objects need a slot each"),
+        ("--model space --cpus 1e-9", "--cpus is 1e-09; it must be 0.1 or more"),
+        ("--model space --cpus nan", "--cpus is nan; it must be above zero"),
+        ("--model space --gpus 1e-9", "--gpus is 1e-09; it must be zero, or 0.1 or more"),
+        ("--model space --results ", "--results is empty; give a value, or leave --results out"),
+        ("--model space --storage ", "--storage is empty"),
+        ("--model space --cache ", "--cache is empty"),
+        ("--model space --cache foo://", "--cache foo://: give a folder, or a URI such as s3://bucket/folder"),
+        ("--model space --cache s3://", "--cache s3://: give a folder, or a URI"),
+        ("--model space --name a\nb", "--name 'a\\nb' has a line break"),
+        ("--model space --results a\x07b", "--results 'a\\x07b' has a line break or another character"),
+        ("--model space --reports 20 --steps 10", "--steps 10 is below --reports 20"),
     ],
 )
 def test_a_malformed_command_line_ends_with_one_line_and_status_2(line, says, capsys):
-    command = command_line.errors_in_one_line(lambda: len(studies(line.split())))
+    command = command_line.errors_in_one_line(lambda: len(studies(line.split(" "))))
     assert command() == 2
     printed = capsys.readouterr()
     assert printed.out == "" and printed.err.startswith("error: ") and printed.err.count("\n") == 1

@@ -124,3 +124,15 @@ def test_the_final_stage_is_smaller_with_the_tiny_preset_unless_asked_for():
     assert counts("paper") == (3, 3, 12) and counts("tiny") == (2, 2, 6)
     assert counts("tiny", finalists=4, seeds=5) == (4, 5, 25)
     assert counts("paper", seeds=1) == (3, 1, 0), "nothing is trained anew"
+
+
+def test_more_reports_than_the_preset_has_steps_are_refused(tmp_path):
+    config = StudyConfig(model="slot_attention", preset="tiny", reports=10000, results=str(tmp_path))
+    with pytest.raises(ValueError, match=r"--reports 10000 is above the \d+ steps of a trial"):
+        resolve(config, has_gpu=False)
+
+
+def test_a_range_of_slots_begins_with_two(tmp_path):
+    config = StudyConfig(model="slot_attention", preset="tiny", space=["num_slots=1..4"], results=str(tmp_path))
+    with pytest.raises(ValueError, match="the model refuses num_slots=1: background and objects need a slot each"):
+        resolve(config, has_gpu=False).proposal(3)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,14 @@ def test_the_script_runs_from_any_folder(results_folder: Path, tmp_path: Path) -
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith("**test (6 images)**") and "report.html" in run.stderr
     assert (results_folder / "report.html").stat().st_size > 100_000
+
+
+def test_a_locale_without_utf_8_changes_no_file_and_ends_no_command(results_folder: Path) -> None:
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    script = [sys.executable, str(ROOT / "study" / "report.py"), str(results_folder)]
+    run = subprocess.run(script, env=os.environ | locale, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "\u00b1" in (results_folder / "report.html").read_text(encoding="utf-8") and "47.5 ? 5.0" in run.stdout
 
 
 def test_everything_is_written_anew_and_the_table_printed(results_folder: Path, capsys: pytest.CaptureFixture) -> None:
