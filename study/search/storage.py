@@ -36,8 +36,8 @@ RECORDED = ("config", "base", "ranges", "space_file", "direction", "data")
 FINALISTS = "-finalists"
 """How the name of a final stage's study ends."""
 
-DRIVERS = {"postgresql": "psycopg2-binary", "mysql": "mysqlclient", "mariadb": "mysqlclient"}
-"""The package with the driver that SQLAlchemy takes for a kind of database."""
+DRIVERS = {"psycopg": "'psycopg[binary]'", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
+"""Module of a driver -> its package, where the names differ."""
 
 LOCKED_SECONDS = 120
 """How long SQLite waits while another program holds the file; its own 5 s are shorter than a backup takes."""
@@ -61,13 +61,12 @@ def open_storage(folder: StudyFolder, url: str | None, *, reading: bool = False)
 
 
 def _open_database(url: StorageURL) -> BaseStorage:
-    kind, _, driver = url.partition(":")[0].partition("+")
-    options = {"connect_args": {"timeout": LOCKED_SECONDS}} if kind == "sqlite" else {}
+    options = {"connect_args": {"timeout": LOCKED_SECONDS}} if url.startswith("sqlite") else {}
     try:
         return optuna.storages.get_storage(RDBStorage(url.complete(), engine_kwargs=options))
     except ImportError as error:
-        package = driver or DRIVERS.get(kind, "the driver of that database")
-        raise ValueError(f"Optuna storage {url} cannot be opened: pip install {package}") from error
+        module = str(getattr(error.__cause__ or error, "name", None))
+        raise ValueError(f"Optuna storage {url} cannot be opened: pip install {DRIVERS.get(module, module)}") from error
     except Exception as error:  # SQLAlchemy and drivers each raise their own
         remedy = ""
         if url.complete() == url and "@" in url:

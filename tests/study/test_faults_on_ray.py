@@ -37,12 +37,17 @@ def trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
 
 
 def test_a_study_survives_what_happens_to_its_files(place):
-    """A torn record, a lost study.json and a new name between two runs."""
+    """A torn record, a flipped bit, a lost study.json and a new name between two runs."""
     folder = place / "results" / "small"
     done = run(place, "--trials", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     before = {trial.number: (trial.params, trial.value) for trial in trials(folder)}
 
+    best = max(before, key=lambda number: before[number][1])
+    (kept,) = folder.glob(f"trials/trial_{best:04d}/*/step_000000008.pt")
+    flipped = bytearray(kept.read_bytes())
+    flipped[flipped.index(b"data/0") + 400] ^= 8
+    kept.write_bytes(flipped)
     path = folder / journal.FILE
     path.write_bytes(path.read_bytes() + b'{"op_code":4,"worker_id":"' + b"\0" * 512)
     (folder / "study.json").unlink()
@@ -53,6 +58,9 @@ def test_a_study_survives_what_happens_to_its_files(place):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the last 538 bytes are no whole record" in done.stdout and "kept in optuna.journal.cut-1" in done.stdout
     assert "study.json was missing; it is written anew" in done.stdout
+    lost = f"trials/trial_{best:04d} has no checkpoint that can be read: it is not scored"
+    assert f"note: {lost}" in done.stdout and lost in (renamed / "report.html").read_text(encoding="utf-8")
+    assert f"trial_{best:04d}" not in (renamed / "finalists.json").read_text(encoding="utf-8")
     ended = trials(renamed)
     assert [trial.state.name for trial in ended] == ["COMPLETE"] * 3 and {t.last_step for t in ended} == {4}
     assert {number: (ended[number].params, ended[number].value) for number in before} == before

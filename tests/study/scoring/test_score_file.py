@@ -44,6 +44,13 @@ def test_no_single_bit_gives_other_scores(tmp_path: Path) -> None:
     assert refused > 200
 
 
+def test_a_value_that_is_missing_is_not_zero(tmp_path: Path) -> None:
+    for values in ([None, 1], [0, 1]):
+        score_file.write(pa.table({"seed": pa.array(values, pa.int64())}), tmp_path / f"{values[0]}.parquet")
+    told = [pq.read_schema(tmp_path / f"{name}.parquet").metadata[score_file.KEY] for name in (None, 0)]
+    assert told[0] != told[1]
+
+
 def test_one_of_an_earlier_version_is_taken_as_it_is_and_none_is_missing(tmp_path: Path) -> None:
     table = evaluation(SCORES)
     pq.write_table(table, tmp_path / "old.parquet")
