@@ -32,7 +32,10 @@ PACKAGES = ("data", "search_spaces", "study", "trainables")
 LOST = "lost"
 """The folder below a study's for folders of trials whose records are lost."""
 
-SCHEMA = {"config": dict, "study": dict, "data": dict, "base": dict, "ranges": dict, "timing": dict, "sessions": list}
+SCHEMA = {
+    **dict.fromkeys(("config", "study", "data", "base", "ranges", "timing", "curve"), dict),
+    **dict.fromkeys(("sessions", "from", "replaces", "damage"), list),
+}
 """The kinds of the entries of study.json that the program looks into."""
 
 DISTRIBUTIONS = ("clevrtune", "ray", "torch", "numpy", "optuna", "pyarrow")
@@ -140,7 +143,7 @@ class StudyFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock()
-            if self.aside.is_dir() and not (self.path / "study.json").exists():
+            if self.aside.is_dir() and not (self.path / "study.json").exists() and not self._has_checkpoints():
                 self.bring_back()
         except OSError as error:
             self.leave(made)
@@ -161,6 +164,9 @@ class StudyFolder:
         for path in reversed(made):
             with contextlib.suppress(OSError):
                 path.rmdir()
+
+    def _has_checkpoints(self) -> bool:
+        return any(self.trials.glob("*/*/step_*.pt"))
 
     def _lock(self) -> None:
         """Lock this folder. The kernel releases the lock when the process ends, even after kill -9."""
@@ -207,9 +213,10 @@ class StudyFolder:
         What is there already is kept instead of a study that never had a trial.
         """
         real = self.path.resolve()
-        if self.aside.is_dir():
+        if self.aside.is_dir() and not self._has_checkpoints():
             shutil.rmtree(real)
         else:
+            self.drop_aside()
             os.rename(real, self.aside)
         real.mkdir()
         self._lock()

@@ -108,6 +108,17 @@ def test_a_new_study_that_began_stays_and_starting_over_again_keeps_the_one_that
     assert files(tmp_path) == ["neighbour", "study", "study/.lock", "study/study.json", "study/trials"]
 
 
+def test_a_study_with_checkpoints_never_gives_way_to_one_that_was_not_removed(tmp_path):
+    folder = begun(tmp_path)
+    folder.set_aside()
+    (folder.trials / "trial_0000" / "checkpoint_0").mkdir(parents=True)
+    (folder.trials / "trial_0000" / "checkpoint_0" / "step_000000004.pt").touch()
+    folder.claim(IDENTITY, fresh=False)  # its study.json is lost
+    assert folder.aside.exists() and (folder.trials / "trial_0000").exists()
+    folder.set_aside()
+    assert list(folder.aside.rglob("step_*.pt")), "the study that had trials"
+
+
 def test_a_folder_behind_a_link_is_set_aside_where_it_is(tmp_path):
     (tmp_path / "disk").mkdir()
     (tmp_path / "study").symlink_to(tmp_path / "disk", target_is_directory=True)
