@@ -3,6 +3,8 @@
 results/<study>/  study.json  optuna.journal  trials/trial_0007/{events.out.tfevents.*,checkpoint_*}
                   finalists/trials/trial_0002/{events.out.tfevents.*,checkpoint_*}  finalists.json
                   trials.parquet  evaluation.parquet  best.json  report.html  best/<model>.safetensors
+                  optuna.journal.cut-1 (a torn end of the journal)  lost/ (trials whose records are lost)
+results/.<study>.before-fresh/  the study that --fresh replaces, until the new one has its first report
 """
 
 import contextlib
@@ -253,14 +255,14 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def read_record(folder: Path, *needed: str) -> dict[str, Any]:
-    """The contents of ``folder``/study.json, whose config has ``needed`` besides model, data and size.
+    """The contents of ``folder``/study.json, whose config has ``needed``.
 
     Raises ValueError if it is missing or damaged.
     """
     record = StudyFolder(folder).read() if folder.is_dir() else None
     if record is None:
         raise ValueError(f"{folder} holds no study.json; give the folder of a study below results/")
-    missing = [key for key in ("model", "data", "size", *needed) if record["config"].get(key) is None]
+    missing = [key for key in needed if record["config"].get(key) is None]
     if missing:
         raise ValueError(
             f"{folder / 'study.json'} is damaged (its config has no {' and no '.join(missing)}); restore it"
@@ -276,9 +278,10 @@ def sessions(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def this_session() -> dict[str, Any]:
     """This process, as study.json has it."""
+    typed = ["clevrtune"] if Path(sys.argv[0]).name == "clevrtune" else ["python", "study/run.py"]
     return {
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": redacted(shlex.join(["python", "study/run.py", *sys.argv[1:]])),
+        "command": redacted(shlex.join([*typed, *sys.argv[1:]])),
         "versions": versions(),
         "git": git_revision(),
     }

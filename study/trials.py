@@ -35,6 +35,9 @@ class Flags:
     out: Path | None = field(default=None, kw_only=True)
     """file that export writes [default: standard output]"""
 
+    storage: str | None = field(default=None, kw_only=True)
+    """Optuna storage URL of studies that were run with --storage"""
+
     def __post_init__(self) -> None:
         if self.top < 1:
             raise ValueError(f"--top is {self.top}; it must be at least 1")
@@ -60,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from study.display import trial_lines  # not before the arguments are read: Optuna takes seconds
     from study.scoring import exported_trials
 
-    studies = exported_trials.read_studies(flags.folders)
+    studies = exported_trials.read_studies(flags.folders, flags.storage)
     if flags.what == "export":
         _export(exported_trials.joined(studies), flags)
         return 0

@@ -24,6 +24,9 @@ from study.search import goals as study_goals
 from study.search import storage
 from trainables.objectives import goals
 
+NEEDED = ("model", "data", "size", "preset", "steps", "seed", "metric")
+"""Keys of a study's config that its report shows."""
+
 DIAGNOSED = {
     "seg_largest": "share of the largest segment",
     "seg_segments": "segments",
@@ -43,7 +46,7 @@ def write(folder: Path, console: Console | None = None, url: str | None = None) 
     What an unfinished study lacks (scores, pictures, even complete trials) is left out and named. Raises ValueError if
     ``folder`` holds no study, or if the storage cannot be opened.
     """
-    record, study = read_record(folder, "preset", "steps", "seed", "metric"), storage.load_study(folder, url)
+    record, study = read_record(folder, *NEEDED), storage.load_study(folder, url)
     config, data, latest = record["config"], record.get("data") or {}, [{}, *sessions(record)][-1]
     trials = write_trials(study, folder).to_pylist()
     named = goals(config["metric"])
@@ -115,7 +118,7 @@ def write(folder: Path, console: Console | None = None, url: str | None = None) 
 
 def leaderboard_markdown(folder: Path) -> str:
     """The leaderboard of the study in ``folder`` in Markdown. Raises ValueError if there is no study."""
-    record, rows = read_record(folder, "metric"), read_leaderboard(folder)
+    record, rows = read_record(folder, *NEEDED), read_leaderboard(folder)
     return tables.leaderboard_markdown(rows, record["config"]["size"], _remarks(folder, record, rows))
 
 

@@ -53,7 +53,7 @@ def compare(folders: Sequence[Path]) -> Comparison:
 
     Raises ValueError if a folder holds no study, or if the studies were scored on different images.
     """
-    records = {folder: read_record(folder) for folder in folders}
+    records = {folder: read_record(folder, "model", "data", "size") for folder in folders}
     first, reference = next(iter(records.items()))
     rows: list[Row] = []
     baselines: list[Row] = []

@@ -16,16 +16,18 @@ from study.scoring.trial_table import trial_table
 from study.search import storage
 
 
-def read_studies(folders: Sequence[Path]) -> dict[str, pa.Table]:
+def read_studies(folders: Sequence[Path], url: str | None = None) -> dict[str, pa.Table]:
     """The trial tables of the studies in ``folders``, by the folders' names; a folder may hold studies instead.
 
-    The metadata of a table has ``metric``, the objective. Raises ValueError if there is no study.
+    Their trials are in their journals, or in the Optuna storage at ``url``. The metadata of a table has ``metric``, the
+    objective. Raises ValueError if there is no study.
     """
     found = {}
     for folder in folders:
         for study in _studies(folder.resolve()):
-            metric = read_record(study)["config"]["metric"]
-            found[str(study)] = trial_table(storage.load_study(study)).replace_schema_metadata({"metric": metric})
+            record = read_record(study, "metric")
+            table = trial_table(storage.load_study(study, url if record.get("storage") else None))
+            found[str(study)] = table.replace_schema_metadata({"metric": record["config"]["metric"]})
     names = {path: Path(path).name for path in found}
     twice = len(set(names.values())) < len(names)
     return {path if twice else names[path]: table for path, table in found.items()}

@@ -11,6 +11,7 @@ import pytest
 
 from study import trials
 from study.display.trial_lines import figure
+from tests.study.search.test_load_study import in_a_database
 
 
 @pytest.fixture
@@ -32,6 +33,13 @@ def test_a_line_per_trial_best_first_with_its_hyperparameters(results_folder: Pa
 def exported(folder: Path, capsys: pytest.CaptureFixture) -> list[dict]:
     assert trials.main(["export", str(folder), "--format", "json"]) == 0
     return json.loads(capsys.readouterr().out)
+
+
+def test_a_database_is_opened_where_a_person_names_it(results_folder, capsys) -> None:
+    url = in_a_database(results_folder)
+    assert trials.main(["list", str(results_folder)]) == 2
+    assert f"say --storage {url} to open it" in capsys.readouterr().err
+    assert trials.main(["list", str(results_folder), "--storage", url]) == 0
 
 
 def test_where_hyperparameters_do_not_fit_they_are_left_out_whole(results_folder, capsys, monkeypatch) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from trainables import checkpoint
+from trainables.trainable import StudyTrainable
 
 
 def save(folder, step, **entries):
@@ -67,6 +68,9 @@ def test_a_flipped_bit_is_passed_over_and_named(tmp_path):
     state, damaged = checkpoint.newest_and_damaged(tmp_path)
     assert state is not None and state["step"] == 12 and damaged == ["step_000000016.pt"]
     assert checkpoint.newest(tmp_path)["step"] == 12
+    trial = StudyTrainable.__new__(StudyTrainable)
+    assert same(trial._newest(str(tmp_path)), state)
+    assert trial.passed_over == ("step_000000016.pt cannot be read: went on from step 12",)
 
 
 def test_no_checkpoint_is_none_and_a_missing_file_is_missing(tmp_path):

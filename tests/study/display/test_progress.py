@@ -98,3 +98,11 @@ def test_of_two_goals_the_best_by_the_first_is_shown_and_how_many_the_front_has(
     ProgressCallback(searcher, console, metric="mIoU_fg", reports=4).on_experiment_end([])
     assert isinstance(console.file, io.StringIO)
     assert "; best mIoU_fg 0.5000 (trial 1), 2 on the Pareto front; " in console.file.getvalue()
+
+
+def test_a_checkpoint_that_could_not_be_read_is_said(results_folder: Path) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    progress = progress_of(results_folder, console)
+    progress.on_trial_result(0, [], trial(8), {"passed_over": ["step_000000004.pt cannot be read: began again"]})
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue() == "note: trial 8: step_000000004.pt cannot be read: began again\n"

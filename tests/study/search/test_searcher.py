@@ -140,3 +140,13 @@ def test_a_few_failures_beside_many_running_trials_stop_nothing(make_searcher):
     assert searcher.stop_reason is None, "33 trials may yet report"
     fail(searcher, "31")
     assert searcher.stop_reason is not None
+
+
+def test_checkpoints_that_could_not_be_read_are_recorded_with_the_trial(make_searcher):
+    searcher = make_searcher(pruner="none")
+    searcher.suggest("a")
+    for report, lines in ((1, ["step_000000004.pt cannot be read: began again"]), (2, []), (3, ["another"])):
+        searcher.record("a", result(report, 0.5) | {"passed_over": lines})
+    searcher.on_trial_complete("a", result(10, 0.5, done=True))
+    (trial,) = searcher.study.get_trials()
+    assert trial.user_attrs["progress"]["passed_over"] == ["step_000000004.pt cannot be read: began again", "another"]

@@ -70,3 +70,5 @@ def test_no_message_and_no_command_quotes_it(tmp_path, monkeypatch):
     assert "hush" not in hidden and "postgresql://anna" in hidden
     monkeypatch.setattr("sys.argv", ["study/run.py", "--storage", "postgresql://anna:hush@db/x", "--trials", "3"])
     assert this_session()["command"] == "python study/run.py --storage postgresql://anna@db/x --trials 3"
+    monkeypatch.setattr("sys.argv", ["/usr/bin/clevrtune", "run", "--trials", "3"])
+    assert this_session()["command"] == "clevrtune run --trials 3"
