@@ -15,8 +15,9 @@ from rich.console import Console
 from data import store
 from data.convert import prepare
 from data.loader import Shuffle
-from data.shards import Scenes, write
+from data.scenes import Scenes
 from data.spec import parse
+from data.writing import Facts, write
 
 pytestmark = pytest.mark.ray
 
@@ -30,7 +31,7 @@ def index(tmp_path_factory):
     images = rng.integers(0, 256, (ROWS, SIDE, SIDE, 3), np.uint8)
     scenes = Scenes(np.arange(ROWS), images, images[..., 0] % 5, [{"ground_material": "wood", "objects": []}] * ROWS)
     folder = str(tmp_path_factory.mktemp("shards") / "x")
-    return write(folder, {"train": [scenes[:1400]], "val": [scenes[1400:]]}, spec="x", size=(SIDE, SIDE))
+    return write(folder, {"train": [scenes[:1400]], "val": [scenes[1400:]]}, Facts("x", (SIDE, SIDE)))
 
 
 @pytest.fixture(scope="module")

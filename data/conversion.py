@@ -1,0 +1,101 @@
+"""From a data set as it was found to shards: in pieces, one per shard, that several processes take.
+
+A piece has the same bytes whoever converts it, so neither their number nor a kill in between shows in the result.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from data import writing
+from data.pieces import Piece, Work, past_faults
+from data.scenes import Scenes
+from data.shards import ShardIndex, Unwritable
+from data.source import Found
+from data.writing import Facts, Written
+
+FEW = 2000
+"""Scenes that one process converts sooner than others would have started."""
+
+_LISTED = 1000  # faults
+
+
+def convert(
+    found: Found,
+    splits: Sequence[str],
+    folder: str,
+    facts: Facts,
+    watched: Callable[[int], None],
+    say: Callable[[str], None],
+) -> ShardIndex:
+    """The scenes of ``splits`` as shards in ``folder``; ``watched`` gets the number of scenes of each step.
+
+    Many scenes that can be read from anywhere are converted by all cores, and what is finished survives an interrupt.
+    Raises Unwritable, and ValueError for scenes that cannot be read, all of them by name.
+    """
+    counts = {split: found.counts[split] for split in splits}
+    if found.some is None or sum(counts.values()) <= FEW:
+        return _in_order(found, counts, folder, facts, watched, say)
+    pieces = list(_pieces(counts, facts.rows))
+    with writing.unfinished(folder, facts, say, keep=True) as part:
+        if part is None:
+            return ShardIndex.load(folder)
+        if there := writing.records(part):
+            say(f"going on from an earlier start: {there} of {len(pieces)} shards are there")
+        from data import converters  # takes Ray, which takes a second
+
+        done: dict[str, Written] = {}
+        faults: dict[str, list[str]] = {}
+        for piece, outcome in converters.outcomes(Work(found.some, facts, part), pieces, found.state, say):
+            faults[piece.name] = outcome.faults
+            if outcome.written:
+                done[piece.name] = outcome.written
+            watched(len(piece.places))
+        _raise_if_any([line for piece in pieces for line in faults[piece.name]], sum(counts.values()))
+        written = {split: [done[piece.name] for piece in pieces if piece.split == split] for split in counts}
+        return writing.publish(folder, part, written, facts)
+
+
+def _in_order(
+    found: Found,
+    counts: Mapping[str, int],
+    folder: str,
+    facts: Facts,
+    watched: Callable[[int], None],
+    say: Callable[[str], None],
+) -> ShardIndex:
+    """As :func:`convert`, by this process alone."""
+
+    def watch(scenes: Iterable[Scenes]) -> Iterator[Scenes]:
+        for batch in scenes:
+            yield batch
+            watched(len(batch.index))
+
+    try:
+        splits = {split: watch(found.scenes(split, facts.crop, facts.size)) for split in counts}
+        return writing.write(folder, splits, facts, say)
+    except Unwritable:
+        raise
+    except ValueError:
+        if found.some is None:
+            raise
+        faults: list[str] = []
+        for piece in _pieces(counts, facts.rows):  # what else is wrong?
+            for _ in past_faults(found.some, piece, facts, faults):
+                pass
+        _raise_if_any(faults, sum(counts.values()))
+        raise
+
+
+def _pieces(counts: Mapping[str, int], rows: int) -> Iterator[Piece]:
+    """What to convert, a shard each."""
+    for split, count in counts.items():
+        for number, first in enumerate(range(0, count, rows)):
+            yield Piece(split, number, range(first, min(first + rows, count)))
+
+
+def _raise_if_any(faults: Sequence[str], scenes: int) -> None:
+    """Raise ValueError with all ``faults``, if there are any."""
+    if len(faults) == 1:
+        raise ValueError(faults[0])
+    if faults:
+        listed = [*faults[:_LISTED], *([f"and {len(faults) - _LISTED:,} more"] if len(faults) > _LISTED else [])]
+        raise ValueError("\n  ".join([f"{len(faults):,} of {scenes:,} scenes cannot be read:", *listed]))

@@ -1,0 +1,54 @@
+"""Shards appear whole or not at all, whoever is killed and however many write."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from data import writing
+from data.writing import Facts
+from tests.data.numbered import scenes
+
+
+def test_shards_are_full_whatever_batches_scenes_come_in_and_the_most_objects_are_of_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "SHARD_BYTES", 8 * 4 * 4 * 6)
+    batches = [scenes(0, 7), scenes(7, 6), scenes(13, 4)]  # 8, 8, and one scene without an object
+    index = writing.write(str(tmp_path / "here"), {"train": batches}, Facts("x", (4, 6)))
+    assert [shard.rows for shard in index.shards("train")] == [8, 8, 1] and index.max_objects == 3
+
+
+def test_interrupted_write_leaves_nothing(tmp_path):
+    def failing():
+        yield scenes(0, 2)
+        raise ValueError("damaged")
+
+    with pytest.raises(ValueError, match="damaged"):
+        writing.write(str(tmp_path / "cache/here"), {"train": failing()}, Facts("x", (4, 6)))
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_unwritable_folder_is_a_users_error(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ValueError, match="cannot be written"):
+        writing.write(str(tmp_path / "file/here"), {"train": [scenes(0, 2)]}, Facts("x", (4, 6)))
+
+
+def test_slower_of_two_writers_keeps_the_first(tmp_path):
+    index = writing.write(str(tmp_path / "cache/here"), {"train": [scenes(0, 20)]}, Facts("x", (4, 6)))
+    state = Path(index.folder).stat().st_mtime_ns
+    writing.write(index.folder, {"train": [scenes(0, 2)]}, Facts("x", (4, 6)))
+    assert Path(index.folder).stat().st_mtime_ns == state
+    assert [path.name for path in Path(index.folder).parent.iterdir()] == ["here"]
+
+
+def test_files_of_killed_writers_are_deleted_after_a_week(tmp_path):
+    """Only old folders that have the name of an unfinished write: others may be somebody's."""
+    names = ["old.0123abcd.part", "young.0123abcd.part", "named-by-hand.part", "whole"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train-00000.arrow").write_text("pixels")
+        if not name.startswith("young"):
+            os.utime(tmp_path / name, (time.time() - 8 * 24 * 3600,) * 2)
+    writing.write(str(tmp_path / "here"), {"train": [scenes(0, 2)]}, Facts("x", (4, 6)))
+    assert {path.name for path in tmp_path.iterdir()} == {"here", *names[1:]}
