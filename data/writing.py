@@ -56,11 +56,12 @@ class Facts:
     filters: Mapping[str, str] = dataclasses.field(default_factory=dict)
     incomplete: bool = False
     warnings: Sequence[str] = ()
+    shard_bytes: int = dataclasses.field(default_factory=lambda: SHARD_BYTES)
 
     @property
     def rows(self) -> int:
         """Scenes in a full shard."""
-        return max(1, SHARD_BYTES // (4 * self.size[0] * self.size[1]))
+        return max(1, self.shard_bytes // (4 * self.size[0] * self.size[1]))
 
     @property
     def digest(self) -> str:

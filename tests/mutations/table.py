@@ -267,11 +267,12 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
     ],
     "data/shards.py": [
         ("if hashlib.sha256(buffer).hexdigest() != shard.sha256:", "if False:"),
-        ("if info.type != fs.FileType.File:\n            raise ValueError(f\"{self.folder}", "if False:\n            raise ValueError(f\"{self.folder}"),
+        ("if table.schema != schema(self.size):", "if False:"),
+        ("if table.num_rows != shard.rows or", "if"),
         ("if any(info.base_name.endswith(\".arrow\") for info in inside):", "if False:"),
     ],
     "data/writing.py": [
-        ("max(1, SHARD_BYTES // (4 * self.size[0] * self.size[1]))", "max(1, SHARD_BYTES // (3 * self.size[0] * self.size[1]))"),
+        ("shard_bytes // (4 * self", "shard_bytes // (3 * self"),
         ("time.time() - info.mtime_ns / 1e9 > _ABANDONED", "True"),
         ("            if count == rows:\n", "            if count >= rows - 1:\n"),
         ("max((one.max_objects for each in written.values() for one in each), default=0)", "0"),
