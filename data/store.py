@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from data.loader import Split
-from data.mapped import MappedShard, free_memory
-from data.shards import Shard, ShardIndex
+from data.reading import MappedShard, free_memory, into_memory, to_be_mapped
+from data.shards import ShardIndex
 
 USABLE = 0.8
 """Share of a node's object store above which Ray moves objects to disk (its object_spilling_threshold); no more than
@@ -23,18 +23,6 @@ this share of a node's free memory is taken either."""
 _AT_ONCE = 4  # loading tasks per node; they ask for no CPU, since trials may hold all when a lost shard is loaded again
 _REPORTED = 0.2  # seconds; raylets report every 0.1 s what they hold
 _PATIENCE = 30.0  # seconds that a node has to say how much memory is free
-
-
-def _read(index: ShardIndex, shard: Shard) -> tuple[Any, None]:
-    """A shard as a table, and None: a second result, which one can wait for without fetching the table."""
-    return index.read(shard), None
-
-
-def _map(index: ShardIndex, shard: Shard) -> tuple[Any, None]:
-    """A shard that trials will map, once it is known to be intact."""
-    mapped = MappedShard(index, shard)
-    mapped.check()
-    return mapped, None
 
 
 def load(index: ShardIndex, splits: Sequence[str], *, console: Console | None = None) -> dict[str, list[ray.ObjectRef]]:
@@ -55,7 +43,7 @@ def load(index: ShardIndex, splits: Sequence[str], *, console: Console | None = 
     index.verify(deep=False)
     # Retries without a limit: loading a shard again after the loss of a node counts as one.
     read: Any = ray.remote(num_cpus=0, num_returns=2, max_retries=-1, scheduling_strategy="SPREAD")(
-        _map if crowded else _read
+        to_be_mapped if crowded else into_memory
     )
     at_once = _AT_ONCE * sum(node["Alive"] for node in ray.nodes())
     tables: dict[str, ray.ObjectRef] = {}

@@ -14,7 +14,8 @@ from typing import Any
 
 from data.atomic import replacing
 
-_SETTLED = 2.0  # seconds; a change within a clock tick of a look may not show in a time
+SETTLED = 2.0
+"""Seconds that files must be older than a look: a change within a tick of the clock may not show in a time."""
 
 
 def state_of(paths: Sequence[str]) -> list[list[Any]]:
@@ -46,7 +47,7 @@ def note(cache: str, what: str, root: str, key: str, state: Sequence[str], looke
         return
     try:
         found = state_of(state)
-        if max(changed for _, changed, _ in found) / 1e9 > looked - _SETTLED:
+        if max(changed for _, changed, _ in found) / 1e9 > looked - SETTLED:
             return
         with replacing(_note(cache, what, root)) as partial:
             partial.write_text(json.dumps({"what": what, "key": key, "state": found}))

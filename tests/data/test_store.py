@@ -13,10 +13,10 @@ import pytest
 import ray
 from rich.console import Console
 
-from data import mapped, store
+from data import reading, store
 from data.convert import prepare
 from data.loader import Shuffle
-from data.mapped import free_memory
+from data.reading import free_memory
 from data.scenes import Scenes
 from data.spec import parse
 from data.writing import Facts, write
@@ -224,10 +224,10 @@ def test_a_damaged_shard_is_not_mapped(ray_cluster, tmp_path, no_room):
 
 def test_of_a_remote_shard_a_node_keeps_one_copy(index, tmp_path, monkeypatch):
     """``file://`` stands for ``s3://``: a folder that is reached by URI alone."""
-    monkeypatch.setattr(mapped, "COPIES", str(tmp_path / "copies"))
-    monkeypatch.setattr(mapped, "_is_remote", lambda folder: True)
+    monkeypatch.setattr(reading, "COPIES", str(tmp_path / "copies"))
+    monkeypatch.setattr(reading, "_is_remote", lambda folder: True)
     far = dataclasses.replace(index, folder=f"file://{index.folder}")
-    shard = mapped.MappedShard(far, index.shards("val")[0])
+    shard = reading.MappedShard(far, index.shards("val")[0])
     shard.check()
     (copy,) = tmp_path.glob("copies/*/*.arrow")
     inode = copy.stat().st_ino
@@ -240,7 +240,7 @@ def test_of_a_remote_shard_a_node_keeps_one_copy(index, tmp_path, monkeypatch):
         wrong.check()
     assert not copy.exists()
     (tmp_path / "file").write_text("in the way")
-    monkeypatch.setattr(mapped, "COPIES", str(tmp_path / "file"))
+    monkeypatch.setattr(reading, "COPIES", str(tmp_path / "file"))
     with pytest.raises(ValueError, match="cannot be copied to"):
         shard.table()
 

@@ -1,4 +1,7 @@
-"""Shards that do not fit into memory: files on a local disk, mapped, of which the system keeps what is used."""
+"""How a node gets at a shard: all of it into memory, or mapped, so that the system keeps what is used.
+
+Nothing here takes torch: the processes that load shards start sooner.
+"""
 
 import contextlib
 import fcntl
@@ -6,6 +9,7 @@ import hashlib
 import posixpath
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -70,6 +74,18 @@ class MappedShard:
                     f"{self.index.folder}/{self.shard.name} is damaged (wrong checksum); delete {self.index.folder} "
                     "and convert the data again"
                 )
+
+
+def into_memory(index: ShardIndex, shard: Shard) -> tuple[Any, None]:
+    """A shard as a table, and None: a second result, which one can wait for without fetching the table."""
+    return index.read(shard), None
+
+
+def to_be_mapped(index: ShardIndex, shard: Shard) -> tuple[Any, None]:
+    """A shard that trials will map, once it is known to be intact, and None."""
+    mapped = MappedShard(index, shard)
+    mapped.check()
+    return mapped, None
 
 
 def _is_remote(folder: str) -> bool:
