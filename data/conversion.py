@@ -94,6 +94,7 @@ def _pieces(counts: Mapping[str, int], rows: int) -> Iterator[Piece]:
 
 def _raise_if_any(faults: Sequence[str], scenes: int) -> None:
     """Raise ValueError with all ``faults``, if there are any."""
+    faults = list(dict.fromkeys(faults))  # of one cause, such as a size that cannot be, all scenes say the same
     if len(faults) == 1:
         raise ValueError(faults[0])
     if faults:

@@ -124,8 +124,10 @@ class ShardIndex:
     def verify(self, deep: bool = True) -> None:
         """Raise ValueError naming the first shard that is missing, of another length or, if ``deep``, altered."""
         files, path = filesystem(self.folder)
+        found = files.get_file_info(fs.FileSelector(path, allow_not_found=True))  # one request, however far away
+        there = {info.base_name: info for info in found}
         for shard in self.shards(EVERYTHING):
-            self._look(shard, files, path)
+            self._look(shard, there.get(shard.name))
             if deep:
                 self.read(shard)
 
@@ -136,7 +138,7 @@ class ShardIndex:
         """
         files, path = filesystem(self.folder)
         try:
-            self._look(shard, files, path)
+            self._look(shard, files.get_file_info(posixpath.join(path, shard.name)))
             with files.open_input_file(posixpath.join(path, shard.name)) as stream:
                 buffer = stream.read_buffer()
         except OSError as error:
@@ -150,7 +152,7 @@ class ShardIndex:
 
         No checksum is computed. Raises ValueError where the file is missing, of another length, or no such table.
         """
-        self._look(shard, fs.LocalFileSystem(), folder)
+        self._look(shard, fs.LocalFileSystem().get_file_info(posixpath.join(folder, shard.name)))
         try:
             return self._table(shard, pa.memory_map(posixpath.join(folder, shard.name)))
         except OSError as error:
@@ -167,10 +169,9 @@ class ShardIndex:
             raise self._damaged(shard, f"it has {table.num_rows} scenes instead of {shard.rows}")
         return table
 
-    def _look(self, shard: Shard, files: fs.FileSystem, path: str) -> None:
-        """Raise ValueError unless ``shard`` is a file in the folder ``path`` and has its length."""
-        info = files.get_file_info(posixpath.join(path, shard.name))
-        if info.type == fs.FileType.NotFound:
+    def _look(self, shard: Shard, info: fs.FileInfo | None) -> None:
+        """Raise ValueError unless ``info`` is of a file of the length of ``shard``."""
+        if info is None or info.type == fs.FileType.NotFound:
             raise ValueError(f"{self.folder}/{shard.name} is missing; {_remedy(self.folder)}")
         if info.type != fs.FileType.File:
             raise ValueError(f"{self.folder}/{shard.name} cannot be read (it is no file); {_remedy(self.folder)}")

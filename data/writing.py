@@ -106,8 +106,8 @@ def unfinished(
     try:
         if isinstance(files, fs.LocalFileSystem):
             part = f"{path}.{facts.digest}.part"
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            _sweep(files, os.path.dirname(path), part)
+            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+            _sweep(files, os.path.dirname(path) or ".", part)
             lock = _locked(part, path, say)
             if lock is None and exists(path):
                 yield None

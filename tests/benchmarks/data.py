@@ -34,6 +34,7 @@ from data.shards import ShardIndex
 from data.sources import clevrtex
 from data.spec import parse
 from data.writing import Facts, write
+from trainables import freed_memory
 
 ROOT = Path(__file__).resolve().parents[2]
 FEW = ROOT / "tests" / "data" / "clevrtex" / "clevrtex_full" / "0"
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--folder", help="where files lie meanwhile (default: the system's place for such)")
     asked = parser.parse_args()
     torch.set_num_threads(1)
+    freed_memory.keep()  # as a trial does
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {asked.scenes:,} scenes", flush=True)
     with tempfile.TemporaryDirectory(dir=asked.folder) as place:
         folder = Path(place)
@@ -109,8 +111,11 @@ def convert(folder: Path, scenes: int) -> ShardIndex:
             cpu, wall = workers_cpu(), time.perf_counter()
             found[processes] = prepare(SPEC, root=str(root), cache=str(folder / f"cache-{processes}"), console=QUIET)
             wall, cpu = time.perf_counter() - wall, workers_cpu() - cpu
+            peak = max(kibibytes(pid, "VmHWM") for pid in workers()) / 1024
         print(
-            f"conversion, {processes} processes: {scenes / wall:.0f} images/s, {scenes / cpu:.0f} per second of CPU time"
+            f"conversion, {processes} processes: {scenes / wall:.0f} images/s, {scenes / cpu:.0f} a second of CPU time, "
+            f"{peak:.0f} MiB the largest process",
+            flush=True,
         )
     same = found[1].fingerprint == found[2].fingerprint
     print(f"both have the same bytes: {same}; of the folder's 2 copies one is deleted")
@@ -138,16 +143,26 @@ def warm() -> None:
     time.sleep(0.5)
 
 
-def workers_cpu() -> float:
-    """Seconds of CPU time that the worker processes of this cluster have taken."""
-    ticks = 0
-    for path in Path("/proc").glob("[0-9]*/stat"):
+def workers() -> list[int]:
+    """The worker processes of this cluster."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            name, _, rest = path.read_text().rpartition(")")
-            fields = rest.split()
-            if "ray::" in name and os.getpid() in ancestors(int(fields[1])):
-                ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+            if "ray::" in (path / "stat").read_text() and os.getpid() in ancestors(int(path.name)):
+                found.append(int(path.name))
+    return found
+
+
+def workers_cpu() -> float:
+    """Seconds of CPU time that the worker processes have taken."""
+    fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in workers()]
+    return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
+
+
+def kibibytes(pid: int | str, field: str) -> int:
+    """A number of ``/proc/PID/status``."""
+    match = re.search(rf"{field}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(match[1]) if match else 0
 
 
 def ancestors(pid: int) -> list[int]:
@@ -180,6 +195,7 @@ class Reader:
     """Reads as a trial does."""
 
     def __init__(self) -> None:
+        freed_memory.keep()
         image_tensor(np.zeros((1, 4, 4, 3), np.uint8), "cpu")
 
     def grown(self, refs: list[ray.ObjectRef], batches: int) -> int:
@@ -194,7 +210,8 @@ class Reader:
 
 
 def private() -> int:
-    return int(re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024  # type: ignore[index]
+    """Bytes of memory that this process shares with none."""
+    return kibibytes("self", "RssAnon") * 1024
 
 
 def readers(index: ShardIndex, refs: list[ray.ObjectRef]) -> None:
@@ -302,7 +319,7 @@ def above(folder: Path, mebibytes: int) -> None:
         wall, cpu = time.perf_counter() - start, time.process_time() - cpu
         rate = len(split) // BATCH / wall
         print(
-            f"an epoch of mapped batches: {rate:.0f} a second, {cpu / (len(split) // BATCH) * 1000:.2f} ms of CPU time each"
+            f"an epoch of mapped batches: {rate:.0f} a second, {cpu * 1000 / (len(split) // BATCH):.2f} ms of CPU each"
         )
         reader = Reader.remote()  # type: ignore[attr-defined]
         grown = ray.get(reader.grown.remote(refs, len(split) // BATCH))

@@ -1,13 +1,16 @@
 """``data/convert.py`` on few scenes, as if they were many: ``python -m tests.data.held_conversion GO ARGUMENTS``.
 
-Each shard holds two scenes, and those of ``train`` from the fifth scene on wait until the file ``GO`` is there.
+Each shard holds two scenes, and those of ``train`` from the fifth scene on wait until the file ``GO`` is there. Each
+host that converts leaves a file ``GO.HOST``.
 """
 
 import dataclasses
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from data import conversion, convert, writing
 from data.scenes import Scenes
@@ -25,6 +28,7 @@ def main(go: str) -> int:
         found = find(self, variant, root)
 
         def some(split: str, crop: bool, size: tuple[int, int], places: range) -> Iterator[Scenes]:
+            Path(f"{go}.{socket.gethostname()}").touch()
             while split == "train" and places.start >= 4 and not os.path.exists(go):
                 time.sleep(0.05)
             assert found.some is not None
