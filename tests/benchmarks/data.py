@@ -113,7 +113,7 @@ def convert(folder: Path, scenes: int) -> ShardIndex:
             wall, cpu = time.perf_counter() - wall, workers_cpu() - cpu
             peak = max(kibibytes(pid, "VmHWM") for pid in workers()) / 1024
         print(
-            f"conversion, {processes} processes: {scenes / wall:.0f} images/s, {scenes / cpu:.0f} a second of CPU time, "
+            f"conversion, {processes} processes: {scenes / wall:.0f} images/s, {scenes / cpu:.0f} a second of CPU, "
             f"{peak:.0f} MiB the largest process",
             flush=True,
         )

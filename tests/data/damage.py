@@ -29,13 +29,9 @@ SIZE = (16, 16)
 
 def sound(folder: Path) -> ShardIndex:
     """A small set of four shards, some scenes of which have objects."""
-    few = Facts("x-(16,16)", SIZE, crop=True, filters={"image": "some"}, incomplete=True, warnings=["few images"])
-    before, writing.SHARD_BYTES = writing.SHARD_BYTES, 8 * 4 * SIZE[0] * SIZE[1]
-    try:
-        splits = {"train": [numbered(0, 20)], "test": [numbered(50, 4)]}
-        return writing.write(str(folder), splits, few)
-    finally:
-        writing.SHARD_BYTES = before
+    shard_bytes = 8 * 4 * SIZE[0] * SIZE[1]
+    facts = Facts("x-(16,16)", SIZE, True, {"image": "some"}, True, ["few images"], shard_bytes)
+    return writing.write(str(folder), {"train": [numbered(0, 20)], "test": [numbered(50, 4)]}, facts)
 
 
 def numbered(start, count):
