@@ -61,11 +61,14 @@ def connected(address: str | None = None) -> Iterator[None]:
 def outcomes(work: Work, pieces: Sequence[Piece], state: Sequence[str], say: Any) -> Iterator[tuple[Piece, Outcome]]:
     """Convert ``pieces`` and yield each with what became of it, in the order in which they end.
 
-    Only nodes that see the unfinished folder and the published files, of which ``state`` names some, take part. Raises
-    OSError, and ValueError where processes die again and again.
+    Only nodes that see the unfinished folder and the published files, of which ``state`` names some, take part; where
+    none does, this process does it. Raises OSError, and ValueError where processes die again and again.
     """
     with connected():
         nodes = _nodes(work.folder, state, say)
+        if not nodes:
+            yield from ((piece, work.convert(piece)) for piece in pieces)
+            return
         holder = [ray.put(work)]
         convert: Any = ray.remote(num_cpus=1, max_retries=0)(_convert)
         waiting = collections.deque(pieces)
@@ -141,12 +144,8 @@ def _nodes(folder: str, state: Sequence[str], say: Any) -> dict[str, int]:
             if ray.get(ref, timeout=0):
                 seeing[node] = nodes[node]
     files.delete_file(marker)
-    if not seeing:
-        raise ValueError(f"no node sees {folder} and the published files; give --cache and --data-root that they share")
-    say(
-        f"{len(seeing)} of {len(nodes)} nodes convert"
-        + ("; the others see other files" if len(seeing) < len(nodes) else "")
-    )
+    others = "; the others see other files" if len(seeing) < len(nodes) else ""
+    say(f"{len(seeing)} of {len(nodes)} nodes convert{others}")
     return seeing
 
 

@@ -102,7 +102,7 @@ def unfinished(
     """
     files, path = filesystem(folder)
     lock: BinaryIO | None = None
-    part = folder
+    part, ours = folder, False
     try:
         if isinstance(files, fs.LocalFileSystem):
             part = f"{path}.{facts.digest}.part"
@@ -114,27 +114,27 @@ def unfinished(
                 return
             if lock is None:  # a disk without locks: what another process writes meanwhile has the same bytes
                 part = f"{path}.{uuid.uuid4().hex[:8]}.part"
+            ours = True
             os.makedirs(part, exist_ok=True)
         else:
             files.create_dir(path, recursive=True)
         yield part
     except OSError as error:
-        _discard(files, folder, part)
+        _discard(files, part, ours)
         raise Unwritable(f"{folder} cannot be written ({error}); make room there, or choose another --cache") from error
     except Exception:
-        _discard(files, folder, part)
+        _discard(files, part, ours)
         raise
     except BaseException:
-        if not keep:
-            _discard(files, folder, part)
+        _discard(files, part, ours and not keep)
         raise
     finally:
         if lock is not None:
             lock.close()
 
 
-def _discard(files: fs.FileSystem, folder: str, part: str) -> None:
-    if part != folder and files.get_file_info(part).type == fs.FileType.Directory:
+def _discard(files: fs.FileSystem, part: str, ours: bool) -> None:
+    if ours and files.get_file_info(part).type == fs.FileType.Directory:
         with contextlib.suppress(OSError):
             files.delete_dir(part)
 
