@@ -3,10 +3,10 @@
 A piece has the same bytes whoever converts it, so neither their number nor a kill in between shows in the result.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from data import writing
-from data.pieces import Piece, Work, past_faults
+from data.pieces import Piece, Work, lines_of, past_faults
 from data.scenes import Scenes
 from data.shards import ShardIndex, Unwritable
 from data.source import Found
@@ -16,6 +16,10 @@ FEW = 2000
 """Scenes that one process converts sooner than others would have started."""
 
 _LISTED = 1000  # faults
+
+
+class Unreadable(ValueError):
+    """Scenes of a data set cannot be read; all of them are named."""
 
 
 def convert(
@@ -29,7 +33,7 @@ def convert(
     """The scenes of ``splits`` as shards in ``folder``; ``watched`` gets the number of scenes of each step.
 
     Many scenes that can be read from anywhere are converted by all cores, and what is finished survives an interrupt.
-    Raises Unwritable, and ValueError for scenes that cannot be read, all of them by name.
+    Raises Unwritable, Unreadable, and what the scenes raise.
     """
     counts = {split: found.counts[split] for split in splits}
     if found.some is None or sum(counts.values()) <= FEW:
@@ -63,21 +67,34 @@ def _in_order(
     say: Callable[[str], None],
 ) -> ShardIndex:
     """As :func:`convert`, by this process alone."""
+    faults: list[str] = []
+    last = list(counts)[-1]
 
-    def watch(scenes: Iterable[Scenes]) -> Iterator[Scenes]:
-        for batch in scenes:
+    def watch(split: str) -> Iterator[Scenes]:
+        batches = iter(found.scenes(split, facts.crop, facts.size))
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                if split == last:  # what is written is no whole set
+                    _raise_if_any(faults, sum(counts.values()))
+                return
+            except ValueError as error:
+                if not hasattr(error, "lines"):
+                    raise
+                faults.extend(lines_of(error))  # these batches go on past their faults
+                continue
             yield batch
             watched(len(batch.index))
 
     try:
-        splits = {split: watch(found.scenes(split, facts.crop, facts.size)) for split in counts}
-        return writing.write(folder, splits, facts, say)
-    except Unwritable:
+        return writing.write(folder, {split: watch(split) for split in counts}, facts, say)
+    except (Unwritable, Unreadable):
         raise
     except ValueError:
         if found.some is None:
             raise
-        faults: list[str] = []
+        faults.clear()
         for piece in _pieces(counts, facts.rows):  # what else is wrong?
             for _ in past_faults(found.some, piece, facts, faults):
                 pass
@@ -93,10 +110,10 @@ def _pieces(counts: Mapping[str, int], rows: int) -> Iterator[Piece]:
 
 
 def _raise_if_any(faults: Sequence[str], scenes: int) -> None:
-    """Raise ValueError with all ``faults``, if there are any."""
+    """Raise Unreadable with all ``faults``, if there are any."""
     faults = list(dict.fromkeys(faults))  # of one cause, such as a size that cannot be, all scenes say the same
     if len(faults) == 1:
-        raise ValueError(faults[0])
+        raise Unreadable(faults[0])
     if faults:
         listed = [*faults[:_LISTED], *([f"and {len(faults) - _LISTED:,} more"] if len(faults) > _LISTED else [])]
-        raise ValueError("\n  ".join([f"{len(faults):,} of {scenes:,} scenes cannot be read:", *listed]))
+        raise Unreadable("\n  ".join([f"{len(faults):,} faults in {scenes:,} scenes:", *listed]))

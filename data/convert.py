@@ -97,17 +97,17 @@ def _convert(
 ) -> ShardIndex:
     """The scenes that were ``found``, as shards in the cache."""
     source, folder = spec.source, f"{_stem(cache, spec)}-{found.key}"
-    warnings, counts = list(found.warnings), found.counts
+    with _status(f"counting the scenes of {spec}", console):
+        warnings, counts = list(found.warnings), dict(found.counts)
     count, official = sum(counts.values()), sum(source.counts(spec.variant).values())
     if only and count >= official:
         folder, counts = f"{_stem(cache, spec, only)}-{found.key}", {only: counts[only]}
         count = official = counts[only]
-    if count < official:
-        warnings.append(
-            f"{spec} has {count:,} of the {official:,} published images; "
-            "its results are not comparable with published ones"
-        )
-    facts = Facts(str(spec), size, spec.crop, found.filters, count < official, warnings)
+    incomplete = found.incomplete or count < official
+    if incomplete:
+        share = f"{count:,} of the {official:,} published" if official else "fewer than the published"
+        warnings.append(f"{spec} has {share} images; its results are not comparable with published ones")
+    facts = Facts(str(spec), size, spec.crop, found.filters, incomplete, warnings)
     with Watched(f"{'drawing' if source.drawn else 'converting'} {spec}", count, console) as watched:
         try:
             return conversion.convert(

@@ -79,5 +79,10 @@ def past_faults(some: Some, piece: Piece, facts: Facts, faults: list[str]) -> It
             try:
                 yield from list(some(piece.split, facts.crop, facts.size, range(place, place + 1)))
             except ValueError as error:
-                faults += str(error).splitlines()
+                faults += lines_of(error)
         first = last
+
+
+def lines_of(error: ValueError) -> list[str]:
+    """A message per file, of an error that names several, see :class:`data.source.Damaged`; else its only one."""
+    return list(getattr(error, "lines", None) or str(error).splitlines())

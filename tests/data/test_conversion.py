@@ -17,10 +17,12 @@ from data import conversion, converters, writing
 from data.convert import prepare
 from data.pieces import Piece, Work
 from data.shards import ShardIndex
+from data.source import Found
 from data.sources import clevrtex
 from data.spec import parse
 from data.writing import Facts
 from tests.data.held_conversion import SHARD_BYTES
+from tests.data.numbered import scenes
 
 ROOT = Path(__file__).parent / "clevrtex"
 SPEC = parse("clevrtex:full-crop-(32,32)")
@@ -107,9 +109,63 @@ def test_all_faults_are_named_and_nothing_is_left(root, tmp_path, monkeypatch, m
     with pytest.raises(ValueError) as error:
         prepare(SPEC, root=str(root), cache=str(tmp_path / "cache"))
     first, *lines = str(error.value).split("\n  ")
-    assert first == "5 of 12 scenes cannot be read:"
+    assert first == "5 faults in 12 scenes:"
     assert [line[line.index("full_0") :][:11] for line in lines] == [f"full_{n:06d}" for n in (0, 3, 4, 7, 11)]
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+class Damaged(ValueError):
+    """As data.source.Damaged: it names several files, and the iterator that raises it goes on."""
+
+    lines = ("a.png is damaged", "b.png is damaged")
+
+
+class Batches:
+    """Three batches of four scenes, of which the second cannot be read."""
+
+    def __init__(self, error):
+        self.error, self.number = error, 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.number += 1
+        if self.number == 2:
+            raise self.error
+        if self.number > 3:
+            raise StopIteration
+        return scenes(4 * self.number, 4)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (Damaged(), r"^4 faults in 24 scenes:\n  a\.png is damaged\n  b\.png is damaged\n  val a"),
+        (ValueError("a.png is damaged"), r"^a\.png is damaged$"),
+    ],
+)
+def test_scenes_that_are_read_in_order_go_on_past_faults_where_they_can(tmp_path, error, said):
+    class Other(Damaged):
+        lines = ("val a", "val b")
+
+    def found_scenes(split, crop, size):
+        return Batches(Other() if split == "val" and isinstance(error, Damaged) else error)
+
+    found = Found("key", {"train": 12, "val": 12}, found_scenes)
+    with pytest.raises(ValueError, match=said):
+        conversion.convert(found, ["train", "val"], str(tmp_path / "x"), Facts("x", (4, 6)), lambda n: None, print)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_size_that_cannot_be_is_said_once(tmp_path):
+    def some(split, crop, size, places):
+        raise ValueError("size (4, 6) is too small")
+        yield
+
+    found = Found("key", {"train": 12}, lambda *_: some(*_, range(12)), some=some)
+    with pytest.raises(ValueError, match=r"^size \(4, 6\) is too small$"):
+        conversion.convert(found, ["train"], str(tmp_path / "x"), Facts("x", (4, 6)), lambda n: None, print)
 
 
 @pytest.mark.ray
