@@ -31,7 +31,7 @@ def known_key(cache: str, what: str, root: str) -> str | None:
     """The key under which the files of ``what`` in ``root`` were last found, if they still look as they did then."""
     try:
         noted = json.loads(_note(cache, what, root).read_bytes())
-        if noted["what"] == what and noted["state"] == state_of([entry[0] for entry in noted["state"]]):
+        if noted["state"] == state_of([entry[0] for entry in noted["state"]]):
             return noted["key"] if isinstance(noted["key"], str) else None
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         pass
@@ -50,7 +50,7 @@ def note(cache: str, what: str, root: str, key: str, state: Sequence[str], looke
         if max(changed for _, changed, _ in found) / 1e9 > looked - SETTLED:
             return
         with replacing(_note(cache, what, root)) as partial:
-            partial.write_text(json.dumps({"what": what, "key": key, "state": found}))
+            partial.write_text(json.dumps({"key": key, "state": found}))
     except OSError:
         pass
 
