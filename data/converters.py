@@ -6,6 +6,8 @@ import io
 import logging
 import os
 import posixpath
+import signal
+import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -38,6 +40,7 @@ def connected(address: str | None = None) -> Iterator[None]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     inside_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
     address = address or ("auto" if inside_job else "local")
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _STORE} if address == "local" else {}
     try:
         with contextlib.redirect_stderr(io.StringIO()):
@@ -52,6 +55,8 @@ def connected(address: str | None = None) -> Iterator[None]:
         raise ValueError(
             f"--address {address}: no Ray cluster answers there; leave it out to use this machine"
         ) from error
+    if callable(on_sigterm) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own prints a stack and aborts what takes more than 3 seconds
     try:
         yield
     finally:

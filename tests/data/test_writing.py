@@ -21,12 +21,13 @@ def test_shards_are_full_whatever_batches_scenes_come_in_and_the_most_objects_ar
     assert [shard.rows for shard in index.shards("train")] == [8, 8, 1] and index.max_objects == 3
 
 
-def test_interrupted_write_leaves_nothing(tmp_path):
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_interrupted_write_leaves_nothing(tmp_path, error):
     def failing():
         yield scenes(0, 2)
-        raise ValueError("damaged")
+        raise error("damaged")
 
-    with pytest.raises(ValueError, match="damaged"):
+    with pytest.raises(error, match="damaged"):
         writing.write(str(tmp_path / "cache/here"), {"train": failing()}, Facts("x", (4, 6)))
     assert list((tmp_path / "cache").iterdir()) == []
 

@@ -58,7 +58,7 @@ TESTS: dict[str, list[str]] = {
     "data/index_file.py": ["tests/data/test_damage.py", "tests/data/test_shards.py", "tests/data/test_verify.py"],
     "data/integrity.py": ["tests/data/test_verify.py"],
     "data/shards.py": ["tests/data/test_shards.py", "tests/data/test_verify.py"],
-    "data/writing.py": ["tests/data/test_writing.py"],
+    "data/writing.py": ["tests/data/test_writing.py", "tests/data/test_conversion.py"],
     "data/spec.py": ["tests/data/test_spec.py"],
 }
 """Source -> patterns of the files with its own tests, in the order in which they run."""
