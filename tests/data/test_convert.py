@@ -225,6 +225,12 @@ def test_a_mistyped_command_is_reported_in_one_line(arguments, tmp_path):
     assert done.returncode == 2 and done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
 
 
+def test_an_address_where_nothing_listens_is_one_line_at_once(tmp_path):
+    done = run(str(SPEC), "--address", "127.0.0.1:1", "--cache", str(tmp_path), cwd=tmp_path)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("error: --address 127.0.0.1:1: nothing answers there")
+
+
 def run(*arguments, cwd):
     script = Path(__file__).parents[2] / "data" / "convert.py"
     return subprocess.run([sys.executable, script, *arguments], cwd=cwd, capture_output=True, text=True)
