@@ -217,11 +217,22 @@ def test_a_disk_that_takes_nothing_more_is_named(ray_cluster, tmp_path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
-def start(go, cache, *more):
-    command = [sys.executable, "-m", "tests.data.held_conversion", go, str(SPEC), "--data-root", ROOT, "--cache", cache]
-    return subprocess.Popen(
-        [*map(str, command), *more], cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+@pytest.fixture
+def start():
+    """Starts ``tests.data.held_conversion``; what a failed test leaves running is killed."""
+    started = []
+
+    def start(go, cache):
+        module = [sys.executable, "-m", "tests.data.held_conversion", str(go)]
+        command = [*module, str(SPEC), "--data-root", str(ROOT), "--cache", str(cache)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen(command, cwd=CHECKOUT, **pipes))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
 
 
 def finished(cache):
@@ -236,7 +247,7 @@ def wait_for(what, process, seconds=200):
 
 
 @pytest.mark.ray
-def test_a_killed_conversion_goes_on(tmp_path, monkeypatch):
+def test_a_killed_conversion_goes_on(tmp_path, monkeypatch, start):
     go, cache = tmp_path / "go", tmp_path / "cache"
     first = start(go, cache)
     wait_for(lambda: len(list(cache.glob("*.part/*.record"))) == 4, first)
@@ -256,7 +267,7 @@ def test_a_killed_conversion_goes_on(tmp_path, monkeypatch):
 
 
 @pytest.mark.ray
-def test_a_second_converter_waits_and_takes_over_from_one_that_is_told_to_end(tmp_path, monkeypatch):
+def test_a_second_converter_waits_and_takes_over_from_one_that_is_told_to_end(tmp_path, monkeypatch, start):
     go, cache = tmp_path / "go", tmp_path / "cache"
     first = start(go, cache)
     wait_for(lambda: len(list(cache.glob("*.part/*.record"))) == 4, first)
