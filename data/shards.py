@@ -1,33 +1,23 @@
 """Arrow shards: a folder of IPC files and an ``index.json`` that describes them.
 
 A shard holds scenes of one split, uncompressed, in one record batch, so that a reader sees its columns
-without a copy.
+without a copy. ``data/writing.py`` writes them.
 """
 
-import contextlib
 import dataclasses
 import hashlib
-import json
 import posixpath
-import re
-import time
-import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 from pyarrow import fs
 
-from data.scenes import Scenes, joined
+from data import index_file
+from data.index_file import SCHEMA_VERSION
 from data.source import EVERYTHING
 
-SCHEMA_VERSION = 1
-SHARD_BYTES = 64 * 10**6
-"""Images and labels of a full shard, in bytes."""
+INDEX = "index.json"
 
-_INDEX = "index.json"
-_PART = re.compile(r".+\.[0-9a-f]{8}\.part")
-_ABANDONED = 24 * 60 * 60  # seconds without a new shard, after which the writer of a folder is taken for dead
 _OBJECTS = pa.list_(
     pa.struct(
         [
@@ -39,6 +29,19 @@ _OBJECTS = pa.list_(
         ]
     )
 )
+
+
+def schema(size: tuple[int, int]) -> pa.Schema:
+    """The columns of a shard with scenes of ``size`` = (H, W)."""
+    return pa.schema(
+        {
+            "index": pa.int64(),
+            "image": pa.fixed_shape_tensor(pa.uint8(), [*size, 3]),
+            "label": pa.fixed_shape_tensor(pa.uint8(), list(size)),
+            "ground_material": pa.string(),
+            "objects": _OBJECTS,
+        }
+    )
 
 
 class Unwritable(ValueError):
@@ -86,21 +89,24 @@ class ShardIndex:
 
     @classmethod
     def load(cls, folder: str) -> "ShardIndex":
-        """The index in ``folder``. Raises ValueError where there is none, or one of another version."""
+        """The index in ``folder``. Raises ValueError where there is none, or one that is damaged or of another version.
+
+        An index of version 1, which has no checksum of itself, is read as well.
+        """
         files, path = filesystem(folder)
         try:
-            with files.open_input_stream(posixpath.join(path, _INDEX)) as stream:
-                fields = json.loads(stream.read())
-        except (OSError, json.JSONDecodeError) as error:
-            raise ValueError(f"{folder} has no readable {_INDEX} ({error}); convert the data again") from error
-        if fields.get("schema_version") != SCHEMA_VERSION:
-            raise ValueError(
-                f"{folder} has shards of version {fields.get('schema_version')}, this program reads "
-                f"{SCHEMA_VERSION}; convert the data again"
-            )
+            fields = index_file.decode(_content(files, posixpath.join(path, INDEX)))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{folder} has no readable {INDEX} ({error}); {_remedy(folder)}") from error
         fields["size"] = tuple(fields["size"])
         fields["splits"] = {split: [Shard(**entry) for entry in entries] for split, entries in fields["splits"].items()}
         return cls(folder=folder, **fields)
+
+    def encode(self) -> bytes:
+        """The content of ``index.json``."""
+        fields = dataclasses.asdict(self)
+        del fields["folder"]
+        return index_file.encode(fields)
 
     def shards(self, split: str) -> list[Shard]:
         """The shards of ``split``; ``all`` is every shard. Raises ValueError for a split without any."""
@@ -118,31 +124,78 @@ class ShardIndex:
     def verify(self, deep: bool = True) -> None:
         """Raise ValueError naming the first shard that is missing, of another length or, if ``deep``, altered."""
         files, path = filesystem(self.folder)
+        found = files.get_file_info(fs.FileSelector(path, allow_not_found=True))  # one request, however far away
+        there = {info.base_name: info for info in found}
         for shard in self.shards(EVERYTHING):
-            info = files.get_file_info(posixpath.join(path, shard.name))
-            if info.type != fs.FileType.File:
-                raise ValueError(f"{self.folder}/{shard.name} is missing; {self._remedy}")
-            if info.size != shard.bytes:
-                size = f"{info.size} bytes instead of {shard.bytes}"
-                raise ValueError(f"{self.folder}/{shard.name} has {size}; {self._remedy}")
+            self._look(shard, there.get(shard.name))
             if deep:
                 self.read(shard)
 
     def read(self, shard: Shard) -> pa.Table:
-        """The shard as a table of one chunk. Raises ValueError where it cannot be read or its checksum is wrong."""
+        """The shard as a table of one chunk.
+
+        Raises ValueError where it cannot be read, its checksum is wrong, or it holds other columns or as many rows.
+        """
         files, path = filesystem(self.folder)
         try:
+            self._look(shard, files.get_file_info(posixpath.join(path, shard.name)))
             with files.open_input_file(posixpath.join(path, shard.name)) as stream:
                 buffer = stream.read_buffer()
         except OSError as error:
             raise ValueError(f"{self.folder}/{shard.name} cannot be read ({error}); make it readable") from error
         if hashlib.sha256(buffer).hexdigest() != shard.sha256:
-            raise ValueError(f"{self.folder}/{shard.name} is damaged (wrong checksum); {self._remedy}")
-        return pa.ipc.open_file(buffer).read_all().combine_chunks()
+            raise self._damaged(shard, "wrong checksum")
+        return self._table(shard, buffer)
 
-    @property
-    def _remedy(self) -> str:
-        return f"delete {self.folder} and convert the data again"
+    def map(self, shard: Shard, folder: str) -> pa.Table:
+        """The shard as a table of one chunk, from its copy in the local ``folder``: pages are read when they are used.
+
+        No checksum is computed. Raises ValueError where the file is missing, of another length, or no such table.
+        """
+        self._look(shard, fs.LocalFileSystem().get_file_info(posixpath.join(folder, shard.name)))
+        try:
+            return self._table(shard, pa.memory_map(posixpath.join(folder, shard.name)))
+        except OSError as error:
+            raise ValueError(f"{folder}/{shard.name} cannot be read ({error}); make it readable") from error
+
+    def _table(self, shard: Shard, content: pa.Buffer | pa.MemoryMappedFile) -> pa.Table:
+        try:
+            table = pa.ipc.open_file(content).read_all()
+        except pa.ArrowInvalid as error:
+            raise self._damaged(shard, f"no Arrow file: {error}") from error
+        if table.schema != schema(self.size):
+            raise self._damaged(shard, f"its columns are not those of scenes of {self.size[0]} x {self.size[1]} pixels")
+        if table.num_rows != shard.rows or table.column("index").num_chunks != 1:
+            raise self._damaged(shard, f"it has {table.num_rows} scenes instead of {shard.rows}")
+        return table
+
+    def _look(self, shard: Shard, info: fs.FileInfo | None) -> None:
+        """Raise ValueError unless ``info`` is of a file of the length of ``shard``."""
+        if info is None or info.type == fs.FileType.NotFound:
+            raise ValueError(f"{self.folder}/{shard.name} is missing; {_remedy(self.folder)}")
+        if info.type != fs.FileType.File:
+            raise ValueError(f"{self.folder}/{shard.name} cannot be read (it is no file); {_remedy(self.folder)}")
+        if info.size != shard.bytes:
+            size = f"{info.size} bytes instead of {shard.bytes}"
+            raise ValueError(f"{self.folder}/{shard.name} has {size}; {_remedy(self.folder)}")
+
+    def _damaged(self, shard: Shard, why: str) -> ValueError:
+        return ValueError(f"{self.folder}/{shard.name} is damaged ({why}); {_remedy(self.folder)}")
+
+
+def _remedy(folder: str) -> str:
+    return f"delete {folder} and convert the data again"
+
+
+def _content(files: fs.FileSystem, path: str) -> bytes:
+    """A small file's bytes. Raises ValueError for what is no file, which might never end, OSError."""
+    info = files.get_file_info(path)
+    if info.type != fs.FileType.File:
+        raise ValueError("there is none" if info.type == fs.FileType.NotFound else "it is no file")
+    if info.size > index_file.LARGEST:
+        raise ValueError(f"it has {info.size} bytes")
+    with files.open_input_stream(path, compression=None) as stream:
+        return stream.read()
 
 
 def filesystem(folder: str) -> tuple[fs.FileSystem, str]:
@@ -156,121 +209,15 @@ def filesystem(folder: str) -> tuple[fs.FileSystem, str]:
 
 
 def exists(folder: str) -> bool:
-    """Whether ``folder`` has an index, which is written after all shards."""
+    """Whether ``folder`` has an index, which is written after all shards. Raises ValueError if only shards are left."""
     files, path = filesystem(folder)
-    return files.get_file_info(posixpath.join(path, _INDEX)).type == fs.FileType.File
+    if files.get_file_info(posixpath.join(path, INDEX)).type != fs.FileType.NotFound:
+        return True
+    inside = files.get_file_info(fs.FileSelector(path, allow_not_found=True)) if _is_local(files) else []
+    if any(info.base_name.endswith(".arrow") for info in inside):
+        raise ValueError(f"{folder} has shards and no {INDEX}, which somebody deleted; {_remedy(folder)}")
+    return False
 
 
-def write(
-    folder: str,
-    splits: Mapping[str, Iterable[Scenes]],
-    *,
-    spec: str,
-    size: tuple[int, int],
-    crop: bool = False,
-    filters: Mapping[str, str] | None = None,
-    incomplete: bool = False,
-    warnings: Sequence[str] = (),
-) -> ShardIndex:
-    """Write the scenes of ``splits`` and an index to ``folder``, which appears whole or not at all.
-
-    On a local disk the folder is renamed when it is complete, and what killed writers left beside it is deleted after a
-    day. Elsewhere the index is written last, and a folder without one does not count. Raises Unwritable where nothing
-    can be written.
-    """
-    files, path = filesystem(folder)
-    local = isinstance(files, fs.LocalFileSystem)
-    target = f"{path}.{uuid.uuid4().hex[:8]}.part" if local else path
-    try:
-        files.create_dir(target, recursive=True)
-        if local:
-            _sweep(files, posixpath.dirname(path))
-        written: dict[str, list[Shard]] = {}
-        max_objects = 0
-        for split, scenes in splits.items():
-            written[split] = []
-            for number, chunk in enumerate(_rechunk(scenes, max(1, SHARD_BYTES // (4 * size[0] * size[1])))):
-                max_objects = max([max_objects, *(len(scene["objects"]) for scene in chunk.metadata)])
-                shard = f"{split}-{number:05d}.arrow"
-                written[split].append(_write_shard(files, target, shard, chunk))
-        content = [spec, *(shard.sha256 for shards in written.values() for shard in shards)]
-        index = ShardIndex(
-            folder=folder,
-            spec=spec,
-            size=size,
-            crop=crop,
-            filters=dict(filters or {}),
-            splits=written,
-            counts={split: sum(shard.rows for shard in shards) for split, shards in written.items()},
-            incomplete=incomplete,
-            warnings=list(warnings),
-            max_objects=max_objects,
-            fingerprint=hashlib.sha256("\n".join(content).encode()).hexdigest(),
-        )
-        fields = dataclasses.asdict(index)
-        del fields["folder"]
-        with files.open_output_stream(posixpath.join(target, _INDEX)) as stream:
-            stream.write(json.dumps(fields, indent=1).encode())
-        if local:
-            _rename(files, target, path)
-        return ShardIndex.load(folder)
-    except OSError as error:
-        raise Unwritable(f"{folder} cannot be written ({error}); make room there, or choose another --cache") from error
-    finally:
-        if local and files.get_file_info(target).type == fs.FileType.Directory:
-            files.delete_dir(target)
-
-
-def _sweep(files: fs.FileSystem, folder: str) -> None:
-    """Delete unfinished writes in ``folder`` that are more than a day old."""
-    for info in files.get_file_info(fs.FileSelector(folder)):
-        if info.type != fs.FileType.Directory or not _PART.fullmatch(info.base_name):
-            continue
-        if time.time() - info.mtime_ns / 1e9 > _ABANDONED:
-            with contextlib.suppress(OSError):  # not ours to delete, or another process deletes it now
-                files.delete_dir(info.path)
-
-
-def _rename(files: fs.FileSystem, source: str, target: str) -> None:
-    """Give a written folder its name, unless another process has written the same content there."""
-    try:
-        files.move(source, target)
-    except OSError:
-        if not exists(target):
-            raise
-
-
-def _rechunk(scenes: Iterable[Scenes], rows: int) -> Iterator[Scenes]:
-    """The same scenes in chunks of ``rows``; the last may be shorter."""
-    waiting: list[Scenes] = []
-    count = 0
-    for batch in scenes:
-        while len(batch.index):
-            waiting.append(batch[: rows - count])
-            batch = batch[rows - count :]
-            count += len(waiting[-1].index)
-            if count == rows:
-                yield joined(waiting)
-                waiting, count = [], 0
-    if waiting:
-        yield joined(waiting)
-
-
-def _write_shard(files: fs.FileSystem, folder: str, name: str, scenes: Scenes) -> Shard:
-    """Write one file and describe it."""
-    batch = pa.record_batch(
-        {
-            "index": pa.array(scenes.index, pa.int64()),
-            "image": pa.FixedShapeTensorArray.from_numpy_ndarray(scenes.images),
-            "label": pa.FixedShapeTensorArray.from_numpy_ndarray(scenes.labels),
-            "ground_material": pa.array([scene["ground_material"] for scene in scenes.metadata], pa.string()),
-            "objects": pa.array([scene["objects"] for scene in scenes.metadata], _OBJECTS),
-        }
-    )
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-    buffer = sink.getvalue()
-    with files.open_output_stream(posixpath.join(folder, name)) as stream:
-        stream.write(buffer)
-    return Shard(name, batch.num_rows, buffer.size, hashlib.sha256(buffer).hexdigest())
+def _is_local(files: fs.FileSystem) -> bool:
+    return isinstance(files, fs.LocalFileSystem)

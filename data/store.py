@@ -1,26 +1,28 @@
-"""Shards in the Ray object store: loaded once per study, seen by all trials of a node as one copy."""
+"""Shards in the Ray object store: loaded once per study, seen by all trials of a node as one copy.
+
+Where they do not fit, trials map the files instead: one copy per node as well, of which memory holds what it can.
+"""
 
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from data.loader import Split
-from data.shards import Shard, ShardIndex
+from data.reading import MappedShard, free_memory, into_memory, to_be_mapped
+from data.shards import ShardIndex
 
 USABLE = 0.8
-"""Share of a node's object store above which Ray moves objects to disk (its object_spilling_threshold)."""
+"""Share of a node's object store above which Ray moves objects to disk (its object_spilling_threshold); no more than
+this share of a node's free memory is taken either."""
 
 _AT_ONCE = 4  # loading tasks per node; they ask for no CPU, since trials may hold all when a lost shard is loaded again
 _REPORTED = 0.2  # seconds; raylets report every 0.1 s what they hold
-
-
-def _read(index: ShardIndex, shard: Shard) -> tuple[Any, None]:
-    """A shard as a table, and None: a second result, which one can wait for without fetching the table."""
-    return index.read(shard), None
+_PATIENCE = 30.0  # seconds that a node has to say how much memory is free
 
 
 def load(index: ShardIndex, splits: Sequence[str], *, console: Console | None = None) -> dict[str, list[ray.ObjectRef]]:
@@ -28,22 +30,28 @@ def load(index: ShardIndex, splits: Sequence[str], *, console: Console | None = 
 
     Tasks on all nodes load the shards, each node its share. The node of a trial copies the shards that it lacks from
     other nodes, and after the loss of a node Ray runs its tasks again. Pass the references to a task in a list or dict:
-    bare ones it would get as tables. Raises ValueError for a missing or damaged shard, and where the shards would not
-    fit into a node's object store beside what Ray holds already.
+    bare ones it would get as tables. Where the shards would not fit into a node's object store beside what Ray holds
+    already, or into its free memory, the references are to files that :func:`open_split` maps, and ``console`` gets a
+    line. Raises ValueError for a missing or damaged shard.
     """
     shards = {shard.name: shard for split in splits for shard in index.shards(split)}
     needed = sum(shard.bytes for shard in shards.values())
-    _check_room(index.spec, needed)
+    crowded = _crowded(needed)
+    if crowded and console is not None:
+        line = f"{index.spec} takes {needed / 2**20:.0f} MiB, and {crowded}: trials read it from mapped files"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     index.verify(deep=False)
     # Retries without a limit: loading a shard again after the loss of a node counts as one.
-    read: Any = ray.remote(num_cpus=0, num_returns=2, max_retries=-1, scheduling_strategy="SPREAD")(_read)
+    read: Any = ray.remote(num_cpus=0, num_returns=2, max_retries=-1, scheduling_strategy="SPREAD")(
+        to_be_mapped if crowded else into_memory
+    )
     at_once = _AT_ONCE * sum(node["Alive"] for node in ray.nodes())
     tables: dict[str, ray.ObjectRef] = {}
     loading: list[tuple[ray.ObjectRef, int]] = []
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     hidden = console is None or not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
-        bar = progress.add_task(f"loading {index.spec}", total=needed)
+        bar = progress.add_task(f"{'checking' if crowded else 'loading'} {index.spec}", total=needed)
 
         def wait() -> None:
             finished, size = loading.pop(0)
@@ -60,26 +68,31 @@ def load(index: ShardIndex, splits: Sequence[str], *, console: Console | None = 
     return {split: [tables[shard.name] for shard in index.shards(split)] for split in splits}
 
 
-def _check_room(spec: str, needed: int) -> None:
-    """Raise ValueError unless every node has room for ``needed`` bytes and a copy of all that Ray holds.
+def _crowded(needed: int) -> str | None:
+    """Why not every node has room for ``needed`` bytes and a copy of all that Ray holds; None if all have.
 
-    Trials may run on any node, and each node where they do gets its own copy: the smallest store is the bound.
+    Trials may run on any node, and each node where they do gets its own copy: the smallest node is the bound.
     """
     time.sleep(_REPORTED)
     total, free = (
         each.get("object_store_memory", 0.0) for each in (ray.cluster_resources(), ray.available_resources())
     )
     held = total - free
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    readers = [resources for resources in alive if resources.get("CPU")] or alive  # a head may hold the driver only
-    usable = USABLE * min(resources.get("object_store_memory", 0.0) for resources in readers)
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    readers = [node for node in alive if node["Resources"].get("CPU")] or alive  # a head may hold the driver only
+    usable = USABLE * min(node["Resources"].get("object_store_memory", 0.0) for node in readers)
     if held + needed > usable:
-        large = int((held + needed) / USABLE * 1.05)
-        raise ValueError(
-            f"{spec} takes {needed / 2**20:.0f} MiB of each node's Ray object store, where {held / 2**20:.0f} of "
-            f"{usable / 2**20:.0f} usable MiB are taken; use smaller images, or start Ray with "
-            f"`ray start --head --object-store-memory {large}` and add --address auto"
-        )
+        return f"a node's Ray object store has {max(0.0, usable - held) / 2**20:.0f} MiB for it"
+    ask: Any = ray.remote(num_cpus=0, max_retries=0)(free_memory)
+    asked = [
+        ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=True)).remote()
+        for node in readers
+    ]
+    answered, _ = ray.wait(asked, num_returns=len(asked), timeout=_PATIENCE)
+    memory = min((result_of(answer) for answer in answered), default=0)
+    if answered and needed > USABLE * memory:
+        return f"a node has {USABLE * memory / 2**20:.0f} MiB of free memory for it"
+    return None
 
 
 def result_of(ref: ray.ObjectRef) -> Any:
@@ -93,5 +106,5 @@ def result_of(ref: ray.ObjectRef) -> Any:
 
 
 def open_split(refs: Sequence[ray.ObjectRef]) -> Split:
-    """The split whose shards are ``refs``, as views of shared memory."""
-    return Split(ray.get(list(refs)))
+    """The split whose shards are ``refs``, as views of shared memory or of mapped files. Raises ValueError."""
+    return Split([each.table() if isinstance(each, MappedShard) else each for each in ray.get(list(refs))])

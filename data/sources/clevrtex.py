@@ -34,6 +34,7 @@ FILTERS = {"image": "Pillow BILINEAR, antialiased", "label": "Pillow NEAREST"}
 
 _COLOURED = ("vbg", "clevr")  # elsewhere a material hides the colour that the JSON names
 _BATCH = 64
+_SAMPLE = 100  # images whose times a start compares that lists no folder
 
 
 class Source(DataSource):
@@ -76,8 +77,11 @@ class Source(DataSource):
         def scenes(split: str, crop: bool, size: tuple[int, int]) -> Iterator[Scenes]:
             return batches(published, published.splits()[split], crop, size)
 
+        def some(split: str, crop: bool, size: tuple[int, int], places: range) -> Iterator[Scenes]:
+            return batches(published, published.splits()[split][places.start : places.stop], crop, size, threads=1)
+
         counts = {split: len(numbers) for split, numbers in published.splits().items()}
-        return Found(published.key, counts, scenes, FILTERS)
+        return Found(published.key, counts, scenes, FILTERS, some=some, state=published.state)
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,8 @@ class Published:
     images: list[Path]
     key: str
     """Hash of the names, lengths and times of all images, masks and JSONs: tells one state of a folder from another."""
+    state: list[str]
+    """All folders that were looked through, and some of the files."""
 
     def splits(self) -> dict[str, range]:
         """Scene numbers per split, see :func:`splits`."""
@@ -109,11 +115,13 @@ def find(root: str, variant: str) -> Published:
     pattern = re.compile(rf"CLEVRTEX_{variant}_(\d{{6}})(\.png|_flat\.png|\.json)")
     found: dict[int, Path] = {}
     states: dict[Path, str] = {}
+    looked_through: set[str] = set()
     for entry in _files(str(folder)):
         match = pattern.fullmatch(entry.name)
         if not match:
             continue
         path, state = Path(entry.path), entry.stat()
+        looked_through.add(os.path.dirname(entry.path))
         states[path] = f"{entry.name} {state.st_size} {state.st_mtime_ns}\n"
         if match[2] == ".png":
             number = int(match[1])
@@ -136,7 +144,10 @@ def find(root: str, variant: str) -> Published:
             if path not in states:
                 raise ValueError(f"{path} is missing; unpack its archive again")
             digest.update(states[path].encode())
-    return Published(variant, images, digest.hexdigest()[:12])
+    inside = {str(parent) for each in looked_through for parent in [Path(each), *Path(each).parents]}
+    inside = {str(folder)} | {each for each in inside if each.startswith(f"{folder}{os.sep}")}
+    sample = [str(image) for image in images[:: max(1, len(images) // _SAMPLE)]]
+    return Published(variant, images, digest.hexdigest()[:12], sorted(inside) + sample)
 
 
 def mask_of(image: Path) -> Path:
@@ -149,13 +160,15 @@ def scene_of(image: Path) -> Path:
     return image.with_suffix(".json")
 
 
-def batches(published: Published, numbers: range, crop: bool, size: tuple[int, int]) -> Iterator[Scenes]:
+def batches(
+    published: Published, numbers: range, crop: bool, size: tuple[int, int], threads: int | None = None
+) -> Iterator[Scenes]:
     """The scenes ``numbers`` in order. Raises ValueError at the first damaged file."""
 
     def read_one(number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], dict[str, Any]]:
         return read(published.images[number], crop, size, published.variant in _COLOURED)
 
-    with ThreadPoolExecutor() as pool:  # Pillow decodes without the interpreter's lock
+    with ThreadPoolExecutor(threads) as pool:  # Pillow decodes without the interpreter's lock
         for first in range(0, len(numbers), _BATCH):
             batch = numbers[first : first + _BATCH]
             images, labels, metadata = zip(*pool.map(read_one, batch), strict=True)

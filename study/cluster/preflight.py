@@ -151,15 +151,10 @@ def faults(theirs: Findings, ours: Findings, node: Mapping[str, Any], needed: in
         return found  # a head for the driver only: no trial runs there, and shards that it loads may spill to disk
     room = node["Resources"].get("object_store_memory", 0.0)
     large = int(needed / store.USABLE * 1.05)
-    if theirs.shared_memory * store.USABLE < needed:
+    if theirs.shared_memory * store.USABLE < min(needed, room):  # what a store has no room for is read from files
         found.append(
             f"has {theirs.shared_memory >> 20} MiB of shared memory for {_mib(needed)} MiB of shards; "
             f"start its container with --shm-size {_mib(large)}m or more"
-        )
-    elif room * store.USABLE < needed:
-        found.append(
-            f"has an object store of {_mib(room)} MiB for {_mib(needed)} MiB of shards, and at most "
-            f"{store.USABLE:.0%} may be used; start its Ray with --object-store-memory {large}"
         )
     return found
 

@@ -24,7 +24,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from data import store
 from data.scenes import Scenes
-from data.shards import write
+from data.writing import Facts, write
 from study.cluster import ray_runtime
 from study.search import storage
 from tests.study.cluster.virtual_nodes import ENVIRONMENT, ROOT, VirtualCluster, virtual_cluster
@@ -131,7 +131,7 @@ def transfer(folder: Path) -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (ROWS, SIDE, SIDE, 3), np.uint8)
     scenes = Scenes(np.arange(ROWS), images, images[..., 0] % 5, [{"ground_material": "", "objects": []}] * ROWS)
-    index = write(str(folder / "shards"), {"train": [scenes]}, spec="random", size=(SIDE, SIDE))
+    index = write(str(folder / "shards"), {"train": [scenes]}, Facts("random", (SIDE, SIDE)))
     refs = store.load(index, ["train"])["train"]
     print(f"{len(refs)} shards of {index.shards('train')[0].bytes / 1e6:.0f} MB")
     show_stores("after loading")

@@ -55,11 +55,12 @@ def test_shards_hold_what_the_files_hold(tmp_path):
 def test_second_call_converts_nothing(root, tmp_path):
     cache = str(tmp_path / "cache")
     first = prepare(SPEC, root=str(root), cache=cache)
-    state = {path: path.stat().st_mtime_ns for path in [Path(cache), *Path(cache).rglob("*")]}
+    state = {path: path.stat().st_mtime_ns for path in Path(first.folder).rglob("*")}
     assert prepare(SPEC, root=str(root / "clevrtex_full"), cache=cache) == first
     shutil.rmtree(root)
     assert prepare(SPEC, cache=cache) == first  # the cache alone is enough
-    assert {path: path.stat().st_mtime_ns for path in [Path(cache), *Path(cache).rglob("*")]} == state
+    assert {path: path.stat().st_mtime_ns for path in Path(first.folder).rglob("*")} == state
+    assert [path.name for path in Path(cache).iterdir() if path.is_dir()] == [Path(first.folder).name]
     (Path(first.folder) / "val-00000.arrow").unlink()
     with pytest.raises(ValueError, match=r"val-00000\.arrow is missing; delete"):  # at a glance, before it is used
         prepare(SPEC, cache=cache)
@@ -224,6 +225,12 @@ def test_a_mistyped_command_is_reported_in_one_line(arguments, tmp_path):
     assert done.returncode == 2 and done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
 
 
+def test_an_address_where_nothing_listens_is_one_line_at_once(tmp_path):
+    done = run(str(SPEC), "--address", "127.0.0.1:1", "--cache", str(tmp_path), cwd=tmp_path)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("error: --address 127.0.0.1:1: nothing answers there")
+
+
 def run(*arguments, cwd):
     script = Path(__file__).parents[2] / "data" / "convert.py"
     return subprocess.run([sys.executable, script, *arguments], cwd=cwd, capture_output=True, text=True)
@@ -232,12 +239,14 @@ def run(*arguments, cwd):
 def test_command_line(root, tmp_path):
     arguments = [str(SPEC), "--data-root", str(root), "--cache", str(tmp_path / "cache"), "--verify"]
     done = run(*arguments, cwd=tmp_path)
-    assert done.returncode == 0 and "train              10 scenes" in done.stdout and "verified" in done.stdout
+    assert (
+        done.returncode == 0 and "train              10 of      10 scenes" in done.stdout and "verified" in done.stdout
+    )
     shard = Path(done.stdout.splitlines()[-1]) / "train-00000.arrow"
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
     done = run(*arguments, cwd=tmp_path)
-    assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.splitlines()[-1].startswith("error: ") and "wrong checksum" in done.stderr
+    assert done.returncode == 2 and f"damaged: {shard} is damaged (wrong checksum); delete" in done.stdout
+    assert "train               0 of      10 scenes" in done.stdout and "1 faults" in done.stdout
     assert "Traceback" not in done.stderr

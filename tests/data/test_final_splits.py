@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from data import shards
+from data import writing
 from data.convert import prepare
 from data.final_splits import curve_splits, final_splits
 from data.shards import Unwritable
@@ -95,7 +95,7 @@ def test_a_curve_that_the_cache_has_no_room_for_is_left_out(tmp_path, monkeypatc
     def full(*_: object, **__: object) -> None:
         raise Unwritable("the disk is full")
 
-    monkeypatch.setattr(shards, "write", full)
+    monkeypatch.setattr(writing, "write", full)
     shutil.copytree(index.folder, tmp_path / "synthetic-plain-16x16-v1")  # of an earlier version
     places, notices = curve_splits(spec, index, cache=str(tmp_path))
     assert places == {"0.4": (index, "test")} and len(notices) == 5

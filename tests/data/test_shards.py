@@ -1,38 +1,23 @@
 import json
-import os
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data import shards
+from data import shards, writing
 from data.loader import Split
-from data.shards import Scenes, ShardIndex
-
-
-def scenes(start, count, size=(4, 6)):
-    """Scenes whose pixels tell their number."""
-    index = np.arange(start, start + count)
-    metadata = [
-        {
-            "ground_material": None if i % 2 else f"ground {i}",
-            "objects": [{"shape": "cube", "size": "large", "material": "wood", "color": None, "rotation": 1.5 * i}]
-            * (i % 4),
-        }
-        for i in index
-    ]
-    images = np.broadcast_to(index.astype(np.uint8)[:, None, None, None], (count, *size, 3)).copy()
-    return Scenes(index, images, images[..., 0] + 1, metadata)
+from data.shards import ShardIndex
+from data.writing import Facts
+from tests.data.numbered import scenes
 
 
 @pytest.fixture
 def index(tmp_path, monkeypatch):
     """Three shards of train, of 8, 8 and 4 scenes, one of test."""
-    monkeypatch.setattr(shards, "SHARD_BYTES", 8 * 4 * 4 * 6)
+    monkeypatch.setattr(writing, "SHARD_BYTES", 8 * 4 * 4 * 6)
     train = [scenes(0, 5), scenes(5, 14), scenes(19, 1)]
-    return shards.write(
-        str(tmp_path / "cache/here"), {"train": iter(train), "test": [scenes(50, 3)]}, spec="x", size=(4, 6)
+    return writing.write(
+        str(tmp_path / "cache/here"), {"train": iter(train), "test": [scenes(50, 3)]}, Facts("x", (4, 6))
     )
 
 
@@ -50,13 +35,6 @@ def test_round_trip(index):
     assert labels.shape == (7, 4, 6) and (labels == rows[:, None, None] + 1).all()
     written = scenes(0, 20).metadata
     assert [train.metadata(row) for row in range(20)] == [{"index": row, **written[row]} for row in range(20)]
-
-
-def test_shards_are_full_whatever_batches_scenes_come_in_and_the_most_objects_are_of_all(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "SHARD_BYTES", 8 * 4 * 4 * 6)
-    batches = [scenes(0, 7), scenes(7, 6), scenes(13, 4)]  # 8, 8, and one scene without an object
-    index = shards.write(str(tmp_path / "here"), {"train": batches}, spec="x", size=(4, 6))
-    assert [shard.rows for shard in index.shards("train")] == [8, 8, 1] and index.max_objects == 3
 
 
 def test_everything_is_every_split_in_order(index):
@@ -108,44 +86,9 @@ def test_index_of_another_version_or_none(index, tmp_path):
         ShardIndex.load(str(tmp_path / "nowhere"))
 
 
-def test_interrupted_write_leaves_nothing(tmp_path):
-    def failing():
-        yield scenes(0, 2)
-        raise ValueError("damaged")
-
-    with pytest.raises(ValueError, match="damaged"):
-        shards.write(str(tmp_path / "cache/here"), {"train": failing()}, spec="x", size=(4, 6))
-    assert list((tmp_path / "cache").iterdir()) == []
-
-
-def test_unwritable_folder_is_a_users_error(tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(ValueError, match="cannot be written"):
-        shards.write(str(tmp_path / "file/here"), {"train": [scenes(0, 2)]}, spec="x", size=(4, 6))
-
-
 def test_a_uri_of_an_unknown_kind_is_named():
     with pytest.raises(ValueError, match=r"nowhere://x cannot be used .*give a folder, or a URI on s3:// or gs://"):
         shards.exists("nowhere://x")
-
-
-def test_slower_of_two_writers_keeps_the_first(index):
-    state = Path(index.folder).stat().st_mtime_ns
-    shards.write(index.folder, {"train": [scenes(0, 2)]}, spec="x", size=(4, 6))
-    assert Path(index.folder).stat().st_mtime_ns == state
-    assert [path.name for path in Path(index.folder).parent.iterdir()] == ["here"]
-
-
-def test_files_of_killed_writers_are_deleted_after_a_day(tmp_path):
-    """Only old folders that have the name of an unfinished write: others may be somebody's."""
-    names = ["old.0123abcd.part", "young.0123abcd.part", "named-by-hand.part", "whole"]
-    for name in names:
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "train-00000.arrow").write_text("pixels")
-        if not name.startswith("young"):
-            os.utime(tmp_path / name, (time.time() - 25 * 3600,) * 2)
-    shards.write(str(tmp_path / "here"), {"train": [scenes(0, 2)]}, spec="x", size=(4, 6))
-    assert {path.name for path in tmp_path.iterdir()} == {"here", *names[1:]}
 
 
 def test_unreadable_shard_is_a_users_error(index):
@@ -159,6 +102,6 @@ def test_unreadable_shard_is_a_users_error(index):
 def test_uri(tmp_path):
     """Through pyarrow's file systems by URI, as ``s3://`` goes; only the scheme differs."""
     folder = f"file://{tmp_path}/cache"
-    index = shards.write(folder, {"train": [scenes(0, 2)]}, spec="x", size=(4, 6))
+    index = writing.write(folder, {"train": [scenes(0, 2)]}, Facts("x", (4, 6)))
     assert ShardIndex.load(folder) == index
     index.verify()

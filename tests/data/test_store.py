@@ -1,5 +1,6 @@
 """What trials share, shown on a real cluster: one copy of the pixels per node, no private memory, no image file."""
 
+import dataclasses
 import io
 import os
 import re
@@ -12,11 +13,13 @@ import pytest
 import ray
 from rich.console import Console
 
-from data import store
+from data import reading, store
 from data.convert import prepare
 from data.loader import Shuffle
-from data.shards import Scenes, write
+from data.reading import free_memory
+from data.scenes import Scenes
 from data.spec import parse
+from data.writing import Facts, write
 
 pytestmark = pytest.mark.ray
 
@@ -30,7 +33,7 @@ def index(tmp_path_factory):
     images = rng.integers(0, 256, (ROWS, SIDE, SIDE, 3), np.uint8)
     scenes = Scenes(np.arange(ROWS), images, images[..., 0] % 5, [{"ground_material": "wood", "objects": []}] * ROWS)
     folder = str(tmp_path_factory.mktemp("shards") / "x")
-    return write(folder, {"train": [scenes[:1400]], "val": [scenes[1400:]]}, spec="x", size=(SIDE, SIDE))
+    return write(folder, {"train": [scenes[:1400]], "val": [scenes[1400:]]}, Facts("x", (SIDE, SIDE)))
 
 
 @pytest.fixture(scope="module")
@@ -143,25 +146,103 @@ def test_splits_that_overlap_share_shards(refs, index):
     assert refs["all"][-1] == refs["val"][0]
 
 
+def plain():
+    return Console(file=io.StringIO(), width=200)
+
+
+def kinds(refs):
+    return {type(each).__name__ for each in ray.get(refs)}
+
+
 def test_what_is_held_already_counts(refs, index):
     """Four copies do not fit, though each alone does: Ray would move some to disk without saying so."""
-    copies = []
-    with pytest.raises(ValueError, match=r"x takes 9\d MiB of .*, where \d+ of 320 usable MiB are taken; .*--address"):
-        for _ in range(4):  # besides the one of ``refs``
-            copies.append(store.load(index, ["all"]))
-    assert copies
+    copies, console = [], plain()
+    for _ in range(4):  # besides the one of ``refs``
+        copies.append(store.load(index, ["all"], console=console)["all"])
+    assert kinds(copies[0]) == {"Table"} and kinds(copies[-1]) == {"MappedShard"}
+    said = console.file.getvalue().splitlines()
+    assert said and all(
+        re.fullmatch(r"x takes 9\d MiB, and a node's Ray object store has \d+ MiB for it: trials .* mapped files", line)
+        for line in said
+    )
 
 
 def test_the_smallest_node_is_the_bound(ray_cluster, index, monkeypatch):
     """Two stand-ins: a dead node, which does not count, and one that is too small, which does."""
     (node,) = ray.nodes()
     dead = {**node, "Alive": False, "Resources": {}}
-    small = {**node, "Resources": {"CPU": 1.0, "object_store_memory": 50.0 * 2**20}}
+    small = {**node, "Resources": {"CPU": 1.0, "object_store_memory": 5.0 * 2**20}}
     monkeypatch.setattr(ray, "nodes", lambda: [node, dead])
-    store.load(index, ["val"])
+    assert kinds(store.load(index, ["val"])["val"]) == {"Table"}
     monkeypatch.setattr(ray, "nodes", lambda: [node, dead, small])
-    with pytest.raises(ValueError, match=r"of 40 usable MiB are taken; .* --object-store-memory \d+"):
+    assert kinds(store.load(index, ["val"])["val"]) == {"MappedShard"}
+
+
+def test_free_memory_is_looked_at_not_only_the_store(ray_cluster, index, monkeypatch):
+    console = plain()
+    monkeypatch.setattr(store, "free_memory", lambda: 7 * 2**20)
+    assert kinds(store.load(index, ["val"], console=console)["val"]) == {"MappedShard"}
+    assert "and a node has 6 MiB of free memory for it" in console.file.getvalue()
+    monkeypatch.undo()
+    assert 0 < free_memory() < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+@pytest.fixture
+def no_room(monkeypatch):
+    """A node whose store takes nothing."""
+    monkeypatch.setattr(store, "USABLE", 0.0)
+
+
+def test_mapped_shards_give_the_same_batches(refs, index, no_room):
+    mapped = store.open_split(store.load(index, ["train"])["train"])
+    shared = store.open_split(refs["train"])
+    shuffle = Shuffle(len(shared), 64, seed=1)
+    for rows in (shuffle.next() for _ in range(30)):
+        for one, other in zip(mapped.gather(rows), shared.gather(rows), strict=True):
+            assert np.array_equal(one, other)
+    assert mapped.metadata(7) == shared.metadata(7) and np.array_equal(mapped.index, shared.index)
+
+
+def test_two_trials_share_the_pages_of_a_mapped_file(refs, index, trials, no_room):
+    mapped = store.load(index, ["train"])["train"]
+    one, other = ray.get([trial.open.remote(refs["val"], mapped) for trial in trials])
+    assert one["pid"] != other["pid"] and one["checksum"] == other["checksum"]
+    assert one["where"] == other["where"], "the same bytes of the same files"
+    for trial in (one, other):
+        assert not trial["writable"] and trial["grown"] < 1400 * SIDE * SIDE * 3 / 8
+
+
+def test_a_damaged_shard_is_not_mapped(ray_cluster, tmp_path, no_room):
+    index = prepare(parse("clevrtex:full-crop-(32,32)"), root=str(ROOT), cache=str(tmp_path))
+    path = Path(index.folder) / "train-00000.arrow"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"train-00000\.arrow is damaged .wrong checksum."):
         store.load(index, ["train"])
+
+
+def test_of_a_remote_shard_a_node_keeps_one_copy(index, tmp_path, monkeypatch):
+    """``file://`` stands for ``s3://``: a folder that is reached by URI alone."""
+    monkeypatch.setattr(reading, "COPIES", str(tmp_path / "copies"))
+    monkeypatch.setattr(reading, "_is_remote", lambda folder: True)
+    far = dataclasses.replace(index, folder=f"file://{index.folder}")
+    shard = reading.MappedShard(far, index.shards("val")[0])
+    shard.check()
+    (copy,) = tmp_path.glob("copies/*/*.arrow")
+    inode = copy.stat().st_ino
+    assert shard.table().equals(index.read(shard.shard)) and copy.stat().st_ino == inode
+    copy.write_bytes(b"cut")
+    assert shard.table().equals(index.read(shard.shard)), "it is copied again"
+    copy.unlink()
+    wrong = dataclasses.replace(shard, shard=dataclasses.replace(shard.shard, sha256="0" * 64))
+    with pytest.raises(ValueError, match=r"val-00000\.arrow is damaged .wrong checksum."):
+        wrong.check()
+    assert not copy.exists()
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr(reading, "COPIES", str(tmp_path / "file"))
+    with pytest.raises(ValueError, match="cannot be copied to"):
+        shard.table()
 
 
 def test_loading_shows_a_bar(ray_cluster, index):

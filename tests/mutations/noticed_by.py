@@ -61,7 +61,12 @@ TESTS: dict[str, list[str]] = {
     "data/atomic.py": ["tests/data/test_atomic.py"],
     "data/final_splits.py": ["tests/data/test_final_splits.py"],
     "data/loader.py": ["tests/data/test_loader.py"],
-    "data/shards.py": ["tests/data/test_shards.py"],
+    "data/unchanged.py": ["tests/data/test_unchanged.py"],
+    "data/progress.py": ["tests/data/test_progress.py"],
+    "data/index_file.py": ["tests/data/test_damage.py", "tests/data/test_shards.py", "tests/data/test_verify.py"],
+    "data/integrity.py": ["tests/data/test_verify.py"],
+    "data/shards.py": ["tests/data/test_shards.py", "tests/data/test_verify.py"],
+    "data/writing.py": ["tests/data/test_writing.py", "tests/data/test_conversion.py"],
     "data/spec.py": ["tests/data/test_spec.py"],
 }
 """Source -> patterns of the files with its own tests, in the order in which they run."""

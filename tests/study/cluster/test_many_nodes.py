@@ -181,13 +181,14 @@ def test_findings_of_a_node_are_compared(shared, tmp_path):
     assert only(other).startswith(f"has other images in {index.folder} than the driver")
     older = dataclasses.replace(ours, versions={**ours.versions, "torch": "1.0", "ray": "2.0"})
     assert only(older).startswith("has ray 2.0 (driver: ") and "torch 1.0 (driver: " in only(older)
-    tight = only(needed=81 * 2**20)
-    assert tight == (
-        "has an object store of 100 MiB for 81 MiB of shards, and at most 80% may be used; "
-        f"start its Ray with --object-store-memory {int(81 * 2**20 / 0.8 * 1.05)}"
+    assert faults(ours, ours, row, needed=81 * 2**20, gpus=1) == [], "it is read from files"
+    cramped = dataclasses.replace(ours, shared_memory=90 * 2**20)
+    large = int(81 * 2**20 / 0.8 * 1.05) / 2**20
+    assert only(cramped, needed=81 * 2**20) == (
+        f"has 90 MiB of shared memory for 81 MiB of shards; start its container with --shm-size {large:.0f}m or more"
     )
     head = {"Resources": {**row["Resources"], "CPU": 0.0}}
-    assert faults(ours, ours, head, needed=81 * 2**20, gpus=0) == []
+    assert faults(cramped, ours, head, needed=81 * 2**20, gpus=0) == []
     broken = {"Resources": {**row["Resources"], "GPU": 4.0}}
     assert only(row=broken).startswith("offers 4 GPUs of which torch sees 0; ")
     assert faults(ours, ours, broken, needed=0, gpus=0) == []  # none are asked for

@@ -1,0 +1,188 @@
+"""The processes that convert a large set: one Ray task per shard, on all cores of this machine or of a cluster."""
+
+import collections
+import contextlib
+import io
+import logging
+import os
+import posixpath
+import signal
+import socket
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from data import cores
+from data.pieces import Outcome, Piece, Work
+from data.shards import filesystem
+from data.unchanged import state_of
+
+_ROOT = Path(__file__).resolve().parents[1]
+_STORE = 100 * 2**20  # bytes; only what is to be done passes through it
+_ATTEMPTS = 3  # at a piece whose process dies, and at a Ray of our own
+_ANSWER = 10.0  # seconds that a cluster has to accept a connection
+_PATIENCE = 120.0  # seconds that a node has to say whether it sees the files
+_work: dict[str, Work] = {}  # in a worker: what it was sent, to read it once
+
+
+@contextlib.contextmanager
+def connected(address: str | None = None) -> Iterator[None]:
+    """Ray, for the length of the block: that of this process if it has one, of ``address``, else one on this machine.
+
+    Raises ValueError if no cluster answers at ``address``, or Ray does not start.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    inside_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    own = address is None and not inside_job
+    size: dict[str, Any] = {"num_cpus": cores.usable(), "object_store_memory": _STORE, "include_dashboard": False}
+    path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
+    if address is not None:
+        _knock(address)
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    for attempt in range(_ATTEMPTS):
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):
+                ray.init(
+                    address="local" if own else address or "auto",
+                    # A job's working directory is the checkout; without a job the workers need its path.
+                    runtime_env=None if inside_job else {"env_vars": {"PYTHONPATH": path}},
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                    **(size if own else {}),
+                )
+            break
+        except ConnectionError as error:
+            raise ValueError(f"--address {address}: no cluster answers; leave it out to use this machine") from error
+        except Exception as error:  # on a busy machine Ray gives up after half a minute, with a bare Exception
+            ray.shutdown()
+            if not own or attempt == _ATTEMPTS - 1:
+                why = str(error).partition("\n")[0]
+                raise ValueError(f"Ray did not start ({why}); free some memory, and give the command again") from error
+    if callable(on_sigterm) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own prints a stack and aborts what takes more than 3 seconds
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise ValueError unless something listens at ``address``, if it is HOST:PORT: Ray itself waits for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdecimal():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _ANSWER).close()
+        except (OSError, OverflowError) as error:
+            raise ValueError(
+                f"--address {address}: nothing answers there ({error}); leave it out to use this machine"
+            ) from error
+
+
+def outcomes(work: Work, pieces: Sequence[Piece], state: Sequence[str], say: Any) -> Iterator[tuple[Piece, Outcome]]:
+    """Convert ``pieces`` and yield each with what became of it, in the order in which they end.
+
+    Only nodes that see the unfinished folder and the published files, of which ``state`` names some, take part; where
+    none does, this process does it. Raises OSError, and ValueError where processes die again and again.
+    """
+    with connected():
+        nodes = _nodes(work.folder, state, say)
+        if not nodes:
+            yield from ((piece, work.convert(piece)) for piece in pieces)
+            return
+        holder = [ray.put(work)]
+        convert: Any = ray.remote(num_cpus=1, max_retries=0)(_convert)
+        waiting = collections.deque(pieces)
+        attempts: collections.Counter[Piece] = collections.Counter()
+        running: dict[ray.ObjectRef, tuple[Piece, str]] = {}
+        try:
+            while waiting or running:
+                busy = collections.Counter(node for _, node in running.values())
+                free = [node for node, cpus in nodes.items() for _ in range(cpus + 1 - busy[node])]
+                for node in free[: len(waiting)]:
+                    pinned = NodeAffinitySchedulingStrategy(node, soft=False)
+                    piece = waiting.popleft()
+                    running[convert.options(scheduling_strategy=pinned).remote(holder, piece)] = piece, node
+                (ref,), _ = ray.wait(list(running))
+                piece, node = running.pop(ref)
+                try:
+                    yield piece, ray.get(ref)
+                except ray.exceptions.RayTaskError as error:
+                    if isinstance(error.cause, OSError | ValueError):
+                        raise error.cause from None
+                    raise
+                except ray.exceptions.RayError as error:
+                    attempts[piece] += 1
+                    if node not in _alive():
+                        nodes.pop(node, None)
+                    if attempts[piece] == _ATTEMPTS or not nodes:
+                        raise ValueError(
+                            f"{_ATTEMPTS} processes that converted {piece.name} have died; free some memory, and give "
+                            "the same command again"
+                        ) from error
+                    waiting.append(piece)
+        finally:
+            for ref in running:
+                ray.cancel(ref, force=True)
+
+
+def _convert(holder: list[ray.ObjectRef], piece: Piece) -> Outcome:
+    """In a worker: convert ``piece`` of the work that ``holder`` refers to."""
+    key = holder[0].hex()
+    if key not in _work:
+        _work.clear()
+        _work[key] = ray.get(holder[0])
+    return _work[key].convert(piece)
+
+
+def _alive() -> dict[str, int]:
+    """CPUs of each node that is up and has some, by its id."""
+    nodes = {node["NodeID"]: int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]}
+    return {node: cpus for node, cpus in nodes.items() if cpus}
+
+
+def _nodes(folder: str, state: Sequence[str], say: Any) -> dict[str, int]:
+    """CPUs of each node that can take part."""
+    nodes = _alive()
+    if len(nodes) <= 1:
+        return nodes
+    files, path = filesystem(folder)
+    token = uuid.uuid4().hex
+    marker = posixpath.join(path, f"{token}.partial")
+    with files.open_output_stream(marker, compression=None) as stream:
+        stream.write(token.encode())
+    look: Any = ray.remote(num_cpus=0, max_retries=0)(_sees)
+    asked = {
+        node: look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
+            folder, token, state_of(state)
+        )
+        for node in nodes
+    }
+    ray.wait(list(asked.values()), num_returns=len(asked), timeout=_PATIENCE)
+    seeing = {}
+    for node, ref in asked.items():
+        with contextlib.suppress(ray.exceptions.RayError):
+            if ray.get(ref, timeout=0):
+                seeing[node] = nodes[node]
+    files.delete_file(marker)
+    others = "; the others see other files" if len(seeing) < len(nodes) else ""
+    say(f"{len(seeing)} of {len(nodes)} nodes convert{others}")
+    return seeing
+
+
+def _sees(folder: str, token: str, state: list[list[Any]]) -> bool:
+    """On a node: whether it sees the marker file and the published files as the driver does."""
+    files, path = filesystem(folder)
+    try:
+        with files.open_input_stream(posixpath.join(path, f"{token}.partial"), compression=None) as stream:
+            return stream.read().decode() == token and state_of([entry[0] for entry in state]) == state
+    except OSError:
+        return False

@@ -1,0 +1,109 @@
+"""How a node gets at a shard: all of it into memory, or mapped, so that the system keeps what is used.
+
+Nothing here takes torch: the processes that load shards start sooner.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import posixpath
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from data.atomic import replacing
+from data.shards import Shard, ShardIndex, filesystem
+
+COPIES = "~/.cache/clevrtune/copies"
+"""Where a node keeps shards of remote sets that it reads from files."""
+
+_AT_ONCE = 2**23  # bytes of a copy
+
+
+@dataclass(frozen=True)
+class MappedShard:
+    """A shard for which there is no room in memory; processes of one node that map it share its pages."""
+
+    index: ShardIndex
+    shard: Shard
+
+    def check(self) -> None:
+        """Read all of it once. Raises ValueError where it is damaged."""
+        if _is_remote(self.index.folder):
+            self._copied()
+        else:
+            self.index.read(self.shard)
+
+    def table(self) -> pa.Table:
+        """Its scenes, read from the disk when they are looked at. Raises ValueError for a missing or short file."""
+        return self.index.map(
+            self.shard, self._copied() if _is_remote(self.index.folder) else _local(self.index.folder)
+        )
+
+    def _copied(self) -> str:
+        """The folder with this node's copy, made now unless it is there."""
+        folder = Path(COPIES).expanduser() / self.index.fingerprint[:16]
+        path = folder / self.shard.name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with open(folder / f"{self.shard.name}.lock", "ab") as lock:
+                with contextlib.suppress(OSError):  # a disk without locks: two copies are made, of which one stays
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                if not path.exists() or path.stat().st_size != self.shard.bytes:
+                    self._copy(path)
+        except OSError as error:
+            raise ValueError(
+                f"{self.index.folder}/{self.shard.name} cannot be copied to {folder} ({error}); make room there, or "
+                "give Ray a larger object store"
+            ) from error
+        return str(folder)
+
+    def _copy(self, path: Path) -> None:
+        """Raises OSError, and ValueError where the checksum is wrong."""
+        files, source = filesystem(self.index.folder)
+        digest = hashlib.sha256()
+        with replacing(path) as partial, open(partial, "wb") as copy:
+            with files.open_input_stream(posixpath.join(source, self.shard.name), compression=None) as stream:
+                while some := stream.read(_AT_ONCE):
+                    digest.update(some)
+                    copy.write(some)
+            if digest.hexdigest() != self.shard.sha256:
+                raise ValueError(
+                    f"{self.index.folder}/{self.shard.name} is damaged (wrong checksum); delete {self.index.folder} "
+                    "and convert the data again"
+                )
+
+
+def into_memory(index: ShardIndex, shard: Shard) -> tuple[Any, None]:
+    """A shard as a table, and None: a second result, which one can wait for without fetching the table."""
+    return index.read(shard), None
+
+
+def to_be_mapped(index: ShardIndex, shard: Shard) -> tuple[Any, None]:
+    """A shard that trials will map, once it is known to be intact, and None."""
+    mapped = MappedShard(index, shard)
+    mapped.check()
+    return mapped, None
+
+
+def _is_remote(folder: str) -> bool:
+    return "://" in folder and not folder.startswith("file://")
+
+
+def _local(folder: str) -> str:
+    return filesystem(folder)[1]
+
+
+def free_memory() -> int:
+    """Bytes that processes on this machine, or in its container, can still take."""
+    with open("/proc/meminfo") as lines:
+        fields = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines)}
+    free = fields["MemAvailable"]
+    group = "/sys/fs/cgroup"
+    with contextlib.suppress(OSError, ValueError, KeyError):  # "max", or no such group
+        limit, used = (int(Path(group, name).read_text()) for name in ("memory.max", "memory.current"))
+        cache = dict(line.split() for line in Path(group, "memory.stat").read_text().splitlines())
+        free = min(free, limit - used + int(cache["inactive_file"]))
+    return max(0, free)
