@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from data import shards
 from data.scenes import Scenes
 from data.shards import ShardIndex
-from data.source import MissingDataset, names
+from data.source import MissingDataset, local_folder, names
 from data.spec import DataSpec, parse
 
 DEFAULT_CACHE = "~/.cache/clevrtune"
@@ -47,7 +47,7 @@ def prepare(
     if spec.size is None:
         raise ValueError(f"{str(spec)!r} names no size; add one, as in '{spec.sized((128, 128))}'")
     console = console or Console(stderr=True)
-    place = _place(cache)
+    place, root = _place(cache), root and local_folder(root)
     try:
         index = _prepare(spec, spec.size, root, place, console, only)
     except OSError as error:
