@@ -48,6 +48,11 @@ class Damaged(ValueError):
         more = f" (and {others:,} more files are not in order)" if others else ""
         return f"{first} {wrong}{more}; {self.remedy}"
 
+    @property
+    def lines(self) -> list[str]:
+        """A message per file."""
+        return [f"{file} {wrong}; {self.remedy}" for file, wrong in self.files]
+
 
 class FinalSplit(NamedTuple):
     """A split that the final stage of a study scores."""
@@ -77,6 +82,12 @@ class Found:
     """How ``image`` and ``label`` are resized; empty where scenes are drawn at their size."""
     warnings: Sequence[str] = ()
     """What a reader of results should know about these scenes, one line each."""
+    some: Callable[[str, bool, tuple[int, int], range], Iterator["Scenes"]] | None = None
+    """As ``scenes``, for the scenes of a split at the places that a range without gaps names. With it several processes
+    convert a large set, each its part; it is sent to them. None where scenes can only be read in order."""
+    state: Sequence[str] = ()
+    """Folders and files whose times and sizes change when the scenes do, as far as one can see without looking at every
+    file: a start that finds them unchanged does not call ``find`` again. Empty where that cannot be said."""
 
 
 def local_folder(root: str) -> str:

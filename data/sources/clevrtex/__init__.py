@@ -33,6 +33,7 @@ PARTS = {"full": 5}
 FILTERS = {"image": "Pillow BILINEAR, antialiased", "label": "Pillow NEAREST"}
 
 _BATCH = 64
+_SAMPLE = 100  # images whose times a start compares that lists no folder
 
 
 class Source(DataSource):
@@ -75,8 +76,11 @@ class Source(DataSource):
         def scenes(split: str, crop: bool, size: tuple[int, int]) -> Iterator[Scenes]:
             return batches(published, published.splits()[split], crop, size)
 
+        def some(split: str, crop: bool, size: tuple[int, int], places: range) -> Iterator[Scenes]:
+            return batches(published, published.splits()[split][places.start : places.stop], crop, size, threads=1)
+
         counts = {split: len(numbers) for split, numbers in published.splits().items()}
-        return Found(published.key, counts, scenes, FILTERS, published.warnings)
+        return Found(published.key, counts, scenes, FILTERS, published.warnings, some=some, state=published.state)
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,8 @@ class Published:
     the same for a folder and for the archives that it was unpacked from."""
     warnings: list[str]
     """What is missing at the end, and what that means; one line or none."""
+    state: list[str]
+    """All folders that were listed and some of the images, or the archives."""
 
     @property
     def images(self) -> list[File]:
@@ -141,7 +147,9 @@ def find(root: str, variant: str) -> Published:
     official = IMAGES.get(variant, 0)
     if splits(len(scenes), official) != splits(len(scenes)):
         digest.update(b"published splits")  # before version 1.6 these scenes had others
-    return Published(variant, scenes, digest.hexdigest()[:12], _warnings(found, len(scenes), official))
+    sample = [files.image.path for files in scenes[:: max(1, len(scenes) // _SAMPLE)] if not files.image.archive]
+    warnings = _warnings(found, len(scenes), official)
+    return Published(variant, scenes, digest.hexdigest()[:12], warnings, sorted(found.state) + sample)
 
 
 def mask_of(image: str | Path) -> Path:
@@ -164,19 +172,21 @@ def read(
     return scene.read(files if isinstance(files, SceneFiles) else SceneFiles.beside(files), crop, size)
 
 
-def batches(published: Published, numbers: range, crop: bool, size: tuple[int, int]) -> Iterator[Scenes]:
+def batches(
+    published: Published, numbers: range, crop: bool, size: tuple[int, int], threads: int | None = None
+) -> Iterator[Scenes]:
     """The scenes ``numbers`` in order. Raises Damaged for a batch with damaged files, after which it goes on."""
-    return _Batches(published, numbers, crop, size)
+    return _Batches(published, numbers, crop, size, threads)
 
 
 class _Batches(Iterator[Scenes]):
     """An iterator that survives what it raises, as a generator does not."""
 
-    def __init__(self, published: Published, numbers: range, crop: bool, size: tuple[int, int]):
+    def __init__(self, published: Published, numbers: range, crop: bool, size: tuple[int, int], threads: int | None):
         self._scenes, self._crop, self._size = published.scenes, crop, size
         self._waiting = [numbers[first : first + _BATCH] for first in range(0, len(numbers), _BATCH)]
         self._waiting.reverse()
-        self._pool = ThreadPoolExecutor()  # Pillow and zlib decode without the interpreter's lock
+        self._pool = ThreadPoolExecutor(threads)  # Pillow and zlib decode without the interpreter's lock
 
     def __next__(self) -> Scenes:
         if not self._waiting:

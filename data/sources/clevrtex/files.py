@@ -68,6 +68,8 @@ class Listing:
     """Numbers of the parts that names speak of."""
     unread: list[str] = field(default_factory=list)
     """Archives that lie beside unpacked files."""
+    state: list[str] = field(default_factory=list)
+    """The folders that were listed, or the archives that were read."""
 
     def add(self, match: re.Match[str], file: File, size: int, mtime_ns: int) -> None:
         """Note a file. Raises ValueError if it is there twice."""
@@ -81,6 +83,7 @@ class Listing:
     def unpacked(self, archives: Iterable[str], wanted: re.Pattern[str], named: re.Pattern[str]) -> "Listing":
         """With all that ``archives`` hold. Raises ValueError, OSError."""
         self.note_parts(named, archives)
+        self.state += sorted(archives)
         for path in sorted(archives):
             archive = Archive(path, wanted)
             for member in archive.members:
@@ -133,12 +136,13 @@ def listing(root: str, variant: str, others: Iterable[str]) -> Listing:
         raise nothing from None
 
     whole = bool(named.fullmatch(base.name))
+    found.state += [] if whole else [str(base)]
     top = [] if whole else _entries(str(base))
     folders = [str(base)] if whole else [each.path for each in top if named.fullmatch(each.name) and _is_folder(each)]
     archives = [each.path for each in top if packed.fullmatch(each.name) and not _is_folder(each)]
     if not folders and not archives and other:
         raise nothing
-    search = _files(folders) if folders else [] if archives else _files([str(base)], strange)
+    search = _files(folders, found.state) if folders else [] if archives else _files([str(base)], found.state, strange)
     for entry in search:
         if match := wanted.fullmatch(entry.name):
             state = entry.stat()
@@ -168,8 +172,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _files(folders: list[str], strange: re.Pattern[str] | None = None) -> Iterator[os.DirEntry[str]]:
-    """All files below ``folders``; each is listed once, because every request to a network disk is slow.
+def _files(folders: list[str], listed: list[str], strange: re.Pattern[str] | None = None) -> Iterator[os.DirEntry[str]]:
+    """All files below ``folders``; each is listed once, because every request to a network disk is slow, and noted.
 
     Links to folders are followed, but not in circles. With ``strange``, this is a search: not into folders of such
     names, hidden or linked ones, nor too deep or too long.
@@ -182,6 +186,7 @@ def _files(folders: list[str], strange: re.Pattern[str] | None = None) -> Iterat
         if (state.st_dev, state.st_ino) in seen:
             continue
         seen.add((state.st_dev, state.st_ino))
+        listed.append(folder)
         try:
             entries = _entries(folder)
         except PermissionError:

@@ -27,6 +27,7 @@ PALETTE = (
 )
 """Colours of the background and of objects 1 to 13 in a published mask, whose list repeats them."""
 
+_PALETTE_BYTES = [channel for colour in PALETTE for channel in colour] * 19  # more than a palette can have
 _COLOURED = ("vbg", "clevr")  # elsewhere a material hides the colour that the JSON names
 _LONGEST = 200  # characters of a name or reason
 
@@ -99,14 +100,15 @@ def _labels(file: File) -> Image.Image:
     mask = _decoded(file)
     if mask.mode != "P":
         raise _Mistake(f"has mode {mask.mode}, not P (palette)")
-    indices = np.asarray(mask)
-    colours = np.array(mask.getpalette() or [], np.uint8).reshape(-1, 3)
+    indices, palette = np.asarray(mask), mask.getpalette() or []
+    if indices.max() >= len(palette) // 3:
+        raise _Mistake(f"has index {indices.max()} and a palette of {len(palette) // 3} colours")
+    if palette == _PALETTE_BYTES[: len(palette)]:
+        return mask
     used = np.flatnonzero(np.bincount(indices.ravel()))
-    if used[-1] >= len(colours):
-        raise _Mistake(f"has index {used[-1]} and a palette of {len(colours)} colours")
-    shown = [tuple(colours[index].tolist()) for index in used]
+    shown = [tuple(palette[3 * index : 3 * index + 3]) for index in used]
     if all(colour == PALETTE[index % len(PALETTE)] for index, colour in zip(used, shown, strict=True)):
-        return Image.fromarray(indices)
+        return mask
     if not set(shown) <= set(PALETTE) or len(set(shown)) < len(shown):
         raise _Mistake("has another palette than the published one, so that its objects cannot be told")
     numbers = np.zeros(256, np.uint8)

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from ray import cloudpickle
 
 from data.convert import prepare
 from data.source import MissingDataset
@@ -341,3 +342,29 @@ def test_other_variants_are_not_looked_through(tmp_path, monkeypatch):
     with pytest.raises(MissingDataset):
         clevrtex.find(str(tmp_path), "full")
     assert set(listed) == {str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a/b"), str(tmp_path / "scratch")}
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
+def test_what_tells_that_nothing_has_changed(form, tmp_path):
+    """Every folder that was listed, so that a new part shows; the archives; and some of the images."""
+    (tmp_path / "root").mkdir()
+    form(tmp_path / "root")
+    found = clevrtex.Source().find("full", str(tmp_path / "root"))
+    assert str(tmp_path / "root") in found.state and all(map(os.path.exists, found.state))
+    archives = list(map(str, (tmp_path / "root").rglob("*.t*")))
+    assert set(archives) <= set(found.state)
+    images = [name for name in found.state if name.endswith(".png")]
+    assert len(images) == (0 if archives else 12)
+    folders = {os.path.dirname(name) for name in images}
+    assert folders <= set(found.state)
+
+
+def test_some_of_a_split(tmp_path):
+    """In another process, of an archive as well."""
+    in_a_gzip(tmp_path)
+    found = clevrtex.Source().find("full", str(tmp_path))
+    some = cloudpickle.loads(cloudpickle.dumps(found.some))
+    (train,) = found.scenes("train", True, (16, 16))
+    (part,) = some("train", True, (16, 16), range(3, 7))
+    assert_same([part], [train[3:7]])
+    assert list(some("train", True, (16, 16), range(3, 3))) == []
