@@ -69,7 +69,7 @@ def read(
     labels = part(files.mask, _labels)
     metadata = part(files.description, _metadata)
     if labels is not None and metadata is not None:
-        highest, objects = int(np.asarray(labels).max()), len(metadata["objects"])
+        highest, objects = _highest(labels), len(metadata["objects"])
         if highest > objects:
             wrong.append((str(files.mask), f"has label {highest}, above {objects}, the number of objects"))
         if highest == 0:
@@ -100,11 +100,12 @@ def _labels(file: File) -> Image.Image:
     mask = _decoded(file)
     if mask.mode != "P":
         raise _Mistake(f"has mode {mask.mode}, not P (palette)")
-    indices, palette = np.asarray(mask), mask.getpalette() or []
-    if indices.max() >= len(palette) // 3:
-        raise _Mistake(f"has index {indices.max()} and a palette of {len(palette) // 3} colours")
+    highest, palette = _highest(mask), mask.getpalette() or []
+    if highest >= len(palette) // 3:
+        raise _Mistake(f"has index {highest} and a palette of {len(palette) // 3} colours")
     if palette == _PALETTE_BYTES[: len(palette)]:
         return mask
+    indices = np.asarray(mask)
     used = np.flatnonzero(np.bincount(indices.ravel()))
     shown = [tuple(palette[3 * index : 3 * index + 3]) for index in used]
     if all(colour == PALETTE[index % len(PALETTE)] for index, colour in zip(used, shown, strict=True)):
@@ -114,6 +115,11 @@ def _labels(file: File) -> Image.Image:
     numbers = np.zeros(256, np.uint8)
     numbers[used] = [PALETTE.index(colour) for colour in shown]
     return Image.fromarray(numbers[indices])
+
+
+def _highest(labels: Image.Image) -> int:
+    extrema: Any = labels.getextrema()  # of a picture with one channel
+    return int(extrema[1])
 
 
 def _decoded(file: File) -> Image.Image:
