@@ -184,16 +184,17 @@ def _watched(
     return {split: watch(scenes) for split, scenes in splits.items()}
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are one line, as those of the other commands."""
 
     def error(self, message: str) -> NoReturn:
+        """End the program."""
         self.exit(2, f"error: {message}; `{self.prog} --help` lists the flags\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit status: 0 complete, 2 bad input, which one line names."""
-    parser = _Parser(
+    parser = Parser(
         prog="python data/convert.py",
         description="Convert a data set to Arrow shards.",
         epilog=f"Data sets: {', '.join(names())}.",
