@@ -1,8 +1,8 @@
 """Tar archives as they were downloaded: nothing is unpacked that is not read, and nothing by the names in them.
 
 A plain tar is read where it lies. A gzip knows no positions: it is read in one pass, and the files that are needed go
-into one temporary file (for all of ClevrTex about 6 GB) in TMPDIR, which is deleted with the :class:`Archive`. The list
-of them stays there, so that a second start needs no pass.
+into one temporary file in TMPDIR (about 7 GB for the 50,000 scenes of ``full``), which is deleted with the
+:class:`Archive`. The list of them stays there, so that a second start needs no pass.
 
 ``tarfile`` takes a damaged header for the end; so the headers are walked here. Format: POSIX.1-2001, pax; GNU tar's
 long names.
@@ -293,7 +293,7 @@ def _scratch_errors() -> Iterator[None]:
         place = tempfile.gettempdir()
         if error.errno in (errno.ENOSPC, errno.EDQUOT) or str(error.filename or "").startswith(place):
             raise ValueError(
-                f"{place} takes no unpacked pictures ({error.strerror}); set TMPDIR to a folder with 6 GB of room, or "
+                f"{place} takes no unpacked pictures ({error.strerror}); set TMPDIR to a folder with 7 GB of room, or "
                 "unpack the archives"
             ) from error
         raise
