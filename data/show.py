@@ -230,7 +230,7 @@ def _table(rows: Iterable[tuple[str, float]]) -> str:
     return f"<table>{''.join(lines)}</table>"
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit status: 0 written, 2 bad input, which one line names."""
     parser = Parser(prog="python data/show.py", description="Show what a data set looks like.", allow_abbrev=False)
     parser.add_argument("spec", help="e.g. 'clevrtex:full-crop-(128,128)' or 'synthetic-(64,64)'")
@@ -241,23 +241,23 @@ def main() -> int:
     parser.add_argument("--data-root", help="folder that holds the published files")
     parser.add_argument("--cache", help=f"folder or URI for the shards (default {DEFAULT_CACHE})")
     parser.add_argument("--out", default="data-show", help="folder for the picture and the page (default data-show)")
-    arguments = parser.parse_args()
+    asked = parser.parse_args(arguments)
     console = Console(stderr=True)
     try:
-        index, split = _find(arguments, console)
-        if arguments.images < 1:
-            raise ValueError(f"--images {arguments.images} must be above zero")
-        print(show(index, split, arguments.out, arguments.images))
+        index, split = _find(asked, console)
+        if asked.images < 1:
+            raise ValueError(f"--images {asked.images} must be above zero")
+        print(show(index, split, asked.out, asked.images))
     except ValueError as error:
         console.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         return 2
     return 0
 
 
-def _find(arguments: argparse.Namespace, console: Console) -> tuple[ShardIndex, str]:
+def _find(asked: argparse.Namespace, console: Console) -> tuple[ShardIndex, str]:
     """The shards and the split there that are asked for. Raises ValueError."""
-    spec, split = parse(arguments.spec), arguments.split
-    places = {"root": arguments.data_root, "cache": arguments.cache, "console": console}
+    spec, split = parse(asked.spec), asked.split
+    places = {"root": asked.data_root, "cache": asked.cache, "console": console}
     index = prepare(spec, **places)
     if split == EVERYTHING or index.counts.get(split):
         return index, split

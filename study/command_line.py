@@ -148,6 +148,7 @@ VERBS = {
     "plan": ("study.plan", "time, cost and bottleneck of a study on a cluster that is not here"),
     "submit": ("study.submit", "send a study to a Ray cluster"),
     "convert": ("data.convert", "convert a data set ahead of a study"),
+    "show": ("data.show", "what a data set looks like: a contact sheet and statistics"),
 }
 """The module whose ``main`` answers a verb of ``clevrtune``, and what the verb does."""
 
