@@ -1,5 +1,7 @@
 """ClevrTex folders in other forms: of another variant, in parts, in archives."""
 
+import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -27,3 +29,15 @@ def packed(folder: Path, archive: Path, numbers: range, mode: str = "w:gz") -> P
                 if path.name.endswith("_flat.png"):
                     tar.add(path, f"{folder.name}/{path.relative_to(folder)}".replace("flat", "depth_0001"))
     return archive
+
+
+def add_scene(folder: Path, source: int, number: int) -> None:
+    """Add the scene ``number``: pictures of the scene ``source``, as hard links, and a description of its own."""
+    names = [f"CLEVRTEX_{folder.name.removeprefix('clevrtex_')}_{each:06d}" for each in (source, number)]
+    chunk = folder / str(number // 1000)
+    chunk.mkdir(exist_ok=True)
+    for ending in (".png", "_flat.png"):
+        os.link(folder / "0" / f"{names[0]}{ending}", chunk / f"{names[1]}{ending}")
+    scene = json.loads((folder / "0" / f"{names[0]}.json").read_text())
+    text = json.dumps(scene | {"image_index": number}).replace(names[0], names[1])
+    (chunk / f"{names[1]}.json").write_text(text)

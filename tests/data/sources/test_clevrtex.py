@@ -10,7 +10,7 @@ from PIL import Image
 
 from data.source import Damaged, MissingDataset
 from data.sources import clevrtex
-from tests.data.sources.published import ROOT, as_variant
+from tests.data.sources.published import ROOT, add_scene, as_variant
 
 
 @pytest.fixture
@@ -99,6 +99,15 @@ def test_published_bounds_wherever_they_leave_images_to_train_on(there, bounds):
         range(there // 10, there // 5),
         range(there // 5, there),
     ]
+
+
+def test_what_is_missing_at_the_end_moves_no_image_from_test_to_train(full, monkeypatch):
+    monkeypatch.setattr(clevrtex, "IMAGES", {"full": 30})
+    for number in range(12, 24):
+        add_scene(full(0).parents[1], number - 12, number)
+    found = clevrtex.Source().find("full", str(full(0).parents[2]))
+    assert found.counts == {"test": 3, "val": 3, "train": 18}
+    assert [next(found.scenes(split, True, (8, 8))).index[0] for split in found.counts] == [0, 3, 6]
 
 
 @pytest.mark.parametrize(
