@@ -65,7 +65,7 @@ class Archive:
         self.path, self.wanted = path, wanted
         state = os.stat(path)
         if not stat.S_ISREG(state.st_mode):
-            raise ValueError(f"{path} is no file; remove it")
+            raise ValueError(f"{path} is no file; remove it, or give another --data-root")
         identity = f"{os.path.abspath(path)}\n{state.st_size}\n{state.st_mtime_ns}\n{wanted.pattern}"
         self._digest = hashlib.sha256(identity.encode(errors="surrogateescape")).hexdigest()[:24]
         self._lock, self._stream = threading.Lock(), None  # type: tuple[threading.Lock, BinaryIO | None]
