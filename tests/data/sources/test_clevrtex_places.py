@@ -251,6 +251,15 @@ def shorten_tar_between_files(root):
         stream.truncate(end)
 
 
+def shorten_joined_tars(root):
+    """The first one's end is not that of the second."""
+    shorten_tar_between_files(root)
+    parts = [root / f"clevrtex_full_part{part}.tar" for part in (2, 1)]
+    (root / "clevrtex_full.tar").write_bytes(b"".join(part.read_bytes() for part in parts))
+    for part in parts:
+        part.unlink()
+
+
 def flip_header(root):
     in_plain_tars(root)
     with tarfile.open(root / "clevrtex_full_part1.tar") as tar:
@@ -302,6 +311,7 @@ DAMAGE = {
     shorten_gzip: r"clevrtex_full.tar.gz is damaged \(Compressed file ended",
     shorten_tar: r"clevrtex_full_part1.tar is damaged \(it ends at byte 300,000, within a file",
     shorten_tar_between_files: r"part1.tar is damaged \(it ends at byte .*without the mark of an end",
+    shorten_joined_tars: r"clevrtex_full.tar is damaged \(it ends at byte .*without the mark of an end",
     flip_header: r"part1.tar is damaged \(bad checksum",
     flip_gzip: r"clevrtex_full.tar.gz is damaged \(",
     flip_checksum: r"clevrtex_full.tar.gz is damaged \(CRC check failed",
