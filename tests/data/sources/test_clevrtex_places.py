@@ -140,6 +140,11 @@ def test_long_paths(form, tmp_path):
     assert_same(read_all(tmp_path), read_all(ROOT))
 
 
+def test_a_folder_in_an_archive_is_no_scene(tmp_path):
+    planted(name="CLEVRTEX_full_000012.png", type=tarfile.DIRTYPE)(tmp_path)
+    assert_same(read_all(tmp_path), read_all(ROOT))
+
+
 def test_times_of_an_archive_are_exact(tmp_path):
     """GNU tar writes and restores nanoseconds in the pax format."""
     copy = Path(shutil.copytree(FULL, tmp_path / "a/clevrtex_full"))
