@@ -89,8 +89,8 @@ def rows(index):
 def test_a_sheet_of_some_images_spread_over_the_split(shown, number, tmp_path, monkeypatch):
     cells, cell = [], show._cell
     monkeypatch.setattr(show, "_cell", lambda *scene: cells.append(scene[2]["index"]) or cell(*scene))
-    show.show(shown[0], "train", tmp_path, number)
-    assert len(cells) == min(number, 10) and cells == sorted(set(cells)) and cells[0] == 2
+    show.show(shown[0], "all", tmp_path, number)  # three shards
+    assert len(cells) == min(number, 12) and cells == sorted(set(cells)) and cells[0] == 0
     assert cells[-1] == 11 or number == 1
 
 

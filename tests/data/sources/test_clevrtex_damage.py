@@ -109,6 +109,7 @@ PICTURES = {
         "holds more or less than its",
     ),
     "too few pixels": (lambda path: with_pixels(path, zlib.compress(bytes(9999))), "holds more or less than its"),
+    "no checksum inside": (lambda path: with_pixels(path, pixels(path)[1][:-4]), "holds more or less than its"),
     "pixels and more": (lambda path: with_pixels(path, pixels(path)[1] + b"x"), "holds more or less than its"),
     "a wrong checksum inside": (
         lambda path: with_pixels(path, pixels(path)[1][:-1] + bytes([pixels(path)[1][-1] ^ 1])),
