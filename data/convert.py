@@ -22,7 +22,7 @@ from rich.console import Console
 from data import conversion, integrity, shards, unchanged
 from data.progress import Watched, say
 from data.shards import ShardIndex
-from data.source import Found, MissingDataset, names
+from data.source import Found, MissingDataset, local_folder, names
 from data.spec import DataSpec, parse
 from data.writing import Facts
 
@@ -52,7 +52,7 @@ def prepare(
     if spec.size is None:
         raise ValueError(f"{str(spec)!r} names no size; add one, as in '{spec.sized((128, 128))}'")
     console = console or Console(stderr=True)
-    place = _place(cache)
+    place, root = _place(cache), root and local_folder(root)
     try:
         index = _prepare(spec, spec.size, root, place, console, only, relist)
     except OSError as error:

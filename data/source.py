@@ -31,6 +31,29 @@ class MissingDataset(ValueError):
     """The files of a data set or variant are not there."""
 
 
+class Damaged(ValueError):
+    """Files that are not what they should be; the message names the first."""
+
+    def __init__(self, files: Sequence[tuple[str, str]], remedy: str, sound: "Scenes | None" = None):
+        """``files`` has each file and what is wrong with it, as in ("0.png", "is damaged (it ends at byte 7)")."""
+        super().__init__(files, remedy, sound)
+        self.files = list(files)
+        self.remedy = remedy
+        """What to do about them, without a full stop."""
+        self.sound = sound
+        """The other scenes of the batch in which they were met, in order; None without any."""
+
+    def __str__(self) -> str:
+        (first, wrong), others = self.files[0], len(self.files) - 1
+        more = f" (and {others:,} more files are not in order)" if others else ""
+        return f"{first} {wrong}{more}; {self.remedy}"
+
+    @property
+    def lines(self) -> list[str]:
+        """A message per file."""
+        return [f"{file} {wrong}; {self.remedy}" for file, wrong in self.files]
+
+
 class FinalSplit(NamedTuple):
     """A split that the final stage of a study scores."""
 
@@ -53,7 +76,8 @@ class Found:
     """Scenes per split, in the order in which the splits are stored; may be counted when it is first asked."""
     scenes: Callable[[str, bool, tuple[int, int]], Iterator["Scenes"]]
     """(split, whether to crop, (H, W) in pixels) -> the scenes of that split, in order, in batches of any size. Raises
-    ValueError for a damaged file or a size that cannot be."""
+    ValueError for a damaged file or a size that cannot be. Where that is Damaged, the iterator is still good: the next
+    batch is what follows the one with these files."""
     filters: Mapping[str, str] = field(default_factory=dict)
     """How ``image`` and ``label`` are resized; empty where scenes are drawn at their size."""
     warnings: Sequence[str] = ()
@@ -66,6 +90,16 @@ class Found:
     state: Sequence[str] = ()
     """Folders and files whose times and sizes change when the scenes do, as far as one can see without looking at every
     file: a start that finds them unchanged does not call ``find`` again. Empty where that cannot be said."""
+
+
+def local_folder(root: str) -> str:
+    """``root``, which must be on a disk. Raises ValueError with the remedy for a URI."""
+    if "://" in root:
+        raise ValueError(
+            f"--data-root {root} is not on a disk; published files are read from a folder: mount it or copy it to one, "
+            "convert once with --cache (which may be on s3:// or gs://), then give that --cache alone"
+        )
+    return root
 
 
 class DataSource(abc.ABC):

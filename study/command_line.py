@@ -153,6 +153,7 @@ VERBS = {
     "submit": ("study.submit", "send a study to a Ray cluster"),
     "convert": ("data.convert", "convert a data set ahead of a study"),
     "verify": ("data.verify", "read a converted data set again and compare it with its index"),
+    "show": ("data.show", "what a data set looks like: a contact sheet and statistics"),
 }
 """The module whose ``main`` answers a verb of ``clevrtune``, and what the verb does."""
 

@@ -88,7 +88,7 @@ def test_incomplete_data_are_reported(tmp_path, capsys):
         index = prepare(SPEC, root=str(ROOT), cache=str(tmp_path))
         said = capsys.readouterr().err
         assert "12 of the 50,000 published images" in said and "not comparable" in said
-        assert index.incomplete and len(index.warnings) == 1
+        assert index.incomplete and len(index.warnings) == 2
 
 
 def test_failure_leaves_nothing_behind(root, tmp_path):

@@ -11,6 +11,7 @@ from data.source import MissingDataset
 from data.sources import clevrtex
 from data.spec import parse
 from tests.data import toy
+from tests.data.sources.published import as_variant
 
 ROOT = Path(__file__).parent / "clevrtex"
 SPEC = parse("clevrtex:full-crop-(32,32)")
@@ -54,9 +55,7 @@ def test_some_in_folders_of_other_variants(root, tmp_path):
 def test_no_scene_that_was_trained_on_is_scored(root, tmp_path, variant):
     """An incomplete ``camo``, and ``outd``, are scored whole, except for models that were trained on them."""
     shutil.rmtree(root / f"clevrtex_{variant}")
-    (root / "clevrtex_full").rename(root / f"clevrtex_{variant}")
-    for path in root.glob(f"clevrtex_{variant}/0/*"):
-        path.rename(path.with_name(path.name.replace("full", variant)))
+    as_variant(root / "clevrtex_full", variant)
     spec, cache = SPEC.varied(variant), str(tmp_path / "cache")
     index = prepare(spec, root=str(root), cache=cache)
     found, notices = final_splits(spec, index, root=str(root), cache=cache)
@@ -123,9 +122,8 @@ def test_of_a_complete_variant_the_test_split_alone_is_converted(root, tmp_path,
     """Until all of it is needed."""
     monkeypatch.setattr(clevrtex, "IMAGES", {"full": 12, "camo": 12, "outd": 4})
     shutil.rmtree(root / "clevrtex_camo")
-    shutil.copytree(root / "clevrtex_full", root / "clevrtex_camo")
-    for path in root.glob("clevrtex_camo/0/*"):
-        path.rename(path.with_name(path.name.replace("full", "camo")))
+    as_variant(Path(shutil.copytree(root / "clevrtex_full", root / "copy" / "clevrtex_full")), "camo")
+    (root / "copy/clevrtex_camo").rename(root / "clevrtex_camo")
     cache = str(tmp_path / "cache")
     index = prepare(SPEC, root=str(root), cache=cache)
     camo, split = curve_splits(SPEC, index, root=str(root), cache=cache)[0]["camo"]

@@ -1,3 +1,4 @@
+import pickle
 import re
 import subprocess
 import sys
@@ -93,6 +94,22 @@ def test_an_unknown_name(reader, name, remedy):
         + "$",
     ):
         source.load(name)
+
+
+@pytest.mark.parametrize("root", ["s3://bucket/squares", "gs://b", "https://example.org/squares.tar"])
+def test_a_root_that_is_on_no_disk(reader, root):
+    """Said for all data sets in one place, so that none answers that s3:/bucket does not exist."""
+    with pytest.raises(ValueError, match=f"--data-root {root} is not on a disk; .*copy it .*--cache") as error:
+        convert.prepare(parse("squares-(8,8)"), root=root, cache=str(reader / "cache"))
+    assert "\n" not in str(error.value)
+
+
+def test_damaged_files_are_named_and_counted():
+    one = source.Damaged([("a.png", "is damaged (it is no PNG)")], "unpack it again")
+    assert isinstance(one, ValueError) and str(one) == "a.png is damaged (it is no PNG); unpack it again"
+    many = pickle.loads(pickle.dumps(source.Damaged([(f"{i}.png", "is missing") for i in range(1001)], "look")))
+    assert str(many) == "0.png is missing (and 1,000 more files are not in order); look"
+    assert len(many.files) == 1001 and many.sound is None
 
 
 def test_names_and_variants_have_other_spellings(reader):

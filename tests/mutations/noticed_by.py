@@ -67,6 +67,18 @@ TESTS: dict[str, list[str]] = {
     "data/integrity.py": ["tests/data/test_verify.py"],
     "data/shards.py": ["tests/data/test_shards.py", "tests/data/test_verify.py"],
     "data/writing.py": ["tests/data/test_writing.py", "tests/data/test_conversion.py"],
+    "data/show.py": ["tests/data/test_show.py"],
+    "data/sources/clevrtex/__init__.py": [
+        "tests/data/sources/test_clevrtex.py",
+        "tests/data/sources/test_clevrtex_places.py",
+    ],
+    "data/sources/clevrtex/archives.py": ["tests/data/sources/test_clevrtex_places.py"],
+    "data/sources/clevrtex/files.py": [
+        "tests/data/sources/test_clevrtex_places.py",
+        "tests/data/sources/test_clevrtex_damage.py",
+    ],
+    "data/sources/clevrtex/png.py": ["tests/data/sources/test_clevrtex_damage.py"],
+    "data/sources/clevrtex/scene.py": ["tests/data/sources/test_clevrtex_damage.py"],
     "data/spec.py": ["tests/data/test_spec.py"],
 }
 """Source -> patterns of the files with its own tests, in the order in which they run."""

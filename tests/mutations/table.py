@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from tests.mutations import search_table
+from tests.mutations import search_table, sources_table
 
 
 class Mutation(NamedTuple):
@@ -18,6 +18,7 @@ class Mutation(NamedTuple):
 
 CHANGES: dict[str, list[tuple[str, ...]]] = {
     **search_table.CHANGES,
+    **sources_table.CHANGES,
     "trainables/training.py": [
         ("group[\"lr\"] = peak * scales[i if len(scales) > 1 else 0]", "group[\"lr\"] = peak * scales[0]"),
         ("[[group[\"lr\"] for group in optimizer", "[[optimizer.param_groups[0][\"lr\"] for group in optimizer"),

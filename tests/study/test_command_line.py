@@ -183,7 +183,7 @@ def test_one_command_has_all_verbs(capsys):
     assert command_line.clevrtune(["--help"]) == 0
     printed = capsys.readouterr().out
     scripts = {path.stem for path in (ROOT / "study").glob("*.py") if "def main(" in path.read_text()}
-    assert scripts | {"convert", "verify"} == set(command_line.VERBS)
+    assert scripts | {"convert", "verify", "show"} == set(command_line.VERBS)
     for verb in command_line.VERBS:
         assert f"  {verb} " in printed
         with pytest.raises(SystemExit) as caught:

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -7,10 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.source import MissingDataset
+from data.source import Damaged, MissingDataset
 from data.sources import clevrtex
-
-ROOT = Path(__file__).parents[1] / "clevrtex"
+from tests.data.sources.published import ROOT, add_scene, as_variant
 
 
 @pytest.fixture
@@ -23,6 +23,12 @@ def full(tmp_path):
 def read_all(root, variant="full"):
     published = clevrtex.find(str(root), variant)
     return list(clevrtex.batches(published, range(len(published.images)), True, (128, 128)))
+
+
+def assert_same(left, right):
+    for a, b in zip(left, right, strict=True):
+        assert np.array_equal(a.images, b.images) and np.array_equal(a.labels, b.labels)
+        assert a.index.tolist() == b.index.tolist() and a.metadata == b.metadata
 
 
 def test_pixels_are_those_of_the_published_recipe():
@@ -59,19 +65,67 @@ def test_metadata():
     for ours, theirs in zip(metadata["objects"], scene["objects"], strict=True):
         assert ours["color"] is None  # a material hides it
         assert all(ours[key] == theirs[key] for key in ("shape", "size", "material", "rotation"))
-    *_, coloured = clevrtex.read(path, True, (128, 128), coloured=True)
-    assert coloured["objects"][0]["color"] == scene["objects"][0]["color"]
+
+
+def test_a_colour_is_kept_where_it_shows(full):
+    colours = [thing["color"] for thing in json.loads(full(0, ".json").read_text())["objects"]]
+    (scenes,) = read_all(as_variant(full(0).parents[1], "vbg").parent, "vbg")
+    assert [thing["color"] for thing in scenes.metadata[0]["objects"]] == colours
 
 
 def test_splits_by_index():
     published = clevrtex.find(str(ROOT), "full")
     assert len(published.images) == 12
     assert published.splits() == {"test": range(1), "val": range(1, 2), "train": range(2, 12)}
-    assert clevrtex.splits(50_000) == {
-        "test": range(5_000),
-        "val": range(5_000, 10_000),
-        "train": range(10_000, 50_000),
-    }
+
+
+@pytest.mark.parametrize(
+    ("there", "bounds"),
+    [
+        (50_000, [5_000, 10_000, 50_000]),
+        (40_000, [5_000, 10_000, 40_000]),  # no official test image is trained on
+        (10_001, [5_000, 10_000, 10_001]),
+        (10_000, [1_000, 2_000, 10_000]),  # nothing would be left to train on
+        (12, [1, 2, 12]),
+        (50_010, [5_001, 10_002, 50_010]),  # not what was published
+    ],
+)
+def test_published_bounds_wherever_they_leave_images_to_train_on(there, bounds):
+    test, val, train = clevrtex.splits(there, 50_000).values()
+    assert [test, val, train] == [range(bounds[0]), range(bounds[0], bounds[1]), range(bounds[1], bounds[2])]
+    shares = clevrtex.splits(there)
+    assert list(shares.values()) == [
+        range(there // 10),
+        range(there // 10, there // 5),
+        range(there // 5, there),
+    ]
+
+
+def test_what_is_missing_at_the_end_moves_no_image_from_test_to_train(full, monkeypatch):
+    monkeypatch.setattr(clevrtex, "IMAGES", {"full": 30})
+    for number in range(12, 24):
+        add_scene(full(0).parents[1], number - 12, number)
+    found = clevrtex.Source().find("full", str(full(0).parents[2]))
+    assert found.counts == {"test": 3, "val": 3, "train": 18}
+    assert [next(found.scenes(split, True, (8, 8))).index[0] for split in found.counts] == [0, 3, 6]
+
+
+@pytest.mark.parametrize(
+    ("official", "bounds", "said"),
+    [
+        (12, [1, 1, 10], None),
+        (15, [1, 2, 9], r"lacks the images 12 to 14; its splits have the published bounds"),
+        (60, [1, 1, 10], r"lacks the images 12 to 59; its splits are tenths of what is there"),
+    ],
+)
+def test_what_is_missing_at_the_end_is_said(official, bounds, said, monkeypatch):
+    before = clevrtex.find(str(ROOT), "full").key
+    monkeypatch.setattr(clevrtex, "IMAGES", {"full": official})
+    found = clevrtex.Source().find("full", str(ROOT))
+    assert list(found.counts.values()) == bounds
+    assert [bool(re.search(said, warning)) for warning in found.warnings] == [True] * bool(said)
+    # Shards of the same files with other splits are not theirs; those converted before keep their key.
+    assert (found.key == before) == (bounds == [1, 1, 10])
 
 
 def test_official_counts():
@@ -92,11 +146,15 @@ def test_order_is_that_of_the_indices_wherever_files_lie(full):
 
 
 def test_grassbg_under_its_other_spelling(full):
-    folder = full(0).parents[1]
-    for path in folder.glob("0/*"):
-        path.rename(path.with_name(path.name.replace("full", "grassbg")))
-    folder.rename(folder.with_name("clevrtex_grassbd"))
-    assert len(clevrtex.find(str(folder.parent), "grassbg").images) == 12
+    folder = as_variant(full(0).parents[1], "grassbg")
+    right = read_all(folder.parent, "grassbg")
+    folder = folder.rename(folder.with_name("clevrtex_grassbd"))
+    assert_same(read_all(folder.parent, "grassbg"), right)
+    for path in folder.rglob("*.*"):
+        path.rename(path.with_name(path.name.replace("grassbg", "grassbd")))
+    for path in folder.rglob("*.json"):
+        path.write_text(path.read_text().replace("grassbg", "grassbd"))
+    assert_same(read_all(folder.parent, "grassbg"), right)
 
 
 def test_a_folder_is_listed_once_and_no_file_is_asked_for_twice(full, monkeypatch):
@@ -107,7 +165,7 @@ def test_a_folder_is_listed_once_and_no_file_is_asked_for_twice(full, monkeypatc
     monkeypatch.setattr(os, "scandir", lambda path: listed.append(str(path)) or scandir(path))
     folder = full(0).parents[1]
     clevrtex.find(str(folder.parent), "full")
-    assert listed == [str(folder), str(folder / "0")]
+    assert listed == [str(folder.parent), str(folder), str(folder / "0")]
     assert not [path for path in asked if path.suffix]
 
 
@@ -161,19 +219,17 @@ def shrink_mask(full):
     Image.open(full(3, "_flat.png")).resize((128, 128), 0).save(full(3, "_flat.png"))
 
 
-def label_eleven(full):
+def label_too_high(full):
     mask = Image.open(full(3, "_flat.png"))
     mask.putpixel((0, 0), 11)
     mask.save(full(3, "_flat.png"))
     scene = json.loads(full(3, ".json").read_text())
-    scene["objects"] = [scene["objects"][0]] * 11
-    full(3, ".json").write_text(json.dumps(scene))
+    full(3, ".json").write_text(json.dumps(scene | {"objects": scene["objects"][:3], "num_objects": 3}))
 
 
 def forget_objects(full):
     scene = json.loads(full(3, ".json").read_text())
-    scene["objects"] = scene["objects"][:1]
-    full(3, ".json").write_text(json.dumps(scene))
+    full(3, ".json").write_text(json.dumps(scene | {"objects": scene["objects"][:1], "num_objects": 1}))
 
 
 def break_json(full):
@@ -194,8 +250,8 @@ DAMAGE = {
     truncate_mask: "000003_flat.png is damaged",
     grey_mask: "000003_flat.png has mode L, not P",
     grey_image: "000003.png has mode L, not RGB",
-    shrink_mask: "000003_flat.png has size .128, 128.",
-    label_eleven: "000003_flat.png has label 11, above 10",
+    shrink_mask: "000003_flat.png is damaged .it has size .128, 128., not .320, 240..",
+    label_too_high: "000003_flat.png has label 11, above 3",
     forget_objects: "above 1, the number of objects",
     break_json: "000003.json is damaged",
     empty: "holds no CLEVRTEX_full_",
@@ -213,3 +269,29 @@ def test_damage_is_named_in_one_line(full, damage, message):
 def test_a_variant_that_is_not_there_is_told_from_damage(tmp_path):
     with pytest.raises(MissingDataset, match="clevrtex_pbg does not exist; give --data-root"):
         clevrtex.find(str(tmp_path), "pbg")
+
+
+def test_a_conversion_can_go_on_past_damaged_files(full, monkeypatch):
+    """The batch with damage names all its bad files and has the sound scenes; the next batch is the next."""
+    monkeypatch.setattr(clevrtex, "_BATCH", 5)
+    truncate_mask(full), break_json(full), full(4).write_bytes(b""), full(11).write_bytes(b"")
+    scenes = clevrtex.batches(clevrtex.find(str(full(0).parents[2]), "full"), range(12), True, (32, 32))
+    with pytest.raises(Damaged) as error:
+        next(scenes)
+    assert [Path(name).name[14:] for name, _ in error.value.files] == [
+        "000003_flat.png",
+        "000003.json",
+        "000004.png",
+    ]
+    assert error.value.sound.index.tolist() == [0, 1, 2] and error.value.sound.images.shape == (3, 32, 32, 3)
+    assert next(scenes).index.tolist() == [5, 6, 7, 8, 9]
+    with pytest.raises(Damaged, match=r"000011.png is damaged .it is no PNG.; unpack its archive again"):
+        next(scenes)
+    assert list(scenes) == []
+
+
+def test_missing_files_are_all_named(full):
+    drop_mask(full), drop_json(full)
+    with pytest.raises(Damaged) as error:
+        clevrtex.find(str(full(0).parents[2]), "full")
+    assert [wrong for _, wrong in error.value.files] == ["is missing"] * 2
