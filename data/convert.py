@@ -75,16 +75,16 @@ def _prepare(
         if shards.exists(there):
             return _reuse(there)
 
-    warnings, counts = list(found.warnings), found.counts
+    with _status(f"counting the scenes of {spec}", console):
+        warnings, counts = list(found.warnings), dict(found.counts)
     count, official = sum(counts.values()), sum(source.counts(spec.variant).values())
     if only and count >= official:
         folder, counts = part, {only: counts[only]}
         count = official = counts[only]
-    if count < official:
-        warnings.append(
-            f"{spec} has {count:,} of the {official:,} published images; "
-            "its results are not comparable with published ones"
-        )
+    incomplete = found.incomplete or count < official
+    if incomplete:
+        share = f"{count:,} of the {official:,} published" if official else "fewer than the published"
+        warnings.append(f"{spec} has {share} images; its results are not comparable with published ones")
     splits = {split: found.scenes(split, spec.crop, size) for split in counts}
     with _progress(console) as progress:
         try:
@@ -95,7 +95,7 @@ def _prepare(
                 size=size,
                 crop=spec.crop,
                 filters=found.filters,
-                incomplete=count < official,
+                incomplete=incomplete,
                 warnings=warnings,
             )
         except shards.Unwritable as error:

@@ -40,6 +40,8 @@ class FinalSplit(NamedTuple):
     """Where it lies: a split of ``variant``, or ``all``."""
     variant: str | None = None
     """None is the one that was trained on."""
+    data: str | None = None
+    """Another data set that has ``variant``; None is the one that was trained on."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Found:
     """Ends the name of the converted folder: a version for drawn scenes, a hash of the state of published files.
     Shards are found again by it, so it must change when the scenes do."""
     counts: Mapping[str, int]
-    """Scenes per split, in the order in which the splits are stored."""
+    """Scenes per split, in the order in which the splits are stored; may be counted when it is first asked."""
     scenes: Callable[[str, bool, tuple[int, int]], Iterator["Scenes"]]
     """(split, whether to crop, (H, W) in pixels) -> the scenes of that split, in order, in batches of any size. Raises
     ValueError for a damaged file or a size that cannot be."""
@@ -58,6 +60,8 @@ class Found:
     """How ``image`` and ``label`` are resized; empty where scenes are drawn at their size."""
     warnings: Sequence[str] = ()
     """What a reader of results should know about these scenes, one line each."""
+    incomplete: bool = False
+    """Whether there are fewer scenes than published, where official counts cannot tell."""
 
 
 class DataSource(abc.ABC):

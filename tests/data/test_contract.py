@@ -176,7 +176,7 @@ FAULTS = [
     (metadata_have_the_schema, '"ground_material": None, ', ""),
     (shards_hold_the_scenes, "default_rng(list(COUNTS).index(split))", "default_rng()"),
     (conversion_repeats, "default_rng(list(COUNTS).index(split))", "default_rng()"),
-    (final_splits_are_unseen, "drawn = True", "drawn = True\n    final_splits = (('test', 'train', None),)"),
+    (final_splits_are_unseen, "drawn = True", "drawn = True\n    final_splits = (('test', 'train', None, None),)"),
 ]  # fmt: skip
 
 

@@ -239,7 +239,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("except BaseException:", "except ValueError:"),
     ],
     "data/final_splits.py": [
-        ("EVERYTHING if other.incomplete else split)", "split)"),
+        ("EVERYTHING if whole else split)", "split)"),
         ("found[name] = (index, \"test\")", "found[name] = (index, EVERYTHING)"),
         ("except (MissingDataset, Unwritable) as error:", "except Unwritable as error:"),
     ],
