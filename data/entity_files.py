@@ -86,7 +86,10 @@ class TfRecord:
         if numbers.stop < self.count:
             self._records = records
         elif next(records, None):
-            raise ValueError(f"{self.path} has more than {self.count:,} records; {self.remedy}")
+            raise ValueError(
+                f"{self.path} has more than the {self.count:,} records that its end speaks of: it was joined from "
+                "several gzip files; decompress it and compress it as one"
+            )
 
 
 class Npz:
@@ -166,7 +169,7 @@ def _load(path: Path) -> Features:
     try:
         with zipfile.ZipFile(path) as archive:
             features = {}
-            for name in _READ:
+            for name in (name for name in _READ if f"{name}.npy" in archive.namelist()):
                 member = archive.getinfo(f"{name}.npy")
                 if member.file_size > _LARGEST:
                     raise ValueError(f"{name} takes {member.file_size:,} bytes")
@@ -174,7 +177,5 @@ def _load(path: Path) -> Features:
                     features[name] = np.lib.format.read_array(stream, allow_pickle=False)
                     stream.read()  # to its end, where zipfile compares the checksum
             return features
-    except KeyError as error:
-        raise ValueError(f"it has no {error.args[0]}") from error
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
         raise ValueError(str(error).partition("\n")[0] or type(error).__name__) from error

@@ -16,6 +16,9 @@ CROPS = ("crop", "crop_c", "c", "cc")
 SIZES = {"tiny": (48, 64), "small": (96, 128), "medium": (144, 192), "large": (192, 256), "huge": (240, 320)}
 """Named sizes, (H, W) in pixels."""
 
+_DASH = re.compile(r"(?:(?<!:)-|-(?![\d.]))(?![^()]*\))")
+"""Between parts: no minus before a number that is a variant, and nothing in the brackets of several data sets."""
+
 
 @dataclass(frozen=True)
 class DataSpec:
@@ -92,13 +95,15 @@ def parse(text: str) -> DataSpec:
     """
     if "://" in text:
         raise ValueError(f"data set {text!r} is a place; --data names a data set, and --cache is where its shards lie")
-    data, *flags = (part.strip() for part in re.split(r"(?<!:)-|-(?![\d.])", re.sub(r":\s+", ":", text.lower())))
+    data, *flags = (part.strip() for part in _DASH.split(re.sub(r":\s+", ":", text.lower())))
     named: DataSource
     if joined := re.fullmatch(rf"{concatenated.NAME}\s*\((.*)\)", data):
         named = _concatenated(joined[1])
         variant = named.variants[0]
         if len(named.parts) == 1:
             ((named, variant),) = named.parts
+    elif data.startswith(concatenated.NAME):
+        raise ValueError(f"{text!r} is cut short; several data sets are {concatenated.NAME}(NAME:VARIANT,NAME:VARIANT)")
     else:
         named, variant = _named(data)
     crop, sizes = False, set()

@@ -69,7 +69,7 @@ def scenes(count: int) -> Iterable[Scene]:
 
 
 def example(features: Mapping[str, NDArray[Any]], packed: bool = True, seed: int = 0) -> bytes:
-    """A ``tf.train.Example``: lists of single bytes, or of floats, packed or not; the order of the map is by ``seed``."""
+    """A ``tf.train.Example``: lists of single bytes, or of floats, packed or not. ``seed`` orders the map."""
     names = list(features)
     np.random.default_rng(seed).shuffle(names)
     content = b""
