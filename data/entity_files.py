@@ -111,10 +111,12 @@ class Npz:
         absent = [file for file in files.values() if file not in there]
         if absent:
             raise ValueError(f"{path / absent[0]} is missing, as are {len(absent) - 1} others that {MANIFEST} names")
-        missing = sorted(set(range(max(files) + 1)) - files.keys())
+        if len(set(files.values())) < len(files):
+            raise ValueError(f"{path / MANIFEST} names a file for two scenes; write it again, or remove it")
+        missing = max(files) + 1 - len(files)
         if missing:
-            listed = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
-            raise ValueError(f"{path} lacks {len(missing)} of its first {max(files) + 1} scenes (number {listed})")
+            first = next(number for number in range(len(files) + 1) if number not in files)
+            raise ValueError(f"{path} lacks {missing:,} of its first {max(files) + 1:,} scenes, number {first} and on")
         self._files = [files[number] for number in range(len(files))]
         self.count = len(files)
         states = [f"{file} {there[file].st_size} {there[file].st_mtime_ns}\n" for file in self._files]
@@ -144,7 +146,8 @@ def _listed(manifest: Path) -> dict[int, str] | None:
     """Number of each scene -> its file, in the manifest's folder; None where there is no manifest that says it."""
     try:
         entries = json.loads(manifest.read_bytes())
-        return {int(number): os.path.normpath(file) for number, file in entries.items()}
+        files = {int(number): os.path.normpath(file) for number, file in entries.items()}
+        return files if min(files) >= 0 and len(files) == len(entries) else None
     except (OSError, ValueError, AttributeError, TypeError):
         return None
 

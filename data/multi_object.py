@@ -61,8 +61,8 @@ class Layout:
             bounds = [count * numbers.start // self.count for numbers in self.splits.values()] + [count]
             splits = {split: range(*bounds[i : i + 2]) for i, split in enumerate(self.splits)}
             note = (
-                f"{self.stem} is cut short: its {count:,} scenes leave none for {last} by the published bounds, so "
-                f"splits are shares of what is there, and scenes that are published for others are in {last}"
+                f"{self.stem} is cut short: its {count:,} scenes leave none to train on by the published bounds, so "
+                "splits are shares of what is there, and published test scenes are trained on"
             )
         return splits, [note] if count < self.count else []
 
@@ -93,6 +93,8 @@ class MultiObjectSource(DataSource):
         Raises ValueError where there are more scenes than published.
         """
         assert root is not None, "published files need a root"
+        if "://" in root:
+            raise ValueError(f"--data-root {root}: {self.name} is read from a folder on a disk; copy it there first")
         form = self._form(Path(root).expanduser())
         if form.count > self.layout.count:
             raise ValueError(f"{form.path} has {form.count:,} scenes, published are {self.layout.count:,}; check it")

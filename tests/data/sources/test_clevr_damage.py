@@ -13,6 +13,9 @@ import pytest
 from data.sources import clevr
 from tests.data.sources import entities
 
+DAMAGES = 100
+"""Of each form; 1,200 were tried."""
+
 
 def read(root):
     found = clevr.Source().find("", str(root))
@@ -117,6 +120,11 @@ def duplicate(path):
     (path.parents[1] / "manifest_ind.json").unlink()
 
 
+def dated(path):
+    path.rename(path.with_name("x_20190101120000.npz"))
+    (path.parents[1] / "manifest_ind.json").unlink()
+
+
 NPZ_RUINS = {
     "cut": (lambda path: path.write_bytes(path.read_bytes()[:5000]), "2.npz is damaged"),
     "empty": (lambda path: path.write_bytes(b""), "2.npz is damaged"),
@@ -129,7 +137,18 @@ NPZ_RUINS = {
     "duplicate": (duplicate, "scene 2 is there twice"),
     "hole": (
         lambda path: (path.parents[1] / "manifest_ind.json").write_text(json.dumps({"0": "0/0.npz", "2": "0/2.npz"})),
-        "lacks 1 of its first 3 scenes .number 1.",
+        "lacks 1 of its first 3 scenes, number 1",
+    ),
+    "date for a number": (
+        lambda path: (
+            path.rename(path.with_name("x_20190101120000.npz")),
+            (path.parents[1] / "manifest_ind.json").unlink(),
+        ),
+        "lacks 20,190,101,119,998 of its first 20,190,101,120,001 scenes, number 2",
+    ),
+    "one file for two": (
+        lambda path: (path.parents[1] / "manifest_ind.json").write_text(json.dumps({"0": "0/0.npz", "1": "0/0.npz"})),
+        "manifest_ind.json names a file for two scenes",
     ),
     "outside": (
         lambda path: (path.parents[1] / "manifest_ind.json").write_text(json.dumps({"0": "../../x.npz"})),
@@ -154,3 +173,40 @@ def test_npz_files_without_a_number_are_skipped_and_named(tmp_path):
     found = clevr.Source().find("", str(tmp_path))
     assert sum(found.counts.values()) == 3
     assert any("1 npz files in" in warning and "best.npz" in warning for warning in found.warnings)
+
+
+def ruined(content, random):
+    """Bits flipped, an end cut off, a stretch zeroed, doubled or moved."""
+    first, second = sorted(int(random.integers(len(content))) for _ in range(2))
+    stretch = content[first : min(second, first + 5000)]
+    return [
+        flip(content, first / len(content)),
+        content[:first],
+        content[:first] + bytes(len(stretch)) + content[first + len(stretch) :],
+        content[:first] + stretch + content[first:],
+        content[: -len(stretch)] + stretch if stretch else content[:-1],
+    ][random.integers(5)]
+
+
+@pytest.mark.parametrize("form", ["tfrecord", "npz"])
+def test_no_damage_passes_for_other_scenes(tmp_path, form):
+    """A line, or the scenes as they were: where nothing that is read was hit."""
+    write = {"tfrecord": entities.write_tfrecord, "npz": entities.write_npz}[form]
+    path = write(tmp_path, entities.scenes(2))
+    path = path if form == "tfrecord" else path / "0" / "1.npz"
+    whole, expected = path.read_bytes(), read(tmp_path)
+    random = np.random.default_rng(15)
+    refused = 0
+    for _ in range(DAMAGES):
+        path.write_bytes(ruined(whole, random))
+        try:
+            after = read(tmp_path)
+        except ValueError as error:
+            assert "\n" not in str(error)
+            refused += 1
+            continue
+        assert len(after) == len(expected)
+        for one, other in zip(after, expected, strict=True):
+            assert np.array_equal(one.images, other.images) and np.array_equal(one.labels, other.labels)
+            assert one.metadata == other.metadata
+    assert refused > DAMAGES / 2
