@@ -2,7 +2,8 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from data.source import DataSource, FinalSplit, Found
@@ -53,19 +54,23 @@ class Concatenated(DataSource):
         return max(part.max_objects(variant) for part, variant in self.parts)
 
     def find(self, variant: str, root: str | None) -> Found:
-        """The splits that all parts have; a scene's number goes on where those of the part before end."""
+        """The splits that all parts have; a scene's number is its place in the split."""
         found = [part.find(variant, None if part.drawn else root) for part, variant in self.parts]
         counts = [dict(each.counts) for each in found]
 
         def scenes(split: str, crop: bool, size: tuple[int, int]) -> Iterator["Scenes"]:
-            first = 0
-            for each in found:
-                last = first
-                for batch in each.scenes(split, crop, size):
-                    moved = dataclasses.replace(batch, index=batch.index + first)
-                    last = int(moved.index[-1]) + 1
-                    yield moved
-                first = last
+            return _numbered(itertools.chain.from_iterable(each.scenes(split, crop, size) for each in found), 0)
+
+        def some(split: str, crop: bool, size: tuple[int, int], places: range) -> Iterator["Scenes"]:
+            def parts() -> Iterator["Scenes"]:
+                first = 0
+                for each, count in zip(found, counts, strict=True):
+                    inside = range(max(places.start - first, 0), min(places.stop - first, count[split]))
+                    if inside and each.some:
+                        yield from each.some(split, crop, size, inside)
+                    first += count[split]
+
+            return _numbered(parts(), places.start)
 
         names = self.variants[0].split(",")
         short = [
@@ -73,14 +78,27 @@ class Concatenated(DataSource):
             for each, (part, own) in zip(counts, self.parts, strict=True)
         ]
         filters = {str(sorted(each.filters.items())): each.filters for each in found if each.filters}
+        published = [each.state for each, (part, _) in zip(found, self.parts, strict=True) if not part.drawn]
         return Found(
             hashlib.sha256(" ".join(each.key for each in found).encode()).hexdigest()[:12],
             {split: sum(each[split] for each in counts) for split in _shared(counts)},
             scenes,
             next(iter(filters.values()), {}) if len(filters) < 2 else _named(names, found),
             [f"{name}: {warning}" for name, each in zip(names, found, strict=True) for warning in each.warnings],
+            some if all(each.some for each in found) else None,
+            [path for each in found for path in each.state] if all(published) else (),
             incomplete=any(short) or any(each.incomplete for each in found),
         )
+
+
+def _numbered(batches: Iterable["Scenes"], first: int) -> Iterator["Scenes"]:
+    """The same scenes, numbered from ``first``."""
+    import numpy as np  # late: specs are cheap to import
+
+    for batch in batches:
+        last = first + len(batch.index)
+        yield dataclasses.replace(batch, index=np.arange(first, last))
+        first = last
 
 
 def _shared(counts: list[Mapping[str, int]] | list[dict[str, int]]) -> list[str]:

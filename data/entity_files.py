@@ -20,6 +20,7 @@ Features = Mapping[str, NDArray[Any]]
 
 MANIFEST = "manifest_ind.json"
 _READ = ("image", "mask", "visibility", "rotation", "shape", "size", "material", "color")
+_SAMPLE = 100  # files whose times a start compares that lists no folder
 _LARGEST = 16 * 2**20  # bytes of a feature above which a file is taken for damaged
 
 
@@ -30,8 +31,12 @@ class Form(Protocol):
     key: str
     """Tells one state of the files from another."""
     warnings: list[str]
+    state: list[str]
+    """Files and folders that change with the scenes, see :class:`data.source.Found`."""
     remedy: str
     """What to do about a damaged scene."""
+    in_order: bool
+    """Whether scenes can only be read one after the other."""
 
     @property
     def count(self) -> int:
@@ -52,10 +57,12 @@ class TfRecord:
     """A TFRecord file. It is read from its beginning, or on from where the last call of ``entries`` came to its end."""
 
     remedy = "download the file again"
+    in_order = True
 
     def __init__(self, path: Path):
         self.path = path
         self.warnings: list[str] = []
+        self.state = [str(path)]
         state = path.stat()
         self.key = hashlib.sha256(f"{path.name} {state.st_size} {state.st_mtime_ns}".encode()).hexdigest()[:12]
         self._records: tfrecords.Records | None = None
@@ -96,6 +103,7 @@ class Npz:
     """A folder with an npz file per scene, which a manifest lists, or whose names end with its number."""
 
     remedy = "convert it again"
+    in_order = False
 
     def __init__(self, path: Path):
         self.path = path
@@ -119,6 +127,10 @@ class Npz:
             raise ValueError(f"{path} lacks {missing:,} of its first {max(files) + 1:,} scenes, number {first} and on")
         self._files = [files[number] for number in range(len(files))]
         self.count = len(files)
+        folders = {str((path / file).parent) for file in there} | {str(path)}
+        listed = [str(path / MANIFEST)] * (path / MANIFEST).is_file()
+        sample = self._files[:: max(1, self.count // _SAMPLE)]
+        self.state = [*sorted(folders), *listed, *(str(path / file) for file in sample)]
         states = [f"{file} {there[file].st_size} {there[file].st_mtime_ns}\n" for file in self._files]
         self.key = hashlib.sha256("".join(states).encode()).hexdigest()[:12]
 

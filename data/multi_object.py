@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data import resizing
-from data.entity_files import Form, Npz, TfRecord
+from data.entity_files import Features, Form, Npz, TfRecord
 from data.scenes import Scenes
 from data.source import DataSource, Found, MissingDataset
 
@@ -100,13 +100,15 @@ class MultiObjectSource(DataSource):
             raise ValueError(f"{form.path} has {form.count:,} scenes, published are {self.layout.count:,}; check it")
         splits, warnings = self.layout.splits_of(form.count)
         counts = {split: len(numbers) for split, numbers in splits.items()}
-        reading = _Reading(form, self.layout, splits, self.most)
+        reading = Reading(form, self.layout, splits, self.most)
         return Found(
             form.key,
             _Selected(reading) if self.most else counts,
             reading.scenes,
             resizing.FILTERS,
             [*form.warnings, *warnings],
+            None if form.in_order or self.most else reading.some,
+            form.state,
             incomplete=form.count < self.layout.count,
         )
 
@@ -125,7 +127,7 @@ class MultiObjectSource(DataSource):
 
 
 @dataclass(frozen=True)
-class _Reading:
+class Reading:
     """The scenes of a form, decoded."""
 
     form: Form
@@ -140,12 +142,12 @@ class _Reading:
     def some(self, split: str, crop: bool, size: tuple[int, int], places: range) -> Iterator[Scenes]:
         """The scenes at ``places`` of the published split, but for those that are left out."""
 
-        def decoded(features: Mapping[str, NDArray[Any]]) -> Scene | None:
+        def decoded(features: Features) -> Scene | None:
             few = self.most is None or _visibility(features, self.layout).sum() <= self.most
             return decode(features, self.layout, crop, size) if few else None
 
         numbers = self.splits[split][places.start : places.stop]
-        kept = ((number, scene) for number, scene in self._mapped(decoded, numbers) if scene)
+        kept = ((number, scene) for number, scene in self.mapped(decoded, numbers) if scene)
         while batch := list(islice(kept, _BATCH)):
             images, labels, metadata = zip(*(scene for _, scene in batch), strict=True)
             index = np.array([number for number, _ in batch])
@@ -154,17 +156,15 @@ class _Reading:
     def few(self, split: str) -> int:
         """How many scenes of a split have ``most`` entities or fewer: all are read."""
 
-        def one(features: Mapping[str, NDArray[Any]]) -> bool:
+        def one(features: Features) -> bool:
             return bool(_visibility(features, self.layout).sum() <= (self.most or self.layout.entities))
 
-        return sum(few for _, few in self._mapped(one, self.splits[split]))
+        return sum(few for _, few in self.mapped(one, self.splits[split]))
 
-    def _mapped(
-        self, function: Callable[[Mapping[str, NDArray[Any]]], Result], numbers: range
-    ) -> Iterator[tuple[int, Result]]:
+    def mapped(self, function: Callable[[Features], Result], numbers: range) -> Iterator[tuple[int, Result]]:
         """(number, ``function`` of the features) for each of ``numbers``, in order; a few are at work at a time."""
 
-        def one(load: Callable[[], Mapping[str, NDArray[Any]]], number: int) -> Result:
+        def one(load: Callable[[], Features], number: int) -> Result:
             try:
                 return function(load())
             except ValueError as error:
@@ -184,7 +184,7 @@ class _Reading:
 class _Selected(Mapping[str, int]):
     """Scenes per split after some are left out: all are read, and only if somebody asks."""
 
-    def __init__(self, reading: _Reading):
+    def __init__(self, reading: Reading):
         self._reading = reading
 
     @functools.cached_property
@@ -204,7 +204,7 @@ class _Selected(Mapping[str, int]):
 Scene = tuple[NDArray[np.uint8], NDArray[np.uint8], dict[str, Any]]
 
 
-def decode(features: Mapping[str, NDArray[Any]], layout: Layout, crop: bool, size: tuple[int, int]) -> Scene:
+def decode(features: Features, layout: Layout, crop: bool, size: tuple[int, int]) -> Scene:
     """Image (H, W, 3), label map (H, W) and metadata of a scene; ``size`` = (H, W).
 
     A pixel has the label of the entity whose mask is highest there: the first of them where masks overlap, 0 where none
@@ -238,7 +238,7 @@ def decode(features: Mapping[str, NDArray[Any]], layout: Layout, crop: bool, siz
     return image, label[entity], {"ground_material": None, "objects": _objects(features, layout, objects)}
 
 
-def _objects(features: Mapping[str, NDArray[Any]], layout: Layout, entities: NDArray[np.int64]) -> list[dict[str, Any]]:
+def _objects(features: Features, layout: Layout, entities: NDArray[np.int64]) -> list[dict[str, Any]]:
     """Attributes of ``entities``, as shards keep them; a code 0 is none."""
     names = ("shape", "size", "material", "color")
     codes = {name: _feature(features, name, (layout.entities,), "ui")[entities].tolist() for name in names}
@@ -251,7 +251,7 @@ def _objects(features: Mapping[str, NDArray[Any]], layout: Layout, entities: NDA
     ]
 
 
-def _visibility(features: Mapping[str, NDArray[Any]], layout: Layout) -> NDArray[Any]:
+def _visibility(features: Features, layout: Layout) -> NDArray[Any]:
     """(entities,), 0 or 1."""
     visibility = _feature(features, "visibility", (layout.entities,), "fub")
     if not np.isin(visibility, (0, 1)).all():
@@ -259,7 +259,7 @@ def _visibility(features: Mapping[str, NDArray[Any]], layout: Layout) -> NDArray
     return visibility
 
 
-def _feature(features: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, ...], kinds: str) -> NDArray[Any]:
+def _feature(features: Features, name: str, shape: tuple[int, ...], kinds: str) -> NDArray[Any]:
     """The feature ``name`` in ``shape``; it may come in one row, too. ``kinds`` of numbers are named as in numpy."""
     values = features.get(name)
     if values is None:

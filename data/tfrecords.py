@@ -55,8 +55,10 @@ class Records:
         if not header:
             return None
         length, checksum = struct.unpack("<QI", header)
-        if masked_crc(header[:8]) != checksum or length > LONGEST:
+        if masked_crc(header[:8]) != checksum:
             raise self._damage("the checksum of its length is wrong")
+        if length > LONGEST:
+            raise self._damage(f"a length of {length:,} bytes")
         return int(length)
 
     def _read(self, size: int, ends: bool = False) -> pa.Buffer:

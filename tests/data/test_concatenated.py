@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 
 from data.convert import prepare
 from data.scenes import joined
-from data.sources import clevrtex
+from data.sources import clevr, clevr6, clevrtex
 from data.spec import parse
 from tests.data.sources import entities
 
@@ -28,7 +29,26 @@ def test_splits_follow_each_other():
     for key in ("images", "labels"):
         assert np.array_equal(getattr(both["train"], key), np.concatenate([getattr(each, key) for each in train]))
     assert both["train"].metadata == [scene for each in train for scene in each.metadata]
-    assert both["train"].index.tolist() == [*range(2, 12), *range(12, 16)]
+    assert both["train"].index.tolist() == [*range(14)]
+
+
+def test_any_places_of_a_split(tmp_path, monkeypatch):
+    """Where all parts can give them."""
+    spec = parse("concat(clevr,synthetic:plain)-(8,8)")
+    entities.write_npz(tmp_path, entities.scenes(20))
+    found = spec.source.find(spec.variant, str(tmp_path))
+    assert found.some is None and set(found.state) == set(clevr.Source().find("", str(tmp_path)).state)
+    one = clevr.Source().find("", str(tmp_path))
+    monkeypatch.setattr(clevrtex.Source, "find", lambda *_: one)
+    spec = parse("concat(clevr,clevrtex)-(8,8)")
+    found = spec.source.find(spec.variant, str(tmp_path))
+    whole = joined([*found.scenes("train", False, (8, 8))])
+    assert len(whole.index) == found.counts["train"] == 28
+    for first, last in [(0, 28), (3, 9), (10, 20), (14, 15), (13, 14), (0, 1)]:
+        part = joined([*found.some("train", False, (8, 8), range(first, last))])
+        assert part.index.tolist() == list(range(first, last)) == whole.index[first:last].tolist()
+        assert np.array_equal(part.images, whole.images[first:last])
+        assert part.metadata == whole.metadata[first:last]
 
 
 def test_a_conversion_of_its_own(tmp_path, monkeypatch):
@@ -55,6 +75,18 @@ def test_a_part_that_is_cut_short_is_named(tmp_path):
     assert index.filters["image"] == (
         "clevrtex:full: Pillow BILINEAR, antialiased; clevr6: torch bilinear, not antialiased"
     )
+
+
+@pytest.mark.parametrize(("full", "others"), [(12, 20), (13, 20), (12, 21)])
+def test_it_is_incomplete_if_a_part_is(tmp_path, monkeypatch, full, others):
+    """Also where the official number of scenes is not known, as of the second part here."""
+    entities.write_npz(tmp_path, entities.scenes(20))
+    (tmp_path / "clevrtex_full").symlink_to(ROOT / "clevrtex_full")
+    monkeypatch.setattr(clevrtex, "IMAGES", clevrtex.IMAGES | {"full": full})
+    splits = {"test": range(2), "val": range(2, 4), "train": range(4, others)}
+    monkeypatch.setattr(clevr6.Source, "layout", dataclasses.replace(clevr6.Source.layout, splits=splits))
+    spec = parse("concat(clevrtex:full,clevr6)-(8,8)")
+    assert spec.source.find(spec.variant, str(tmp_path)).incomplete == ((full, others) != (12, 20))
 
 
 def test_drawn_and_published_scenes(tmp_path):

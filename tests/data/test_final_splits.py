@@ -158,7 +158,7 @@ def test_final_splits_of_another_data_set(elsewhere, tmp_path, name):
     shutil.rmtree(elsewhere / "clevrtex_camo")
     found, notices = final_splits(spec, index, root=str(elsewhere), cache=cache)
     assert {split: (of.spec, part) for split, (of, part) in found.items()} == {
-        **({"test": (str(spec), "test")} if name == "clevr" else {}),  # of three scenes, none has six objects
+        "test": (str(spec), "test"),
         "outd": ("clevrtex:outd-crop-(32,32)", "all"),
     }
     assert any("camo is not scored: " in notice and "clevrtex_camo does not exist" in notice for notice in notices)

@@ -59,6 +59,14 @@ def test_records_come_in_order_with_their_checksums(tmp_path):
     assert all(checksum == tfrecords.masked_crc(payload) for payload, checksum in read)
 
 
+def test_a_payload_of_another_checksum(tmp_path):
+    payload = entities.example({"size": np.ones(11, np.uint8)})
+    ((read, checksum),) = tfrecords.Records(write(tmp_path / "a", [payload]))
+    assert tfrecords.checked(read, checksum)["size"].tolist() == [1] * 11
+    with pytest.raises(ValueError, match="wrong checksum"):
+        tfrecords.checked(read, checksum ^ 1)
+
+
 @pytest.mark.parametrize("lengths", [[0], [100], [100] * 5, [96] * 7, [100, 99, 98], [1000, 1, 1, 50]])
 def test_count(tmp_path, lengths):
     assert tfrecords.count(write(tmp_path / "a", [bytes(length) for length in lengths])) == len(lengths)
@@ -95,6 +103,8 @@ def test_features_of_any_order_and_encoding():
     for listed in (whole, halves):
         read = tfrecords.features(field(1, field(1, field(1, b"image") + field(2, field(1, listed)))))
         assert np.array_equal(read["image"], scene["image"].ravel())
+    four = field(1, field(1, field(1, b"four") + field(2, field(1, field(1, b"\x05\x0a\x01\x07")))))
+    assert tfrecords.features(four)["four"].tolist() == [5, 10, 1, 7], "though each third byte is a tag"
     numbers = [0, 1, 300, 2**63 - 1]
     for listed in (field(1, b"".join(map(varint, numbers))), b"".join(b"\x08" + varint(number) for number in numbers)):
         read = tfrecords.features(field(1, field(1, field(1, b"n") + field(2, field(3, listed)))))
@@ -114,6 +124,7 @@ NO_EXAMPLES = {
     "unknown list": field(1, field(1, field(1, b"size") + field(2, field(7, b"")))),
     "endless number": field(1, field(1, field(1, b"n") + field(2, field(3, field(1, b"\xff" * 20))))),
     "name": field(1, field(1, field(1, b"\xff") + field(2, field(2, b"")))),
+    "long number": field(1, field(1, field(1, b"n") + field(2, field(3, field(1, b"\xff" * 20 + b"\x01"))))),
     "floats": field(1, field(1, field(1, b"x") + field(2, field(2, field(1, b"abc"))))),
 }
 
@@ -146,7 +157,7 @@ def cut_a_header(content):
     ("damage", "message"),
     [
         (flip_length, "record 0 is damaged .the checksum of its length"),
-        (long_record, "record 0 is damaged"),
+        (long_record, "record 0 is damaged .a length of 1,099,511,627,776 bytes"),
         (cut, "record 2 is damaged .the file ends 496 bytes early"),
         (cut_a_header, "record 3 is damaged .the file ends 7 bytes early"),
     ],

@@ -23,7 +23,7 @@ FOLDER = "clevr_with_masks"
 
 def scene(number: int, objects: int | None = None) -> Scene:
     """A drawn scene, 3 to 10 discs and squares apart from each other, with the published features in their shapes."""
-    random = np.random.default_rng([15, number])
+    random = np.random.default_rng([18, number])
     objects = int(random.integers(3, 11)) if objects is None else objects
     y, x = np.mgrid[:240, :320]
     shade = 110 + 30 * np.sin(x / 90 + random.uniform(0, 6)) + 20 * np.cos(y / 70)

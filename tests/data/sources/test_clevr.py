@@ -174,33 +174,29 @@ def test_the_file_is_passed_once(published, twelve, monkeypatch):
     assert again == [[2, 3], [0, 1]] and len(opened) == 3
 
 
-def test_two_readers_of_one_file_do_not_mix(published, twelve):
-    found = clevr.Source().find("", str(published / "tfrecord"))
-    [*found.scenes("test", True, (8, 8))]
-    both = zip(*(found.scenes("val", True, (8, 8)) for _ in range(2)), strict=True)
-    assert [[batch.index.tolist() for batch in pair] for pair in both] == [[[2, 3], [2, 3]]]
+def test_two_readers_of_one_file_do_not_mix(published):
+    form = entity_files.TfRecord(published / "tfrecord" / entities.FILE)
+    [*form.entries(range(2))]
+    both = zip(form.entries(range(2, 6)), form.entries(range(2, 6)), strict=True)
+    assert [(one, other) for (one, _), (other, _) in both] == [(number, number) for number in range(2, 6)]
 
 
 def test_few_scenes_are_held(published, monkeypatch):
-    """No more are read than are at work, however slow that is."""
-    held, most = [], []
-    entries, decode = entity_files.TfRecord.entries, multi_object.decode
+    """No more are read than are at work, however many there are."""
+    read = []
+    entries = entity_files.TfRecord.entries
 
     def counted(form, numbers):
-        for number, load in entries(form, numbers):
-            held.append(number)
-            most.append(len(held))
-            yield number, load
-
-    def slow(*arguments):
-        scene = decode(*arguments)
-        held.pop()
-        return scene
+        for entry in entries(form, numbers):
+            read.append(entry[0])
+            yield entry
 
     monkeypatch.setattr(entity_files.TfRecord, "entries", counted)
-    monkeypatch.setattr(multi_object, "decode", slow)
-    read(published / "tfrecord", size=(8, 8))
-    assert len(most) == COUNT and max(most) <= 5
+    form = entity_files.TfRecord(published / "tfrecord" / entities.FILE)
+    reading = multi_object.Reading(form, clevr.Source.layout, {"train": range(COUNT)}, None)
+    for number, _ in reading.mapped(dict, range(COUNT)):
+        assert len(read) - number <= 5
+    assert read == list(range(COUNT))
 
 
 def test_another_process_can_read_on(published, twelve):
@@ -212,9 +208,28 @@ def test_another_process_can_read_on(published, twelve):
         assert joined([*found.scenes("val", True, (8, 8))]).index.tolist() == [2, 3]
 
 
+def test_places_of_a_split(published, twelve):
+    """Of npz files, for several processes; a TFRecord is read in order, and of clevr6 places are not known."""
+    found = clevr.Source().find("", str(published / "npz"))
+    whole = joined([*found.scenes("train", True, (8, 8))])
+    part = joined([*pickle.loads(pickle.dumps(found.some))("train", True, (8, 8), range(3, 6))])
+    assert part.index.tolist() == [7, 8, 9] and np.array_equal(part.images, whole.images[3:6])
+    assert clevr.Source().find("", str(published / "tfrecord")).some is None
+    assert clevr6.Source().find("", str(published / "npz")).some is None
+
+
+def test_what_tells_that_nothing_changed(published):
+    """The TFRecord; of npz files, the manifest, some of them and their folders."""
+    file = published / "tfrecord" / entities.FILE
+    assert clevr.Source().find("", str(published / "tfrecord")).state == [str(file)]
+    folder = published / "npz" / entities.FOLDER
+    state = clevr.Source().find("", str(published / "npz")).state
+    assert {str(folder), str(folder / "0"), str(folder / "manifest_ind.json"), str(folder / "0/0.npz")} <= {*state}
+
+
 def test_clevr6_has_the_scenes_of_few_objects(published, twelve):
     few = [number for number in range(COUNT) if entities.scene(number)["visibility"].sum() <= 7]
-    assert 0 < len(few) < COUNT
+    assert 0 < len(few) < COUNT and any(entities.scene(number)["visibility"].sum() == 7 for number in few)
     whole = read(published / "tfrecord")
     for form in ("tfrecord", "npz"):
         found = clevr6.Source().find("", str(published / form))
