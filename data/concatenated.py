@@ -85,8 +85,8 @@ class Concatenated(DataSource):
             scenes,
             next(iter(filters.values()), {}) if len(filters) < 2 else _named(names, found),
             [f"{name}: {warning}" for name, each in zip(names, found, strict=True) for warning in each.warnings],
-            some if all(each.some for each in found) else None,
-            [path for each in found for path in each.state] if all(published) else (),
+            some=some if all(each.some for each in found) else None,
+            state=[path for each in found for path in each.state] if all(published) else (),
             incomplete=any(short) or any(each.incomplete for each in found),
         )
 

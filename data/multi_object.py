@@ -107,9 +107,9 @@ class MultiObjectSource(DataSource):
             reading.scenes,
             resizing.FILTERS,
             [*form.warnings, *warnings],
-            None if form.in_order or self.most else reading.some,
-            form.state,
             incomplete=form.count < self.layout.count,
+            some=None if form.in_order or self.most else reading.some,
+            state=form.state,
         )
 
     def _form(self, base: Path) -> Form:

@@ -53,8 +53,6 @@ class Found:
     Shards are found again by it, so it must change when the scenes do."""
     counts: Mapping[str, int]
     """Scenes per split, in the order in which the splits are stored; may be counted when it is first asked."""
-    incomplete: bool = field(default=False, kw_only=True)
-    """Whether there are fewer scenes than published, where official counts cannot tell."""
     scenes: Callable[[str, bool, tuple[int, int]], Iterator["Scenes"]]
     """(split, whether to crop, (H, W) in pixels) -> the scenes of that split, in order, in batches of any size. Raises
     ValueError for a damaged file or a size that cannot be."""
@@ -62,6 +60,8 @@ class Found:
     """How ``image`` and ``label`` are resized; empty where scenes are drawn at their size."""
     warnings: Sequence[str] = ()
     """What a reader of results should know about these scenes, one line each."""
+    incomplete: bool = False
+    """Whether there are fewer scenes than published, where official counts cannot tell."""
     some: Callable[[str, bool, tuple[int, int], range], Iterator["Scenes"]] | None = None
     """As ``scenes``, for the scenes of a split at the places that a range without gaps names. With it several processes
     convert a large set, each its part; it is sent to them. None where scenes can only be read in order."""

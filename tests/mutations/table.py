@@ -239,7 +239,9 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("except BaseException:", "except ValueError:"),
     ],
     "data/concatenated.py": [
-        ("                first = last\n", "                pass\n"),
+        ("        first = last\n", "        pass\n"),
+        ("                    first += count[split]\n", "                    pass\n"),
+        ("if all(each.some for each in found)", "if found[0].some"),
         ("incomplete=any(short) or ", "incomplete="),
         ("or any(each.incomplete for each in found)", ""),
         ("return max(part", "return min(part"),
