@@ -1,9 +1,11 @@
 """What a study's final stage scores: the splits test, OOD and CAMO, and those of its curve, where they are there."""
 
+import contextlib
 from collections.abc import Sequence
 
 from rich.console import Console
 
+from data import source
 from data.convert import prepare
 from data.shards import ShardIndex, Unwritable
 from data.source import EVERYTHING, FinalSplit, MissingDataset
@@ -58,30 +60,52 @@ def _find(
     """Where each of ``wanted`` lies, and notices; ``alone``: a variant's other splits need not be converted."""
     found: Splits = {}
     notices = []
-    for name, split, variant in wanted:
+    trained = [(part.name, part.variant) for part in spec.parts]
+    for name, split, variant, data in wanted:
         if variant is None:
             usual = spec.source.counts(spec.variant)
             if index.counts.get(split):
                 found[name] = (index, split)
             elif not usual or split in usual:
                 notices.append(f"{name} is not scored: {spec} has too few images for a {split} split")
-        elif variant == spec.variant:
+            continue
+        other = spec.of(source.load(data), variant) if data else spec.varied(variant)
+        if other == spec:
             if index.counts.get("test"):
                 found[name] = (index, "test")
                 notices.append(f"{name} is the test split here, and nothing new to models trained on {variant}")
-        else:
-            only = split if alone and split != EVERYTHING else None
-            try:
-                other = prepare(spec.varied(variant), root=root, cache=cache, console=console, only=only)
-            except (MissingDataset, Unwritable) as error:
-                if isinstance(error, Unwritable) and not alone:
-                    raise
-                notices.append(f"{name} is not scored: {error}")
-                continue
-            if split != EVERYTHING and not other.incomplete and not other.counts.get(split):
-                notices.append(f"{name} is not scored: {other.spec} has too few images for a {split} split")
-                continue
-            found[name] = (other, EVERYTHING if other.incomplete else split)
-            if other.incomplete and split != EVERYTHING:
-                notices.append(f"{name} is incomplete: all its {other.rows(EVERYTHING):,} images are scored")
+            continue
+        seen = (other.name, other.variant) in trained
+        only = split if alone and split != EVERYTHING else None
+        try:
+            place = _prepare(other, bool(data), root, cache, console, only)
+        except (MissingDataset, Unwritable) as error:
+            if isinstance(error, Unwritable) and not alone:
+                raise
+            notices.append(f"{name} is not scored: {error}")
+            continue
+        if seen:
+            split = "test"
+            notices.append(f"{name} is a test split of what was trained on, and nothing new to these models")
+        if split != EVERYTHING and (seen or not place.incomplete) and not place.counts.get(split):
+            notices.append(f"{name} is not scored: {place.spec} has too few images for a {split} split")
+            continue
+        whole = place.incomplete and not seen and split != EVERYTHING
+        found[name] = (place, EVERYTHING if whole else split)
+        if whole:
+            notices.append(f"{name} is incomplete: all its {place.rows(EVERYTHING):,} images are scored")
     return found, notices
+
+
+def _prepare(
+    spec: DataSpec, elsewhere: bool, root: str | None, cache: str | None, console: Console | None, only: str | None
+) -> ShardIndex:
+    """Its shards; those of another data set may also lie in the cache alone: ``elsewhere``. Raises as ``prepare``."""
+    try:
+        return prepare(spec, root=root, cache=cache, console=console, only=only)
+    except MissingDataset:
+        if not (elsewhere and root):
+            raise
+        with contextlib.suppress(MissingDataset):
+            return prepare(spec, cache=cache, console=console, only=only)
+        raise

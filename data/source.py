@@ -63,6 +63,8 @@ class FinalSplit(NamedTuple):
     """Where it lies: a split of ``variant``, or ``all``."""
     variant: str | None = None
     """None is the one that was trained on."""
+    data: str | None = None
+    """Another data set that has ``variant``; None is the one that was trained on."""
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def score(
         return
     shown = [e for e in entries if (e.pictured if e.name == winner else e.folder is None and e.name != LEFT_OUT)]
     source = study.data.source
-    own = [name for name, _, variant in source.curve(study.data.variant) if variant is None and name in places]
+    own = [each.name for each in source.curve(study.data.variant) if each.variant is None and each.name in places]
     study.folder.write(curve={"axis": source.curve_axis, "labels": [*places], "own": own[0] if own else None})
     chosen = [replace(entry, pictured=False) for entry in shown]
     evaluation.evaluate_study(study, chosen, places, max_objects, console, file=FILE)

@@ -34,6 +34,7 @@ from data.shards import ShardIndex
 from data.sources import clevrtex
 from data.spec import parse
 from data.writing import Facts, write
+from tests.data.sources.published import add_scene
 from trainables import freed_memory
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,16 +87,12 @@ def cluster(cpus: int, store: int) -> Iterator[None]:
 
 
 def publish(folder: Path, scenes: int) -> Path:
-    """Published files of ``scenes`` scenes, hard links of copies of the few; returns the root."""
-    sources = sorted(FEW.glob("*_??????.png"))
-    for path in FEW.iterdir():
-        shutil.copy(path, folder)
-    for number in range(scenes):
-        inside = folder / "root" / "clevrtex_full" / str(number // 1000)
-        inside.mkdir(parents=True, exist_ok=True)
-        source = sources[number % len(sources)].stem
-        for end in (".png", "_flat.png", ".json"):
-            os.link(folder / f"{source}{end}", inside / f"CLEVRTEX_full_{number:06d}{end}")
+    """Published files of ``scenes`` scenes, the pictures hard links of the few; returns the root."""
+    few = len(list(FEW.glob("*_??????.png")))
+    published = folder / "root" / "clevrtex_full"
+    shutil.copytree(FEW, published / "0")
+    for number in range(few, scenes):
+        add_scene(published, number % few, number)
     time.sleep(2 * unchanged.SETTLED)
     return folder / "root"
 

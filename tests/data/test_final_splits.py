@@ -12,6 +12,7 @@ from data.sources import clevrtex
 from data.spec import parse
 from tests.data import toy
 from tests.data.sources.published import as_variant
+from tests.data.sources import entities
 
 ROOT = Path(__file__).parent / "clevrtex"
 SPEC = parse("clevrtex:full-crop-(32,32)")
@@ -138,3 +139,47 @@ def test_a_data_set_may_have_no_curve(tmp_path, monkeypatch):
     toy.add(tmp_path, monkeypatch)
     spec = parse("squares-(16,16)")
     assert curve_splits(spec, prepare(spec, cache=str(tmp_path)), cache=str(tmp_path))[0] == {}
+
+
+@pytest.fixture
+def elsewhere(root):
+    """The scenes of another data set beside its final splits."""
+    entities.write_npz(root, entities.scenes(20))
+    return root
+
+
+@pytest.mark.parametrize("name", ["clevr", "clevr6"])
+def test_final_splits_of_another_data_set(elsewhere, tmp_path, name):
+    """In the data root or, where they are not there, in the cache."""
+    spec, cache = parse(f"{name}-crop-(32,32)"), str(tmp_path / "cache")
+    index = prepare(spec, root=str(elsewhere), cache=cache)
+    shutil.rmtree(elsewhere / "clevrtex_camo")
+    found, notices = final_splits(spec, index, root=str(elsewhere), cache=cache)
+    assert {split: (of.spec, part) for split, (of, part) in found.items()} == {
+        "test": (str(spec), "test"),
+        "outd": ("clevrtex:outd-crop-(32,32)", "all"),
+    }
+    assert any("camo is not scored: " in notice and "clevrtex_camo does not exist" in notice for notice in notices)
+    shutil.rmtree(elsewhere / "clevrtex_outd")
+    again, _ = final_splits(spec, index, root=str(elsewhere), cache=cache)
+    assert again == found, "from the cache"
+    assert final_splits(spec, index, cache=cache)[0] == found
+    assert not spec.source.curve("")
+
+
+def test_final_splits_of_several_data_sets_as_one(root, tmp_path, monkeypatch):
+    """Of a part that was trained on, the test split alone is scored, however few scenes there are."""
+    spec, cache = parse("concat(clevrtex:full,clevrtex:camo)-crop-(32,32)"), str(tmp_path / "cache")
+    index = prepare(spec, root=str(root), cache=cache)
+    found, notices = final_splits(spec, index, root=str(root), cache=cache)
+    assert found.keys() == {"test", "outd"} and found["test"] == (index, "test")
+    assert "camo is not scored: clevrtex:camo-crop-(32,32) has too few images for a test split" in notices
+    shutil.rmtree(root / "clevrtex_camo")
+    copied = shutil.copytree(root / "clevrtex_full", root / "copy" / "clevrtex_full")
+    as_variant(copied, "camo").rename(root / "clevrtex_camo")
+    found, notices = final_splits(spec, prepare(spec, root=str(root), cache=cache), root=str(root), cache=cache)
+    camo, split = found["camo"]
+    assert (camo.spec, split, camo.rows(split)) == ("clevrtex:camo-crop-(32,32)", "test", 1)
+    assert "camo is a test split of what was trained on, and nothing new to these models" in notices
+    whole, _ = final_splits(SPEC, prepare(SPEC, root=str(root), cache=cache), root=str(root), cache=cache)
+    assert whole["camo"] == (camo, "all"), "models that were not trained on it have all of it"

@@ -82,7 +82,7 @@ def test_a_file_is_a_data_set(tmp_path, monkeypatch):
     ("name", "remedy"),
     [
         ("square", "did you mean squares or quads?"),
-        ("clevertex", "did you mean clevrtex?"),
+        ("clevertex", "did you mean clevrtex or clevr or clevr6?"),
         ("mnist", "there are NAMES"),
     ],
 )

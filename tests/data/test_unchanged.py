@@ -11,6 +11,7 @@ from data import unchanged
 from data.convert import prepare
 from data.sources import clevrtex
 from data.spec import parse
+from tests.data.sources.published import add_scene
 
 ROOT = Path(__file__).parent / "clevrtex"
 SPEC = parse("clevrtex:full-crop-(32,32)")
@@ -47,10 +48,7 @@ def test_a_second_start_lists_nothing(root, tmp_path, lists):
 
 
 def add(root):
-    for end in (".png", "_flat.png", ".json"):
-        shutil.copy(
-            root / f"clevrtex_full/0/CLEVRTEX_full_000000{end}", root / f"clevrtex_full/0/CLEVRTEX_full_000012{end}"
-        )
+    add_scene(root / "clevrtex_full", 0, 12)
 
 
 def remove(root):
