@@ -11,8 +11,8 @@ from data.source import MissingDataset
 from data.sources import clevrtex
 from data.spec import parse
 from tests.data import toy
-from tests.data.sources.published import as_variant
 from tests.data.sources import entities
+from tests.data.sources.published import as_variant
 
 ROOT = Path(__file__).parent / "clevrtex"
 SPEC = parse("clevrtex:full-crop-(32,32)")
