@@ -1,6 +1,5 @@
 """The report of a study: report.html, made anew from the results folder alone, at any time."""
 
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,32 +7,26 @@ from typing import Any
 
 from rich.console import Console
 
-from study.display import pages, tables
+from study.display import budget_section, figures, pages, tables
 from study.display.curve_plot import curve_section
 from study.display.durations import duration
+from study.display.found_section import best_section, read_best, scores_table
 from study.display.front_table import front_notes, front_table
+from study.display.picture_section import pictures, read_pictures
 from study.display.plain_lines import say
-from study.display.plots import FRONT, search_plots
+from study.display.plots import Search, front_plot, search_plots
+from study.display.score_section import OVER_IMAGES, board, diagnosis_section, gaps_table, protocol
+from study.display.trials_section import importance_section, trials_table
 from study.results_folder import read_record
 from study.scoring import curve, importance, ranking, verdict
 from study.scoring.baselines import grid_note
-from study.scoring.leaderboard import FRACTIONS, TITLES, Row, entry_name, footnotes, read_leaderboard, sections
+from study.scoring.gaps import gaps
+from study.scoring.leaderboard import FRACTIONS, Row, entry_name, footnotes, read_leaderboard, read_scores
 from study.scoring.ranking import Finalist
 from study.scoring.trial_table import write_trials
 from study.search import goals as study_goals
 from study.search import storage
 from trainables.objectives import goals
-
-DIAGNOSED = {
-    "seg_largest": "share of the largest segment",
-    "seg_segments": "segments",
-    "seg_kmeans": "ARI with k-means",
-    "seg_previous": "ARI with the previous image's",
-    "seg_found": "objects found",
-    "seg_merged": "merged",
-    "seg_split": "split",
-}
-"""The figures of a diagnosis and their headings; study/scoring/diagnosis.py defines them."""
 
 
 def write(folder: Path, console: Console | None = None) -> Path:
@@ -44,16 +37,33 @@ def write(folder: Path, console: Console | None = None) -> Path:
     """
     record, study = read_record(folder), storage.load_study(folder)
     config, data = record["config"], record.get("data") or {}
+    name = study.study_name  # the folder may have another name by now
     trials = write_trials(study, folder).to_pylist()
     named = goals(config["metric"])
-    rows, failures, missing = read_leaderboard(folder), _failures(trials), _missing(folder, trials)
-    finalists = ranking.read(folder)
-    remarks = _remarks(folder, record, rows)
+    rows, drawn = read_scores(folder)
+    failures, missing = _failures(trials), _missing(folder, trials)
+    finalists, best = ranking.read(folder), read_best(folder)
+    verdicts = verdict.read_verdict(folder, config["metric"])
+    remarks = _remarks(record, rows)
+    learnt = importance.levels(study, config.get("reports"))
+    asked = (trial.distributions.items() for trial in study.get_trials(deepcopy=False))
+    search = Search(
+        trials=trials,
+        goals=named,
+        maximize=study_goals.maximizes(study),
+        steps_per_report=_steps_per_report(config, trials),
+        rungs=study.user_attrs.get("rungs", ()),
+        logarithmic=frozenset(key for items in asked for key, one in items if getattr(one, "log", False)),
+        important=importance.most_important(learnt) or (),
+        winner=best.get("trial"),
+    )
+    front = study_goals.front(study)
+
     fragments = [
         pages.headline(
             f"{config['model']} on {config['data']}",
             {
-                "study": folder.name,
+                "study": name,
                 "preset": config["preset"],
                 "size": f"{config['size']}x{config['size']}",
                 "steps": config["steps"],
@@ -61,48 +71,52 @@ def write(folder: Path, console: Console | None = None) -> Path:
                 "date": max(
                     (f"{t['complete'] or t['start']:%Y-%m-%d %H:%M}" for t in trials if t["start"]), default=""
                 ),
-                "git": record.get("git"),
-                **(record.get("versions") or {}),
             },
         ),
+        pages.found(verdicts),
         pages.numbers(_numbers(trials, finalists, named[0], record.get("timing") or {})),
     ]
+    if found := [scores_table(rows, finalists, best), *best_section(name, record, best, trials)]:
+        fragments.append(pages.section("What was found", *found) if any(found) else "")
     if failures:
-        fragments.append(pages.section("Failed trials", pages.failures(failures)))
-    board = [pages.leaderboard(sections(rows, config["size"]))] if rows else []
-    fragments.append(pages.section("Leaderboard", *board, pages.notes([*missing, *remarks, *data.get("notices", [])])))
-    if diagnoses := _diagnoses(rows):
-        fragments.append(pages.section("Diagnosis", pages.grid(["", *DIAGNOSED.values(), "diagnosis"], diagnoses)))
+        lines = [[reason, pages.figure(count)] for reason, count in failures.items()]
+        fragments.append(pages.section("Failed trials", pages.table(["reason", "trials"], lines, name="failures")))
+    over_images = [OVER_IMAGES] if drawn else []
+    said = pages.notes([*missing, *remarks, *over_images, *data.get("notices", [])])
+    fragments.append(pages.section("Leaderboard", board(rows, config["size"]), said))
+    if lost := gaps_table(gaps([row for row in rows if row.kind != "baseline"], drawn)):
+        fragments.append(pages.section("Generalisation", lost))
+    if touched := protocol(record, rows):
+        fragments.append(pages.section("Protocol", touched))
+    fragments.append(diagnosis_section(rows))
     if finalists:
         fragments.append(pages.section("Finalists on validation", pages.finalists(finalists, named[0])))
-    scripts: list[str] = []
-    found = curve.read(folder, record)
-    if found:
-        section, scripts = curve_section({found.winner: found})
-        fragments.append(section)
-    learnt = importance.levels(study, config.get("reports"))
-    drawn, left_out, more = search_plots(study, named, importance.most_important(learnt))
-    front = study_goals.front(study)
+    curved = curve.read(folder, record)
+    if curved:
+        fragments.append(curve_section({curved.winner: curved}))
     if front:
-        shown, said = pages.plots([plot for plot in drawn if plot[0] == FRONT]), pages.notes(front_notes(trials, named))
-        fragments.append(pages.section("Pareto front", front_table(trials, front, named), shown, said))
-    if pictures := _pictures(folder, rows):
-        fragments.append(pages.section("Pictures", pages.pictures(pictures)))
-    fragments.append(pages.section("Trials", pages.trials(trials, named)))
-    if learnt:
-        about = [f"importance for {named[0]} alone, the first goal"] if len(named) > 1 else []
-        said = pages.notes([*importance.carried(learnt), *about])
-        fragments.append(pages.section("Importance", *_importances(learnt), said))
-    search = [plot for plot in drawn if plot[0] != FRONT]
-    fragments.append(pages.section("Search", pages.plots(search), pages.notes(left_out)))
+        plot = front_plot(search, front)
+        shown = pages.plots([("The front among all complete trials", plot, True)]) if plot and figures.script() else ""
+        fragments.append(
+            pages.section(
+                "Pareto front", front_table(trials, front, named), shown, pages.notes(front_notes(trials, named))
+            )
+        )
+    if files := read_pictures(folder, rows):
+        fragments.append(pages.section("Pictures", pictures(files)))
+    fragments += _search_sections(search)
+    fragments.append(importance_section(learnt, named))
+    fragments.append(pages.section("Trials", trials_table(trials, named)))
+    fragments.append(budget_section.budget_section(record, trials, search.rungs))
+    again = budget_section.command(name, folder, record, len(trials))
+    fragments.append(pages.section("How to reproduce", pages.code(again)))
     fragments.append(pages.section("Configuration", pages.key_values(config)))
-    fragments.append(pages.section("How to reproduce", pages.code(_command(folder, record, len(trials)))))
     path = folder / "report.html"
-    pages.write(path, f"{folder.name} - clevrtune", fragments, scripts or more)
+    pages.write(path, f"{name} - clevrtune", fragments, figures.script() or "")
     if console is not None:
-        tables.print_leaderboard(console, rows, config["size"], remarks)
-        if found:
-            say(console, found.line)
+        tables.print_leaderboard(console, rows, config["size"], [*verdicts, *remarks])
+        if curved:
+            say(console, curved.line)
         failed = [f"failed, {count} x: {reason}" for reason, count in failures.items()]
         tables.print_notes(console, [*missing, *failed])
         if front:
@@ -115,74 +129,33 @@ def write(folder: Path, console: Console | None = None) -> Path:
 def leaderboard_markdown(folder: Path) -> str:
     """The leaderboard of the study in ``folder`` in Markdown. Raises ValueError if there is no study."""
     record, rows = read_record(folder), read_leaderboard(folder)
-    return tables.leaderboard_markdown(rows, record["config"]["size"], _remarks(folder, record, rows))
+    verdicts = verdict.read_verdict(folder, record["config"]["metric"])
+    return tables.leaderboard_markdown(rows, record["config"]["size"], [*verdicts, *_remarks(record, rows)])
 
 
-def _remarks(folder: Path, record: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
-    """What the leaderboard of the study in ``folder`` says, and what a reader must know of its ``rows``."""
+def _remarks(record: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
+    """What a reader must know of the leaderboard's ``rows``."""
     incomplete = bool((record.get("data") or {}).get("incomplete"))
     several = len({row.entry for row in rows if row.kind in ("trial", "base")}) > 1
     return [
-        *verdict.read_verdict(folder, record["config"]["metric"]),
         *(["trials are in the order of their validation scores, which chose them"] if several else []),
         *grid_note(record),
         *footnotes(rows, incomplete),
     ]
 
 
-def _diagnoses(rows: Sequence[Row]) -> list[list[str]]:
-    """Each of ``rows`` that has a diagnosis, with its figures."""
-    return [
-        [
-            f"{row.entry}, {TITLES.get(row.split, row.split)}",
-            *(f"{row.figures[name]:.2f}" for name in DIAGNOSED),
-            row.diagnosis.verdict,
-        ]
-        for row in rows
-        if row.diagnosis
-    ]
+def _steps_per_report(config: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> float:
+    most = max((trial["intermediate_steps"][-1] for trial in trials if trial["intermediate_steps"]), default=1)
+    return config["steps"] / (config.get("reports") or most)
 
 
-def _pictures(folder: Path, rows: Sequence[Row]) -> dict[str, list[tuple[str, bytes]]]:
-    """PNG files of the final stage as split -> (entry, bytes), in the order of the leaderboard's ``rows``."""
-    found: dict[str, list[tuple[str, bytes]]] = {}
-    named = {path.stem: path for path in (folder / "pictures").glob("*.png")}
-    endings = {f"_{row.split}" for row in rows}
-    stems = {stem.removesuffix(end) for stem in named for end in endings if stem.endswith(end)}
-    entries = {entry_name(stem): stem for stem in sorted(stems)}
-    for row in rows:
-        path = named.get(f"{entries.get(row.entry)}_{row.split}")
-        if path is not None:
-            found.setdefault(row.split, []).append((row.entry, path.read_bytes()))
-    return found
-
-
-def _command(folder: Path, record: Mapping[str, Any], trials: int) -> str:
-    """The lines that run the study again, with as many ``trials``, from a checkout."""
-    lines = [f"git checkout {record['git'].rstrip('+')}"] if record.get("git") else []
-    words = ["python", "study/run.py", "--name", folder.name, "--trials", str(trials)]
-    for key, value in record["config"].items():
-        if key == "set":
-            for name, fixed in value.items():
-                words += ["--set", f"{name}={'none' if fixed is None else fixed}"]
-        elif key == "space":
-            words += [word for entry in value or [] for word in ("--space", entry)]
-        elif key != "size" and value is not None:  # the data's name or the preset brings the size
-            words += [f"--{key.replace('_', '-')}", str(value)]
-    words += [word for source in record.get("from", []) for word in ("--from", source["study"])]
-    for key, count in ranking.read_asked(folder).items():
-        words += [f"--{key}", str(count)]
-    return "\n".join([*lines, shlex.join(words)])
-
-
-def _importances(learnt: Sequence[importance.Level]) -> list[str]:
-    """A table of importances per report, and what it does not know."""
-    known = [level for level in learnt if level.importances]
-    keys = dict.fromkeys(key for level in reversed(known) for key in level.importances or {})
-    heads = ["share of importance", *(f"report {level.report} of {level.reports}" for level in known)]
-    rows = [["trials", *(str(level.trials) for level in known)]]
-    rows += [[key, *(f"{(level.importances or {}).get(key, 0.0):.0%}" for level in known)] for key in keys]
-    return [*([pages.grid(heads, rows)] if known else []), pages.notes(importance.unknown(learnt))]
+def _search_sections(search: Search) -> list[str]:
+    """The plots of the search as sections; without plotly a remark."""
+    if figures.script() is None:
+        return [pages.section("Search", pages.notes([figures.MISSING]))]
+    drawn, small, remarks = search_plots(search)
+    slices = pages.section("Slices", pages.plots(small, "small")) if small else ""
+    return [pages.section("Search", pages.plots(drawn), pages.notes(remarks)), slices]
 
 
 def _failures(trials: Sequence[Mapping[str, Any]]) -> dict[str, int]:

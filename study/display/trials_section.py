@@ -1,0 +1,67 @@
+"""The trials of a study, one row each, and what was learnt about its hyperparameters, in its report."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from study.display import pages
+from study.display.durations import duration
+from study.display.pages import Cell, figure
+from study.scoring import importance
+from study.scoring.trial_table import STATES
+
+
+def trials_table(rows: Sequence[Mapping[str, Any]], goals: Sequence[str]) -> str:
+    """A table of trials that sorts by a click on a heading; ``goals`` names their values, one or two.
+
+    Each row has the columns of trials.parquet: number, state, value, second_value, step, seconds, reason,
+    intermediate_values and the searched hyperparameters as ``params_<name>``.
+    """
+    names = [key for key in (rows[0] if rows else {}) if key.startswith("params_")]
+    reasons = any(row["reason"] for row in rows)
+    heads = ["trial", "state", *goals, "curve", "step", "time", *["reason"] * reasons]
+    heads += [name.removeprefix("params_") for name in names]
+    body = []
+    for row in rows:
+        state = STATES[row["state"]]
+        body.append(
+            [
+                figure(row["number"]),
+                Cell(state, markup=f'<span class="state {state}">{state}</span>'),
+                figure(row["value"], "%.4f"),
+                *(figure(row["second_value"], "%.6g") for _ in goals[1:]),
+                Cell("", "", markup=_curve(row["intermediate_values"])),
+                figure(row["step"]),
+                Cell(duration(row["seconds"]), row["seconds"] or ""),
+                *([Cell(row["reason"] or "", style="reason")] if reasons else []),
+                *(figure(row[name], "%.3g") for name in names),
+            ]
+        )
+    return pages.table(heads, body, name="trials", scroll=True)
+
+
+def importance_section(learnt: Sequence[importance.Level], goals: Sequence[str]) -> str:
+    """A section with importances per report, and what is not known; nothing if nothing was learnt."""
+    if not learnt:
+        return ""
+    known = [level for level in learnt if level.importances]
+    keys = dict.fromkeys(key for level in reversed(known) for key in level.importances or {})
+    heads = ["share of importance", *(f"report {level.report} of {level.reports}" for level in known)]
+    rows = [["trials", *(str(level.trials) for level in known)]]
+    rows += [[key, *(f"{(level.importances or {}).get(key, 0.0):.0%}" for level in known)] for key in keys]
+    table = [pages.grid(heads, rows, name="importance")] if known else []
+    about = [f"importance for {goals[0]} alone, the first goal"] if len(goals) > 1 else []
+    said = pages.notes([*importance.unknown(learnt), *importance.carried(learnt), *about])
+    return pages.section("Importance", *table, said)
+
+
+def _curve(values: Sequence[float]) -> str:
+    """The intermediate values of a trial as a small line, scaled to their own range."""
+    finite = [value for value in values if value is not None and abs(value) < float("inf")]
+    if len(finite) < 2:
+        return ""
+    low, span = min(finite), (max(finite) - min(finite)) or 1.0
+    points = " ".join(
+        f"{3 + 84 * i / (len(finite) - 1):.0f},{19 - 16 * (value - low) / span:.0f}" for i, value in enumerate(finite)
+    )
+    line = f'<polyline points="{points}" fill="none" stroke="currentColor" stroke-width="1.5"/>'
+    return f'<svg class="curve" viewBox="0 0 90 22" aria-hidden="true">{line}</svg>'
