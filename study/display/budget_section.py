@@ -8,6 +8,7 @@ from typing import Any
 
 from study.display import pages
 from study.display.durations import duration
+from study.display.page_table import Cell, Table, figure
 from study.scoring import ranking
 from study.scoring.trial_table import STATES
 
@@ -101,10 +102,10 @@ def _rungs(trials: Sequence[Trial], rungs: Sequence[int], reports: int, steps: i
         there = sum(1 for trial in trials if max(trial["intermediate_steps"] or [0]) >= report)
         what = "end" if report == reports else "rung"
         share = there / len(trials) if trials else 0.0
-        at = pages.figure(round(steps * report / reports))
-        came = [pages.figure(there), pages.Cell(f"{share:.0%}", share)]
+        at = figure(round(steps * report / reports))
+        came = [figure(there), Cell(f"{share:.0%}", share)]
         rows.append([f"{what}, report {report} of {reports}", at, *came])
-    return pages.table(["", "training steps", "trials that got there", "share"], rows, name="rungs", title="Rungs")
+    return Table(["", "training steps", "trials that got there", "share"], rows, "rungs", "Rungs").html()
 
 
 def _line(value: Any) -> str:

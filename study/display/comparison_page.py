@@ -7,7 +7,7 @@ from typing import Any
 from study.display import figures, pages
 from study.display.curve_plot import curve_section
 from study.display.durations import duration
-from study.display.pages import Cell
+from study.display.page_table import Cell, Table
 from study.display.picture_section import side_by_side
 from study.display.score_section import OVER_IMAGES, board, gaps_table
 from study.results_folder import read_record
@@ -28,13 +28,13 @@ def write(comparison: Comparison, path: Path) -> None:
         ),
         pages.section(
             "Leaderboard",
-            board(comparison.rows, comparison.size),
+            pages.cards(*(one.html() for one in board(comparison.rows, comparison.size)), layout="full-width"),
             pages.notes([*comparison.notes, *([OVER_IMAGES] if comparison.rows else [])]),
         ),
         pages.section("Budgets", _budgets(comparison, path)),
     ]
     if lost := gaps_table(comparison.gaps):
-        fragments.append(pages.section("Generalisation", lost))
+        fragments.append(pages.section("Generalisation", lost.html()))
     if costs := _costs(comparison):
         fragments.append(pages.section("Scores and costs", costs))
     read = {entry: curve.read(folder, read_record(folder)) for entry, folder in comparison.folders.items()}
@@ -68,11 +68,11 @@ def _budgets(comparison: Comparison, path: Path) -> str:
     """A table of studies: what each was given and used, and a link to its report."""
     heads = ["", "report", "trials: complete / pruned / failed", "steps of a full trial", "steps of the search"]
     heads += ["finalists x seeds", "wall time", "winner's training", "parameters"]
-    rows: list[list[Cell | str]] = []
+    rows: list[list[object]] = []
     for entry, folder in comparison.folders.items():
         budget = comparison.budgets[entry]
         address = os.path.relpath(folder / "report.html", path.parent)
-        link = f'<a href="{pages.escape(address)}">{pages.escape(folder.name)}</a>'
+        link = pages.link(address, folder.name)
         rows.append(
             [
                 entry,
@@ -86,7 +86,7 @@ def _budgets(comparison: Comparison, path: Path) -> str:
                 _count(budget.parameters),
             ]
         )
-    return pages.table(heads, rows, name="budgets")
+    return Table(heads, rows, "budgets").html()
 
 
 def _costs(comparison: Comparison) -> str:

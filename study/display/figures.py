@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from study.display import pages
+from study.display.page_table import in_script
 
 MISSING = "The plots need a package: pip install 'clevrtune[report]'"
 
@@ -29,7 +29,7 @@ def script() -> str | None:
 
 def figure(data: Sequence[Mapping[str, Any]], layout: Mapping[str, Any], *, height: int = 380, about: str = "") -> str:
     """A plot: plotly's traces and layout, as plain values; ``about`` says in words what it shows."""
-    drawn = pages.in_script({"data": data, "layout": {"height": height, **layout}})
+    drawn = in_script({"data": data, "layout": {"height": height, **layout}})
     style = "plot short" if height < 300 else "plot"
     return (
         f'<div class="{style}"><script type="application/json">{drawn}</script>'

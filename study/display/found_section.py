@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from study.display import pages
-from study.display.pages import Cell
+from study.display.page_table import Cell, Table, text
 from study.scoring.leaderboard import BRIEF, TITLES, Row, between, cell, entry_name
 from study.scoring.ranking import BASE, Finalist
 
@@ -29,72 +30,100 @@ def read_best(folder: Path) -> dict[str, Any]:
     return found
 
 
-def best_section(
-    name: str, record: Mapping[str, Any], best: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]
-) -> list[str]:
+@dataclass(frozen=True)
+class Chosen:
+    """The hyperparameters that a study found, and who has them."""
+
+    who: str
+    """as people read it: trial 7"""
+    hyperparameters: dict[str, Any]
+    base: dict[str, Any]
+    """the base's, as far as they are known"""
+    searched: list[str]
+    """those that the search could change"""
+    ranges: dict[str, Any]
+    """what study.json says of the ranges"""
+
+    @property
+    def shown(self) -> list[str]:
+        """The searched ones, and others in which the base differs."""
+        others = [key for key in self.hyperparameters if key not in self.searched]
+        return [*self.searched, *(k for k in others if k in self.base and self.base[k] != self.hyperparameters[k])]
+
+    def table(self) -> Table:
+        """A table of :attr:`shown` beside the base's."""
+        rows = [_hyperparameter(key, self.hyperparameters, self.base, self.ranges) for key in self.shown]
+        marks = ["changed" if row[1].bold else "" for row in rows]
+        title = f"Hyperparameters of {self.who}, changed ones in bold"
+        return Table(["hyperparameter", self.who, "base", "searched"], rows, "hyperparameters", title, classes=marks)
+
+
+def chosen(record: Mapping[str, Any], best: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> Chosen | None:
+    """What a study found: by best.json, or before the end of the final stage its best complete trial.
+
+    None without a complete trial. ``trials`` are rows of trials.parquet.
+    """
+    base, ranges = dict(record.get("base") or {}), dict(record.get("ranges") or {})
+    if best.get("hyperparameters"):
+        found, who = dict(best["hyperparameters"]), entry_name(best.get("entry", BASE))
+    elif trials and trials[0]["state"] == "COMPLETE":
+        found, who = {**base, **_params(trials[0])}, f"trial {trials[0]['number']}"
+    else:
+        return None
+    base = base or next((_params(trial) for trial in trials if trial["number"] == 0), {})
+    asked = dict.fromkeys([*ranges, *_params(trials[0])]) if trials else ranges
+    return Chosen(who, found, base, [key for key in found if key in asked], ranges)
+
+
+def best_section(name: str, found: Chosen | None, best: Mapping[str, Any]) -> list[str]:
     """The best hyperparameters against the base's, and where the weights are: fragments, none without a trial.
 
-    ``trials`` are rows of trials.parquet, ``best`` is best.json; without it the best complete trial is shown. ``name``
-    is the study's.
+    ``best`` is best.json; ``name`` is the study's.
     """
-    base = dict(record.get("base") or {})
-    searched = dict.fromkeys([*(record.get("ranges") or {}), *_params(trials[0])]) if trials else {}
-    if best.get("hyperparameters"):
-        chosen, who = best["hyperparameters"], entry_name(best.get("entry", BASE))
-    elif trials and trials[0]["state"] == "COMPLETE":
-        chosen, who = {**base, **_params(trials[0])}, f"trial {trials[0]['number']}"
-    else:
+    if found is None:
         return []
-    base = base or next((_params(trial) for trial in trials if trial["number"] == 0), {})
-    keys = [key for key in chosen if key in searched]
-    others = [key for key in chosen if key not in searched]
-    changed = [key for key in others if key in base and base[key] != chosen[key]]
-    main = [_hyperparameter(key, chosen, base, record.get("ranges") or {}) for key in [*keys, *changed]]
-    heads = ["hyperparameter", who, "base", "searched"]
-    marks = ["changed" if row[1].bold else "" for row in main]
-    fragments = [
-        pages.table(heads, main, name="best_hyperparameters", title=f"Hyperparameters of {who}", classes=marks)
-    ]
-    rest = {key: chosen[key] for key in others if key not in changed}
+    fragments = [found.table().html()]
+    rest = {key: value for key, value in found.hyperparameters.items() if key not in found.shown}
     if rest:
         fragments.append(pages.folded(f"{len(rest)} more, as in the base", pages.key_values(rest)))
     if not best.get("hyperparameters"):
         return fragments
-    model, size = best["model"], best["image_size"]
+    model = best["model"]
     files = {
         "weights": f"best/{model}.safetensors",
         "configuration": f"best/{model}.json",
         "model card": "best/README.md",
-        "seed": str(best.get("seed", "")),
-        "training step": str(best.get("step", "")),
+        "seed": text(best.get("seed")),
+        "training step": text(best.get("step")),
     }
-    load = LOAD.format(folder=f"results/{name}/best", step=best.get("step"), size=size)
-    return [
-        pages.cards(
-            f"<div>{''.join(fragments)}</div>", f"<div>{pages.key_values(files, 'Files')}{pages.code(load)}</div>"
-        ),
-    ]
+    beside = f"<div>{pages.key_values(files, 'Files')}{pages.code(how_to_load(name, best))}</div>"
+    return [pages.cards(f"<div>{''.join(fragments)}</div>", beside)]
 
 
-def scores_table(rows: Sequence[Row], finalists: Sequence[Finalist], best: Mapping[str, Any]) -> str:
-    """What the winner scored on each final split beside the base; nothing before the final stage."""
+def how_to_load(name: str, best: Mapping[str, Any]) -> str:
+    """Python lines that load and use the weights of the study ``name``."""
+    return LOAD.format(folder=f"results/{name}/best", step=best.get("step"), size=best["image_size"])
+
+
+def scores_table(rows: Sequence[Row], finalists: Sequence[Finalist], best: Mapping[str, Any]) -> Table | None:
+    """What the winner scored on each final split beside the base; None before the final stage."""
     winner = entry_name(best.get("entry") or (finalists[0].entry if finalists else ""))
-    lines = []
+    lines: list[list[object]] = []
     for split in dict.fromkeys(row.split for row in rows):
         here = {row.entry: row for row in rows if row.split == split}
         if winner not in here:
             continue
-        line: list[Cell | str] = [f"{TITLES.get(split, split)} ({here[winner].images:,} images)"]
+        line: list[object] = [f"{TITLES.get(split, split)} ({here[winner].images:,} images)"]
         for metric in BRIEF:
             line.append(_score(metric, here[winner]))
             if winner != BASE and BASE in here:
                 line.append(_score(metric, here[BASE]))
         lines.append(line)
     if not lines:
-        return ""
+        return None
     names = [winner, BASE] if len(lines[0]) > 1 + len(BRIEF) else [winner]
     heads = ["", *(f"{metric} {name}" for metric in BRIEF for name in names)]
-    return pages.table(heads, lines, name="found", title=f"Scores of {winner}")
+    return Table(heads, lines, "found", f"Scores of {winner}")
 
 
 def _score(metric: str, row: Row) -> Cell:
@@ -124,7 +153,7 @@ def _hyperparameter(
 
 def _value(value: Any, *, bold: bool = False) -> Cell:
     number = isinstance(value, float)
-    return Cell(f"{value:.4g}" if number else pages.text(value), value if number else None, bold=bold)
+    return Cell(f"{value:.4g}" if number else text(value), value if number else None, bold=bold)
 
 
 def _range(found: Mapping[str, Any] | None) -> str:
@@ -132,6 +161,6 @@ def _range(found: Mapping[str, Any] | None) -> str:
     if not found:
         return ""
     if "choices" in found:
-        return ", ".join(map(pages.text, found["choices"]))
+        return ", ".join(map(text, found["choices"]))
     words = f"{found['low']:.3g} to {found['high']:.3g}"
     return f"{words}, logarithmic" if found.get("log") else words

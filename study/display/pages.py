@@ -1,38 +1,20 @@
 """HTML of the pages: fragments of one self-contained page that works offline, in light and dark, and on paper."""
 
 import base64
-import csv
-import io
-import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from data import atomic
-from study.scoring.leaderboard import TITLES, Row, Section, entry_name
+from study.display.page_table import Cell, Table, as_number, figure, text
+from study.scoring.leaderboard import TITLES, entry_name
 from study.scoring.ranking import Finalist
 
 HERE = Path(__file__).resolve().parent
 CONTENTS = re.compile(r'<section id="([^"]+)">\n<h2>(.*?)</h2>')
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell of a table: what is shown, and what it is sorted by and saved as."""
-
-    text: str
-    key: float | str | None = None
-    """the value in full; None: the text"""
-    below: str = ""
-    """a smaller line below the text"""
-    bold: bool = False
-    markup: str | None = None
-    """HTML shown in place of the text"""
-    style: str = ""
-    """a class of the style sheet"""
 
 
 def write(path: Path, title: str, fragments: Sequence[str], plots_script: str = "") -> None:
@@ -48,14 +30,14 @@ def write(path: Path, title: str, fragments: Sequence[str], plots_script: str = 
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f'<title>{escape(title)}</title>\n<link rel="icon" href="data:,">',
-            f"<style>\n{(HERE / 'page.css').read_text()}</style>\n</head>",
+            f"<style>\n{(HERE / 'page.css').read_text(encoding='utf-8')}</style>\n</head>",
             f'<body>\n<nav aria-label="contents">{links}</nav>\n<main>\n{body}\n</main>',
             plots_script,
-            f"<script>\n{(HERE / 'page.js').read_text()}</script>\n</body>\n</html>\n",
+            f"<script>\n{(HERE / 'page.js').read_text(encoding='utf-8')}</script>\n</body>\n</html>\n",
         ]
     )
     with atomic.replacing(path) as partial:
-        partial.write_text(document)
+        partial.write_text(document, encoding="utf-8")
 
 
 def headline(title: str, facts: Mapping[str, Any]) -> str:
@@ -96,53 +78,6 @@ def cards(*fragments: str, layout: str = "wide") -> str:
     return f'<div class="cards {layout}">{"".join(fragments)}</div>'
 
 
-def table(
-    heads: Sequence[str],
-    rows: Sequence[Sequence[object]],
-    *,
-    name: str,
-    title: str = "",
-    scroll: bool = False,
-    classes: Sequence[str] = (),
-    saved: str | None = None,
-) -> str:
-    """A card with a table of :class:`Cell` or text that a click on a heading sorts and a button saves as ``name``.csv.
-
-    On a narrow screen each row is a block of its own, or with ``scroll``, meant for many columns, the card scrolls.
-    ``classes`` holds one class of the style sheet per row; ``saved`` is the CSV, where the table itself is not it.
-    """
-    cells = [[cell if isinstance(cell, Cell) else Cell(str(cell)) for cell in row] for row in rows]
-    numeric = [any(isinstance(row[i].key, int | float) for row in cells) for i in range(len(heads))]
-    head = "".join(
-        f"<th{' class=number' if right else ''}>{_broken(text)}</th>"
-        for text, right in zip(heads, numeric, strict=True)
-    )
-    body = []
-    for number, row in enumerate(cells):
-        style = f' class="{classes[number]}"' if classes and classes[number] else ""
-        labels = [""] * len(heads) if scroll else heads
-        body.append(f"<tr{style}>{''.join(map(_cell, row, labels, numeric))}</tr>")
-    stored = f'<script type="application/json" class="csv">{in_script(saved)}</script>' if saved is not None else ""
-    return (
-        f'<div class="card">{f"<h3>{escape(title)}</h3>" if title else ""}<div class="{"scroll" if scroll else "fit"}">'
-        f'<table class="{"many" if scroll else "stack"}"><thead><tr>{head}</tr></thead>\n'
-        f"<tbody>{chr(10).join(body)}</tbody></table></div>"
-        f'<div class="tools"><button data-csv="{escape(name)}.csv">save as CSV</button></div>{stored}</div>'
-    )
-
-
-def csv_text(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A CSV file."""
-    file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows([heads, *rows])
-    return file.getvalue()
-
-
-def leaderboard(tables: Sequence[Section], saved: str | None = None) -> str:
-    """One card per split, one above the other; the first one's button saves ``saved``, the scores of all."""
-    return cards(*(_split_table(one, saved if i == 0 else None) for i, one in enumerate(tables)), layout="full-width")
-
-
 def plots(drawn: Sequence[tuple[str, str, bool]], layout: str = "wide") -> str:
     """Plots as (title, HTML, whether it wants the full width)."""
     if not drawn:
@@ -162,12 +97,19 @@ def finalists(ranked: Sequence[Finalist], metric: str) -> str:
         + [figure(run.value, "%.4f") if run.value is not None else Cell("failed") for run in f.runs]
         for f in ranked
     ]
-    return table(["", f"mean {metric}", *seeds], rows, name="finalists")
+    return Table(["", f"mean {metric}", *seeds], rows, "finalists").html()
 
 
-def code(text: str) -> str:
+def code(lines: str) -> str:
     """Preformatted text."""
-    return f'<div class="card"><pre>{escape(text)}</pre></div>'
+    return f'<div class="card"><pre>{escape(lines)}</pre></div>'
+
+
+def link(address: str, words: str) -> str:
+    """``words``, which lead to ``address``: a path relative to the page, or a URL of http or https."""
+    if not re.match(r"https?://", address):
+        address = quote(address)  # a colon would end the name of a scheme, such as javascript
+    return f'<a href="{escape(address)}">{escape(words)}</a>'
 
 
 def key_values(values: Mapping[str, Any], title: str = "") -> str:
@@ -181,7 +123,7 @@ def key_values(values: Mapping[str, Any], title: str = "") -> str:
 
 def grid(heads: Sequence[str], rows: Sequence[Sequence[str]], *, name: str) -> str:
     """A table of text; what reads as a number is sorted as one, and stands on the right."""
-    return table(heads, [[row[0], *map(as_number, row[1:])] for row in rows], name=name)
+    return Table(heads, [[row[0], *map(as_number, row[1:])] for row in rows], name).html()
 
 
 def folded(summary: str, *fragments: str) -> str:
@@ -193,69 +135,6 @@ def image(alt: str, data: bytes) -> str:
     """A picture inside the page; ``data`` is a PNG or WebP file."""
     kind = "webp" if data[8:12] == b"WEBP" else "png"
     return f'<img alt="{escape(alt)}" src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'
-
-
-def figure(value: Any, number_format: str = "%d") -> Cell:
-    """A number as a cell, sorted by its full value; other values as text, None as nothing."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return Cell(str(value) if isinstance(value, int) else number_format % value, value)
-    return Cell("" if value is None else text(value))
-
-
-def as_number(words: str) -> Cell:
-    """``words`` as a cell, with the number that they begin with, if they do, as its key."""
-    begins = re.match(r"[+-]?[\d,]*\.?\d+(?:e[+-]?\d+)?", words)
-    return Cell(words, float(begins[0].replace(",", ""))) if begins else Cell(words)
-
-
-def text(value: Any) -> str:
-    """A value of a configuration as people read it."""
-    return value if isinstance(value, str) else "none" if value is None else json.dumps(value)
-
-
-def _cell(cell: Cell, label: str, right: bool) -> str:
-    shown = cell.markup if cell.markup is not None else escape(cell.text)
-    shown = f"<b>{shown}</b>" if cell.bold else shown
-    shown += f"<small>{escape(cell.below)}</small>" if cell.below else ""
-    styles = " ".join(filter(None, ["number" if right else "", cell.style]))
-    attributes = f' class="{styles}"' if styles else ""
-    if cell.key is not None:
-        attributes += f' data-key="{escape(str(cell.key))}"'
-    if label:
-        attributes += f' data-label="{escape(label)}"'
-    return f"<td{attributes}>{shown}</td>"
-
-
-def _split_table(one: Section, saved: str | None) -> str:
-    diagnosed = any(row.diagnosis for row, _, _ in one.rows)
-    rows: list[list[Cell | str]] = []
-    classes, previous = [], None
-    for row, cells, bold in one.rows:
-        line: list[Cell | str] = [row.entry]
-        for words, best in zip(cells, bold, strict=True):
-            value, bracket, interval = words.partition(" [")
-            line.append(Cell(value, as_number(value).key, (bracket + interval).strip(), best))
-        rows.append(line + ([row.diagnosis.verdict if row.diagnosis else ""] if diagnosed else []))
-        classes.append(_row_class(row, previous))
-        previous = row
-    heads = ["", *one.headings, *(["diagnosis"] if diagnosed else [])]
-    name = "leaderboard" if saved is not None else f"leaderboard_{one.split}"
-    return table(heads, rows, name=name, title=one.title, classes=classes, saved=saved)
-
-
-def _row_class(row: Row, previous: Row | None) -> str:
-    starts_baselines = row.kind == "baseline" and previous is not None and previous.kind != "baseline"
-    return f"{row.kind} rule" if starts_baselines else row.kind
-
-
-def _broken(heading: str) -> str:
-    """A heading that may break before its unit."""
-    return escape(heading).replace(" (", "<br>(")
-
-
-def in_script(value: Any) -> str:
-    """``value`` as JSON inside a script element, which it cannot end."""
-    return json.dumps(value, separators=(",", ":"), default=str).replace("<", "\\u003c")
 
 
 def split_title(name: str) -> str:

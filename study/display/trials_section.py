@@ -5,7 +5,7 @@ from typing import Any
 
 from study.display import pages
 from study.display.durations import duration
-from study.display.pages import Cell, figure
+from study.display.page_table import Cell, Table, figure
 from study.scoring import importance
 from study.scoring.trial_table import STATES
 
@@ -36,7 +36,7 @@ def trials_table(rows: Sequence[Mapping[str, Any]], goals: Sequence[str]) -> str
                 *(figure(row[name], "%.3g") for name in names),
             ]
         )
-    return pages.table(heads, body, name="trials", scroll=True)
+    return Table(heads, body, "trials", scroll=True).html()
 
 
 def importance_section(learnt: Sequence[importance.Level], goals: Sequence[str]) -> str:

@@ -77,6 +77,10 @@ def load_study(folder: Path) -> optuna.Study:
         raise ValueError(f"{journal} is missing; run the study first, or restore the file")
     opened = open_storage(StudyFolder(folder), url)
     try:
+        if url is None:  # a journal has one study and its final stage's, whatever the folder is called now
+            names = [name for name in optuna.get_all_study_names(opened) if not name.endswith("-finalists")]
+            if len(names) == 1:
+                return optuna.load_study(study_name=names[0], storage=opened)
         return optuna.load_study(study_name=folder.name, storage=opened)
     except KeyError as error:
         raise ValueError(f"{url or journal} holds no study {folder.name!r}; was the folder renamed?") from error

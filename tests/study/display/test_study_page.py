@@ -55,7 +55,7 @@ def test_the_curve_is_a_picture_a_table_and_a_line(results_folder: Path) -> None
         *("kmeans", "20.3", "16.3", "5.0"),
     ]
     symbols = [
-        trace["marker"]["symbol"] for plot in page.plots for trace in plot["data"] if trace.get("name") == "trial 5"
+        trace["marker"].get("symbol") for plot in page.plots for trace in plot["data"] if trace.get("name") == "trial 5"
     ]
     assert ["circle", "diamond", "circle"] in symbols, "where the winner was trained"
     assert "trained at 0.2; scored without retraining" in html

@@ -26,6 +26,6 @@ def test_storage_of_the_record_is_used(results_folder: Path) -> None:
     assert len(load_study(results_folder).trials) == 9
 
 
-def test_a_renamed_folder_is_an_error(results_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="holds no study 'renamed'"):
-        load_study(results_folder.rename(tmp_path / "renamed"))
+def test_a_renamed_folder_keeps_its_study(results_folder: Path, tmp_path: Path) -> None:
+    name = results_folder.name
+    assert load_study(results_folder.rename(tmp_path / "renamed")).study_name == name
