@@ -10,7 +10,7 @@ from study.display import pages
 from study.scoring.leaderboard import Row, entry_name
 from trainables.pictures import CAPTION_HEIGHT, CAPTIONS, GAP
 
-BUDGET = 2_400_000
+BUDGET = 1_400_000
 """Bytes of pictures in a page; in base64 they take a third more."""
 INPUT, RECONSTRUCTION, TRUE, PREDICTED = range(len(CAPTIONS))
 """The columns of a panel."""
@@ -33,12 +33,17 @@ def read_pictures(folder: Path, rows: Sequence[Row]) -> dict[str, list[tuple[str
 
 
 def fitted(pngs: Sequence[bytes], budget: int = BUDGET) -> list[bytes]:
-    """``pngs`` if they fit into ``budget`` bytes, else as WebP of the best of :data:`QUALITIES` with which they do."""
+    """``pngs`` if they fit into ``budget`` bytes, else as WebP of the best of :data:`QUALITIES` with which they do.
+
+    If they do not with the last one, the first ones that do.
+    """
     kept = list(pngs)
     for quality in QUALITIES:
         if sum(map(len, kept)) <= budget:
             break
         kept = [_webp(png, quality) for png in pngs]
+    while sum(map(len, kept)) > budget:
+        kept.pop()
     return kept
 
 
@@ -46,17 +51,21 @@ def pictures(by_split: Mapping[str, Sequence[tuple[str, bytes]]], budget: int = 
     """Pictures by split, as (entry, PNG file); the first of each split is open, the others fold away."""
     if not by_split:
         return ""
-    small = iter(fitted([png for files in by_split.values() for _, png in files], budget))
+    count = sum(map(len, by_split.values()))
+    kept = fitted([png for files in by_split.values() for _, png in files], budget)
+    left_out = count - len(kept)
+    small = iter(kept)
     cards = []
     for name, files in by_split.items():
         split = pages.split_title(name)
         figures = []
-        for i, (entry, _) in enumerate(files):
-            shown = pages.image(f"{entry} on {split}: input, reconstruction, true and predicted segments", next(small))
+        for i, ((entry, _), png) in enumerate(zip(files, small, strict=False)):
+            shown = pages.image(f"{entry} on {split}: input, reconstruction, true and predicted segments", png)
             opened = pages.folded(entry, shown)
             figures.append(opened.replace("<details>", "<details open>", 1) if i == 0 else opened)
         cards.append(f'<div class="card"><h3>{pages.escape(split)}</h3>{"".join(figures)}</div>')
-    return pages.cards(*cards)
+    said = [f"{left_out} of {count} pictures are left out; the study's folder has all"] if left_out else []
+    return pages.cards(*cards) + pages.notes(said)
 
 
 def side_by_side(by_split: Mapping[str, Sequence[tuple[str, bytes]]], truth: Mapping[str, bytes]) -> str:

@@ -13,6 +13,8 @@ Trial = Mapping[str, Any]
 Plot = tuple[str, str, bool]
 """Title, HTML, and whether it wants the full width."""
 
+TIMELINE = "Timeline, pauses included"
+
 MANY = 6
 """A plot with one axis per hyperparameter shows at most so many of them, to stay legible."""
 LINES = 300
@@ -77,16 +79,17 @@ def search_plots(search: Search) -> tuple[list[Plot], list[Plot], list[str]]:
     wanted = [
         ("Learning curves", learning_curves(search), True),
         ("History", history(search), False),
-        ("Timeline, pauses included", timeline(search), False),
+        (TIMELINE, timeline(search), False),
         (f"Parallel coordinates{suffix}", parallel_coordinates(search, shown), True),
     ]
     slices = [(name, one_slice(search, name), False) for name in shown]
     drawn = [(title, html, wide) for title, html, wide in wanted if html]
     small = [(title, html, wide) for title, html, wide in slices if html]
-    remarks = [f"{title}: too few trials yet" for title, html, _ in wanted if not html]
+    why = {TIMELINE: f"more than {LINES} trials"} if len(search.trials) > LINES else {}
+    remarks = [f"{title}: {why.get(title, 'too few trials yet')}" for title, html, _ in wanted if not html]
     if len(search.names) > MANY:
-        why = "the most important" if search.important else "the first"
-        remarks.append(f"{MANY} of {len(search.names)} hyperparameters are drawn, {why}; the table of trials has all")
+        which = "the most important" if search.important else "the first"
+        remarks.append(f"{MANY} of {len(search.names)} hyperparameters are drawn, {which}; the table of trials has all")
     return drawn, small, remarks
 
 
