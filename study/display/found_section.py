@@ -54,8 +54,12 @@ class Chosen:
         """A table of :attr:`shown` beside the base's."""
         rows = [_hyperparameter(key, self.hyperparameters, self.base, self.ranges) for key in self.shown]
         marks = ["changed" if row[1].bold else "" for row in rows]
-        title = f"Hyperparameters of {self.who}, changed ones in bold"
-        return Table(["hyperparameter", self.who, "base", "searched"], rows, "hyperparameters", title, classes=marks)
+        title, heads = f"Hyperparameters of {self.who}", ["hyperparameter", self.who, "base", "searched"]
+        if self.who == BASE:
+            rows, heads = [[name, value, asked] for name, value, _, asked in rows], ["hyperparameter", BASE, "searched"]
+        else:
+            title += ", changed ones in bold"
+        return Table(heads, rows, "hyperparameters", title, classes=marks)
 
 
 def chosen(record: Mapping[str, Any], best: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> Chosen | None:

@@ -122,7 +122,7 @@ def learning_curves(search: Search) -> str | None:
             data.append({"x": x, "y": y, "text": texts, "mode": "markers", "marker": marker, "showlegend": False})
     for special, name, colour, dash in (
         (next((trial for trial in lines if trial["number"] == 0), None), "base", "var(--base)", "dash"),
-        (best, f"trial {best['number']}, the best" if best else "", "var(--best)", "solid"),
+        (best, f"{_name(best)}, the best" if best else "", "var(--best)", "solid"),
     ):
         if special and special["intermediate_values"] and not (name == "base" and special is best):
             style = {"color": colour, "width": 3.5, "dash": dash}
@@ -206,7 +206,7 @@ def parallel_coordinates(search: Search, names: Sequence[str]) -> str | None:
     chosen = [best] if best in search.valued and best is not None else []
     styles = [
         *zip(SHADES, words, (1.2,) * 5, strict=True),
-        ("var(--best)", f"trial {best['number']}" if best else "", 3.5),
+        ("var(--best)", _name(best) if best else "", 3.5),
     ]
     data = []
     for members, (colour, word, width) in zip([*groups, chosen], styles, strict=True):
@@ -314,6 +314,11 @@ def _axis(search: Search, name: str) -> _Axis:
     places = [low + share * (high - low) for share in (0, 0.5, 1)]
     ticks = [(share, f"{math.exp(p) if logarithmic else p:.3g}") for share, p in zip((0, 0.5, 1), places, strict=True)]
     return _Axis(name, low, high, logarithmic, [], ticks)
+
+
+def _name(trial: Trial) -> str:
+    """What a legend calls ``trial``."""
+    return f"trial {trial['number']}" if trial["number"] else "base"
 
 
 def _rest(keys: Sequence[str], important: Sequence[str]) -> list[str]:
