@@ -68,8 +68,8 @@ class Search:
     def best(self) -> Trial | None:
         """The winner, or the best complete trial while there is none."""
         chosen = [trial for trial in self.trials if trial["number"] == self.winner]
-        complete = [trial for trial in self.trials if trial["state"] == "COMPLETE"]
-        return next(iter([*chosen, *complete]), None)  # the table has the best first
+        best = [trial for trial in self.trials if trial["state"] == "COMPLETE"][:1]
+        return next(iter([*chosen, *best]), None)  # the table has the best first
 
 
 def search_plots(search: Search) -> tuple[list[Plot], list[Plot], list[str]]:

@@ -210,6 +210,47 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("_rank(trial, states[trial.number], goals.maximizes(study))", "trial.number"),
         ("sorted(trial.intermediate_values.items())", "list(trial.intermediate_values.items())[::-1]"),
     ],
+    "study/scoring/bootstrap.py": [
+        ("np.argsort(images[rows], kind=\"stable\")", "np.arange(len(rows))"),
+        ("rng = np.random.default_rng([0, *split.encode()])", "rng = np.random.default_rng(0)"),
+        ("(counts @ filled) / (counts @ known)", "(counts @ filled) / n"),
+        ("PERCENTILES = (2.5, 97.5)", "PERCENTILES = (5, 95)"),
+        ("if all(np.array_equal(images[rows], images[ordered[0]]) for rows in ordered):", "if True:"),
+    ],
+    "study/scoring/gaps.py": [
+        ("difference = there[metric] - here[metric]", "difference = here[metric] - there[metric]"),
+        ("one[:, column] - other[:, column]", "one[:, column] - other[:, column].mean()"),
+        ("for row in rows if row.kind != \"gain\"}", "for row in rows}"),
+    ],
+    "study/scoring/published.py": [
+        ("or not found.crop", ""),
+        ("or found.size != tuple(stored[\"size\"])", ""),
+        ("elif data.get(\"incomplete\"):", "elif False:"),
+        ("<= 2 * self.std", "<= 200 * self.std"),
+    ],
+    "study/scoring/objects.py": [
+        ("(labels[:, 1:], labels[:, :-1]), (labels[1:], labels[:-1])", "(labels[1:], labels[:-1]),"),
+        ("border = (one != other) & (one > 0) & (other > 0)", "border = (one != other) & (one > 0)"),
+        ("kept = [key != (", "kept = [True or key != ("),
+        ("group[\"iou_count\"] // seeds", "group[\"iou_count\"]"),
+        ("if row[\"object\"]]", "]"),
+    ],
+    "study/scoring/extremes.py": [
+        (": int((~np.isnan(scores)).sum())]", ":]"),
+        ("picked.setdefault(int(row), kind)", "picked[int(row)] = kind"),
+        ("np.where((edge & (labels > 0))[..., None], colours, mixed)", "mixed"),
+    ],
+    "study/scoring/budgets.py": [
+        ("if len(set(given.values())) > 1:", "if len(set(given.values())) > 2:"),
+        (" if parameter.requires_grad)", ")"),
+        ("states[\"COMPLETE\"] + states[\"PRUNED\"]", "states[\"COMPLETE\"]"),
+    ],
+    "study/display/plots.py": [
+        ('complete = [trial for trial in self.trials if trial["state"] == "COMPLETE"]', "complete = self.trials"),
+        ("[round(report * search.steps_per_report) for report in trial", "[report for report in trial"),
+        ("return label(value) if isinstance(value, str | bool | list) else value", "return value"),
+        ("choose = max if search.maximize else min", "choose = max"),
+    ],
     "study/cluster/places.py": [
         ("return room // workers", "return room"),
         ("int(there) * int(1 / gpus + _ROUNDING)", "there / gpus"),
