@@ -51,35 +51,36 @@ def budget_section(record: Mapping[str, Any], trials: Sequence[Trial], rungs: Se
 
 
 def sessions(record: Mapping[str, Any]) -> list[dict[str, str]]:
-    """What each session of a study recorded of itself, as text: command, versions, revision, machines, time.
-
-    study.json has a list ``sessions``, or, from earlier versions, the last session's alone beside the times of all.
-    """
-    listed = [dict(entry) for entry in record.get("sessions") or []]
+    """What each session of a study recorded of itself, as text: command, versions, revision, machines, time."""
     times = (record.get("timing") or {}).get("sessions") or []
-    keys = ("command", "versions", "git", "hardware")
-    last = {key: record[key] for key in keys if record.get(key)}
-    several = {key: value for key, value in last.items() if isinstance(value, list)}
-    if not listed and several:
-        longest = max(map(len, several.values()))
-        listed = [{key: value[i] for key, value in several.items() if i < len(value)} for i in range(longest)]
-        listed[-1] |= {key: value for key, value in last.items() if key not in several}
-    if not listed and last:
-        listed = [last]
-    if not listed:
-        return []
-    spent = f"{len(times)} times of training, {duration(sum(t['wall_s'] for t in times))} in all" if times else ""
-    found = [{key.replace("_", " "): _line(value) for key, value in entry.items() if value} for entry in listed]
-    if spent and len(found) == 1:
-        found[0]["time"] = spent
+    found = [
+        {key.replace("_", " "): _line(value) for key, value in entry.items() if value} for entry in _recorded(record)
+    ]
+    if times and len(found) == 1:
+        found[0]["time"] = f"{len(times)} times of training, {duration(sum(t['wall_s'] for t in times))} in all"
     return found
+
+
+def changes(record: Mapping[str, Any]) -> list[str]:
+    """A line that names the versions and git revisions of a study that was run by several."""
+    found: dict[str, dict[str, None]] = {}
+    for session in _recorded(record):
+        for name, version in {"git": session.get("git"), **(session.get("versions") or {})}.items():
+            found.setdefault(name, {})[str(version)] = None
+    changed = [f"{name} {', then '.join(versions)}" for name, versions in found.items() if len(versions) > 1]
+    return [f"the study was run by several versions: {'; '.join(changed)}"] if changed else []
+
+
+def _recorded(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What study.json has of each session: a list ``sessions``, or in earlier versions only what the last one was."""
+    last = {key: record[key] for key in ("command", "versions", "git", "hardware") if record.get(key)}
+    return [dict(entry) for entry in record.get("sessions") or ([last] if last else [])]
 
 
 def command(name: str, folder: Path, record: Mapping[str, Any], trials: int) -> str:
     """The lines that run the study ``name`` again, with as many ``trials``, from a checkout."""
-    revision = record.get("git")
-    revision = revision[-1] if isinstance(revision, list) and revision else revision
-    lines = [f"git checkout {revision.rstrip('+')}"] if isinstance(revision, str) and revision else []
+    revision = [{}, *_recorded(record)][-1].get("git")
+    lines = [f"git checkout {revision.rstrip('+')}"] if revision else []
     words = ["python", "study/run.py", "--name", name, "--trials", str(trials)]
     for key, value in record["config"].items():
         if key == "set":

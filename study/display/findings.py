@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study.display import found_section
+from study.display import budget_section, found_section
 from study.display.found_section import Chosen
 from study.results_folder import read_record
 from study.scoring import published, ranking, verdict
@@ -109,6 +109,7 @@ def _remarks(record: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
         *(["trials are in the order of their validation scores, which chose them"] if several else []),
         *grid_note(record),
         *footnotes(rows, incomplete),
+        *budget_section.changes(record),
     ]
 
 

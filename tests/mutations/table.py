@@ -242,7 +242,6 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
     ],
     "study/scoring/budgets.py": [
         ("if len(set(given.values())) > 1:", "if len(set(given.values())) > 2:"),
-        (" if parameter.requires_grad)", ")"),
         ("states[\"COMPLETE\"] + states[\"PRUNED\"]", "states[\"COMPLETE\"]"),
     ],
     "study/display/plots.py": [

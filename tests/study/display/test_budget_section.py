@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from study.display.budget_section import budget_section, sessions
+from study.display.budget_section import budget_section, changes, sessions
 from tests.study.display.page_reader import Page
 
 VERSIONS = {"ray": "2.60.0", "torch": "2.13.0"}
@@ -16,7 +16,6 @@ VERSIONS = {"ray": "2.60.0", "torch": "2.13.0"}
         ({}, []),
         ({"command": "a", "versions": VERSIONS, "git": "abc"}, ["a"]),
         ({"sessions": [{"started": "2026-11-28", "command": "a"}, {"command": "b", "git": None}]}, ["a", "b"]),
-        ({"command": ["a", "b"], "versions": [VERSIONS, VERSIONS], "git": "abc"}, ["a", "b"]),
     ],
 )
 def test_sessions_are_read_in_either_form(record: dict[str, Any], commands: list[str]) -> None:
@@ -25,6 +24,14 @@ def test_sessions_are_read_in_either_form(record: dict[str, Any], commands: list
     if "versions" in record:
         assert found[-1]["versions"] == "ray 2.60.0, torch 2.13.0" and found[-1]["git"] == "abc"
     assert all("None" not in session.values() for session in found)
+
+
+def test_versions_that_changed_are_named() -> None:
+    assert changes({"command": "a", "versions": VERSIONS, "git": "abc"}) == []
+    first, second = {"versions": VERSIONS, "git": "abc"}, {"versions": VERSIONS | {"ray": "2.61.0"}, "git": "abc"}
+    assert changes({"sessions": [first, first]}) == []
+    (line,) = changes({"sessions": [first, second]})
+    assert line == "the study was run by several versions: ray 2.60.0, then 2.61.0"
 
 
 def trial(number: int, state: str, steps: int, reports: int) -> dict[str, Any]:
