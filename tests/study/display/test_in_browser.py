@@ -1,6 +1,7 @@
 """Report and comparison in headless Chromium: three widths, both schemes, on paper, and clicked at."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,8 +34,6 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def report(finished_results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report with all sections, of a study whose names are hostile."""
-    import shutil
-
     folder = Path(shutil.copytree(finished_results, tmp_path_factory.mktemp("shown") / finished_results.name))
     table = with_figures(pq.read_table(folder / "evaluation.parquet"), trial_0002=0.9)
     pq.write_table(table, folder / "evaluation.parquet")
