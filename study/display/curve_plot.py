@@ -2,18 +2,17 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
-from study.display import pages
-from study.display.plots import PLOT_CONFIG, style
+from study.display import figures, pages
 from study.scoring.curve import METRIC, Curve
 from study.scoring.leaderboard import cell
 
-GREY = "rgba(110, 118, 130, 0.9)"
 DASHES = ("dot", "dash", "dashdot", "longdash")
 
 
-def curve_section(curves: Mapping[str, Curve]) -> tuple[str, list[str]]:
-    """A section of a page with all ``curves`` in one picture and one table, and the scripts that it needs.
+def curve_section(curves: Mapping[str, Curve]) -> str:
+    """A section of a page with all ``curves`` in one picture and one table.
 
     ``curves`` is name -> curve, at least one, of studies on the same data. Where some have fewer places, their lines
     have gaps, and the baselines are those of one that has most. Without plotly there is no picture.
@@ -22,9 +21,9 @@ def curve_section(curves: Mapping[str, Curve]) -> tuple[str, list[str]]:
     lines = {name: curve.at(longest.labels) for name, curve in curves.items()}
     baselines = {name: scores for name, scores in longest.scores.items() if name != longest.winner}
     rows = [[name, *(cell(METRIC, score) for score in scores)] for name, scores in {**lines, **baselines}.items()]
-    body = [pages.grid([f"{METRIC} (%)", *longest.labels], rows), pages.notes([_note(longest)])]
-    figure, scripts = _figure(longest, lines, baselines)
-    return pages.section(f"Curve over the {longest.axis}", *figure, *body), scripts
+    table = pages.grid([f"{METRIC} (%)", *longest.labels], rows, name="curve")
+    picture = _figure(longest, lines, baselines) if figures.script() else []
+    return pages.section(f"Curve over the {longest.axis}", *picture, table, pages.notes([_note(longest)]))
 
 
 def _note(curve: Curve) -> str:
@@ -32,29 +31,30 @@ def _note(curve: Curve) -> str:
     return f"{trained}scored without retraining; the curve is reported, and nothing is chosen by it"
 
 
-def _figure(
-    curve: Curve, lines: Mapping[str, list[float]], baselines: Mapping[str, list[float]]
-) -> tuple[list[str], list[str]]:
-    """The picture as HTML, and plotly's script; nothing without plotly."""
-    try:
-        import plotly.graph_objects as go
-        from plotly.offline import get_plotlyjs
-    except ImportError:
-        return [], []
-    figure = go.Figure()
-    places = curve.places
-    for name, scores in lines.items():
-        sizes = [13 if label == curve.own else 6 for label in curve.labels]
-        symbols = ["diamond" if label == curve.own else "circle" for label in curve.labels]
-        y = [None if math.isnan(score) else 100 * score for score in scores]
-        marker = {"size": sizes, "symbol": symbols}
-        figure.add_scatter(x=places, y=y, name=name, mode="lines+markers", marker=marker, line={"width": 2.5})
+def _figure(curve: Curve, lines: Mapping[str, list[float]], baselines: Mapping[str, list[float]]) -> list[str]:
+    """The picture as HTML."""
+    data: list[dict[str, Any]] = []
+    for number, (name, scores) in enumerate(lines.items()):
+        marker = {
+            "size": [13 if label == curve.own else 6 for label in curve.labels],
+            "symbol": ["diamond" if label == curve.own else "circle" for label in curve.labels],
+            "color": f"var(--series{number % 10 + 1})",
+        }
+        line = {"width": 2.5, "color": marker["color"]}
+        look = {"mode": "lines+markers", "marker": marker, "line": line}
+        data.append({"x": curve.places, "y": _percent(scores), "name": figures.label(name), **look})
     for number, (name, scores) in enumerate(baselines.items()):
-        y = [None if math.isnan(score) else 100 * score for score in scores]
-        line = {"width": 1, "color": GREY, "dash": DASHES[number % len(DASHES)]}
-        figure.add_scatter(x=places, y=y, name=name, mode="lines", line=line)
-    style(figure)
-    figure.update_xaxes(title=curve.axis)
-    figure.update_yaxes(title=f"{METRIC} (%)", rangemode="tozero")
-    html = figure.to_html(full_html=False, include_plotlyjs=False, config=PLOT_CONFIG)
-    return [pages.plots([(f"{METRIC} on test images", html, True)])], [get_plotlyjs()]
+        line = {"width": 1.5, "color": "var(--faint)", "dash": DASHES[number % len(DASHES)]}
+        data.append(
+            {"x": curve.places, "y": _percent(scores), "name": figures.label(name), "mode": "lines", "line": line}
+        )
+    axes = {
+        "xaxis": {"title": {"text": figures.label(curve.axis)}},
+        "yaxis": {"title": {"text": f"{METRIC} (%)"}, "rangemode": "tozero"},
+    }
+    drawn = figures.figure(data, axes, height=420, about=f"{METRIC} over the {curve.axis}")
+    return [pages.plots([(f"{METRIC} on test images", drawn, True)])]
+
+
+def _percent(scores: list[float]) -> list[float | None]:
+    return [None if math.isnan(score) else figures.short(100 * score) for score in scores]

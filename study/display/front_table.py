@@ -26,7 +26,7 @@ def front_table(trials: Sequence[Mapping[str, Any]], front: Sequence[int], goals
         name = f"trial {row['number']}" if row["number"] else "base" if 0 in front else "base (beaten)"
         values = f"{row['value']:.4f}", amount(goals[1], row["second_value"])
         body.append([name, *values, *(_text(row[key]) for key in apart)])
-    return pages.grid(["", *goals, *(key.removeprefix(PREFIX) for key in apart)], body)
+    return pages.grid(["", *goals, *(key.removeprefix(PREFIX) for key in apart)], body, name="front")
 
 
 def front_notes(trials: Sequence[Mapping[str, Any]], goals: Sequence[str]) -> list[str]:

@@ -83,7 +83,7 @@ def _comparison_table(
     if verdicts:
         table.add_column("test\ndiagnosis", no_wrap=True)
     shown = [BRIEF.index(metric) + i * len(BRIEF) for i in range(len(tables)) for metric in metrics]
-    lines = _side_by_side(tables)
+    lines = side_by_side(tables)
     above = [entry for entry, (row, _, _) in lines.items() if row.kind != "baseline"]
     for entry, (row, cells, bold) in lines.items():
         texts = cells if deviations else [cell.partition(" ±")[0] for cell in cells]
@@ -102,7 +102,7 @@ def comparison_markdown(comparison: Comparison) -> str:
     tables, verdicts = sections(comparison.rows, comparison.size, BRIEF), _verdicts(comparison)
     heads = [f"{section.split} {metric}" for section in tables for metric in BRIEF]
     body = []
-    for entry, (row, cells, bold) in _side_by_side(tables).items():
+    for entry, (row, cells, bold) in side_by_side(tables).items():
         name = f"*{entry}*" if row.kind == "baseline" else entry
         verdict = [verdicts.get(entry, "")] if verdicts else []
         body.append([name, comparison.trials.get(entry, ""), *_marked(cells, bold, "**", "**"), *verdict])
@@ -122,7 +122,7 @@ def print_notes(console: Console, notes: Sequence[str]) -> None:
         say(console, note, style="yellow")
 
 
-def _side_by_side(tables: Sequence[Section]) -> dict[str, tuple[Row, list[str], list[bool]]]:
+def side_by_side(tables: Sequence[Section]) -> dict[str, tuple[Row, list[str], list[bool]]]:
     """Entry -> a row of it, its cells over all splits, and which of these are the best of their column."""
     lines: dict[str, tuple[Row, list[str], list[bool]]] = {}
     for row, _, _ in (line for section in tables for line in section.rows):

@@ -10,9 +10,12 @@ from typing import Any
 
 from data import spec
 from study.results_folder import read_record
-from study.scoring import verdict
+from study.scoring import budgets, verdict
 from study.scoring.baselines import grid_note
-from study.scoring.leaderboard import Row, entry_name, footnotes, read_leaderboard
+from study.scoring.bootstrap import Floats, Key
+from study.scoring.budgets import Budget
+from study.scoring.gaps import Gap, gaps
+from study.scoring.leaderboard import Row, entry_name, footnotes, read_scores
 from study.scoring.ranking import BASE
 from study.scoring.trial_table import ENDED, STATES, read_trials
 
@@ -37,6 +40,10 @@ class Comparison:
     """entry -> its winner's name in evaluation.parquet, of the studies that have scores"""
     trials: dict[str, str]
     """entry -> how many trials are complete / pruned / failed"""
+    budgets: dict[str, Budget]
+    """entry -> what its study was given and used"""
+    gaps: list[Gap]
+    """what each winner loses from test to the other splits"""
     notes: list[str]
     """what a reader must know before comparing"""
 
@@ -61,6 +68,7 @@ def compare(folders: Sequence[Path]) -> Comparison:
     chosen: dict[str, str] = {}
     notes: list[str] = []
     about: Sequence[str] = []
+    drawn: dict[Key, Floats] = {}
     for folder, record in records.items():
         for key, here, there in (
             ("data", record["config"]["data"], reference["config"]["data"]),
@@ -75,13 +83,14 @@ def compare(folders: Sequence[Path]) -> Comparison:
                 )
         entry = _entry(folder, records)
         named[entry] = folder
-        scored, winner = read_leaderboard(folder), _winner(folder)
+        (scored, means), winner = read_scores(folder), _winner(folder)
         here = [replace(row, entry=entry) for row in scored if winner and row.entry == entry_name(winner)]
         if not here or winner is None:
             notes.append(f"{entry}: nothing to compare yet; run its study to the end")
             continue
         chosen[entry] = winner
         rows += here
+        drawn |= {(entry, split): found for (name, split), found in means.items() if name == entry_name(winner)}
         if winner != BASE:
             rows += [replace(row, entry=f"{entry}, base") for row in scored if row.kind == "base"]
         said = verdict.read_verdict(folder, record["config"].get("metric", "mIoU_fg"))
@@ -99,6 +108,8 @@ def compare(folders: Sequence[Path]) -> Comparison:
         ordered += [row for row in baselines if row.split == split]
     incomplete = any((record.get("data") or {}).get("incomplete") for record in records.values())
     entries = [*rank, *(entry for entry in named if entry not in rank)]
+    given = {entry: budgets.read(named[entry]) for entry in entries}
+    notes += budgets.unequal(given)
     return Comparison(
         data=reference["config"]["data"],
         size=reference["config"]["size"],
@@ -106,6 +117,8 @@ def compare(folders: Sequence[Path]) -> Comparison:
         folders={entry: named[entry] for entry in entries},
         best=chosen,
         trials={entry: _trials(named[entry]) for entry in entries},
+        budgets=given,
+        gaps=gaps([row for row in ordered if row.entry in chosen], drawn),
         notes=[*dict.fromkeys([*notes, *about]), *footnotes(ordered, incomplete)],
     )
 

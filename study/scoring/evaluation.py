@@ -1,7 +1,8 @@
 """The final stage: the finalists and the untrained baselines, scored image by image on test, OOD and CAMO.
 
 Each (entry, seed, split) is one Ray task over shards that no trial has seen. When a task ends, its scores go to
-``evaluation.parquet``, one row per image. What the file has already is not computed again.
+``evaluation.parquet``, one row per image, those of its objects to ``objects.parquet``. What the former has already is
+not computed again.
 """
 
 import hashlib
@@ -9,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +27,7 @@ from data.shards import ShardIndex
 from study.display.plain_lines import say
 from study.presets import Resolved
 from study.results_folder import StudyFolder, write_json
-from study.scoring import baselines, diagnosis, score_file
+from study.scoring import baselines, diagnosis, extremes, objects, score_file
 from study.scoring.baselines import BASELINES, GRIDS
 from study.scoring.ranking import BASE, Finalist
 from trainables import checkpoint, metrics, pictures
@@ -37,10 +38,11 @@ from trainables.training import Task
 
 Refs = list[ray.ObjectRef]
 
-COLUMNS = "columns 2"
-"""Part of what scores depend on. Raise it with the columns of evaluation.parquet: then all rows are scored anew."""
+COLUMNS = "columns 3"
+"""Part of what scores depend on. Raise it with the columns of the files: then all rows are scored anew."""
 CHECKSUM = "clevrtune sha256"
 """The entry of the metadata of ``best/<model>.safetensors`` with the checksum of weights and config."""
+EVALUATION = "evaluation.parquet"
 GRID_IMAGES = 1000
 """Validation images on which the best grid is chosen, if there are as many."""
 
@@ -126,9 +128,12 @@ def evaluate_study(
     splits: Mapping[str, tuple[ShardIndex, str]],
     max_objects: int,
     console: Console,
-    file: str = "evaluation.parquet",
+    file: str = EVALUATION,
 ) -> pa.Table:
-    """Score ``chosen`` on ``splits`` (name -> index and its split) and return the rows of ``file``."""
+    """Score ``chosen`` on ``splits`` (name -> index and its split) and return the rows of ``file``.
+
+    Objects are scored, and pictures kept, with those of :data:`EVALUATION` alone.
+    """
     folder, task, cpus, gpus = study.folder, study.task, study.config.cpus, study.gpus
     path = folder.path / file
     sources = {
@@ -152,7 +157,10 @@ def evaluate_study(
         for name in dict.fromkeys(name for _, name in todo)
     }
     pictures_folder = folder.path / "pictures"
-    pictures_folder.mkdir(exist_ok=True)
+    (pictures_folder / extremes.FOLDER).mkdir(parents=True, exist_ok=True)
+    in_detail = file == EVALUATION
+    if in_detail:
+        known_rows(folder.path / objects.FILE, sources)
     tasks = {}
     for entry, name in todo:
         if entry.folder is None:
@@ -161,7 +169,7 @@ def evaluate_study(
             )
         else:
             ref = _score_trial.options(num_cpus=cpus, num_gpus=gpus).remote(
-                task, str(entry.folder.resolve()), refs[name], kmeans[name], gpus > 0
+                task, str(entry.folder.resolve()), refs[name], kmeans[name], gpus > 0, in_detail
             )
         tasks[ref] = (entry, name)
     columns = (TextColumn("scoring models and baselines"), BarColumn(), MofNCompleteColumn())
@@ -170,15 +178,34 @@ def evaluate_study(
         while tasks:
             (ref,), _ = ray.wait(list(tasks))
             entry, name = tasks.pop(ref)
-            scores, png = store.result_of(ref)
+            scored: Scored = store.result_of(ref)
+            source = sources[entry.name, entry.seed, name]
             if entry.pictured:
-                (pictures_folder / f"{entry.name}_{name}.png").write_bytes(png)
-            rows = _rows(entry, name, sources[entry.name, entry.seed, name], scores)
+                (pictures_folder / f"{entry.name}_{name}.png").write_bytes(scored.picture)
+                if scored.extremes:
+                    (pictures_folder / extremes.FOLDER / f"{entry.name}_{name}.png").write_bytes(scored.extremes)
+            if scored.objects:  # before the rows by which this is known to be done
+                whose = {"entry": entry.name, "trial": entry.trial, "seed": entry.seed, "split": name}
+                objects.add(folder.path / objects.FILE, {**whose, "source": source}, scored.objects)
+            rows = _rows(entry, name, source, scored.scores)
             table = rows if table is None else pa.concat_tables([table, rows], promote_options="default")
             score_file.write(table, path)
             progress.advance(bar)
     assert table is not None
     return table
+
+
+class Scored(NamedTuple):
+    """What a task returns of an entry on a split."""
+
+    scores: dict[str, np.ndarray]
+    """per image"""
+    picture: bytes
+    """a few images, as PNG"""
+    objects: dict[str, list[Any]] | None = None
+    """columns of objects.parquet"""
+    extremes: bytes | None = None
+    """the worst, middling and best images, as PNG"""
 
 
 @ray.remote(max_retries=3, scheduling_strategy="SPREAD")
@@ -199,10 +226,8 @@ def _kmeans_labels(refs: Refs, max_objects: int, seed: int) -> metrics.Labels:
 
 
 @ray.remote(max_retries=3, scheduling_strategy="SPREAD")
-def _score_trial(
-    task: Task, folder: str, refs: Refs, kmeans: metrics.Labels, use_gpu: bool
-) -> tuple[dict[str, np.ndarray], bytes]:
-    """Per-image scores of the newest checkpoint in ``folder`` on a split, and a picture as PNG."""
+def _score_trial(task: Task, folder: str, refs: Refs, kmeans: metrics.Labels, use_gpu: bool, in_detail: bool) -> Scored:
+    """What the newest checkpoint in ``folder`` scores on a split; objects and extremes only ``in_detail``."""
     device = torch.device("cuda" if use_gpu and torch.cuda.is_available() else "cpu")
     allow_tf32(device)
     split = store.open_split(refs)
@@ -213,15 +238,18 @@ def _score_trial(
     rows, step = np.arange(len(split)), state["step"]
     scores = evaluate(model, split, rows, step=step, precision=task.precision, keep=labels.append)
     figures = _figures(split, labels, kmeans)
-    picture = panel(model, split, step=step, precision=task.precision)
-    return {"image": split.index, **scores, **figures}, pictures.encode_png(picture)
+    picture = pictures.encode_png(panel(model, split, step=step, precision=task.precision))
+    found = Scored({"image": split.index, **scores, **figures}, picture)
+    if not in_detail:
+        return found
+    predicted = np.concatenate(labels)
+    most = extremes.picture(split, scores[extremes.METRIC], predicted)
+    return found._replace(objects=objects.scores(split, predicted), extremes=most)
 
 
 @ray.remote(max_retries=3, scheduling_strategy="SPREAD")
-def _score_baseline(
-    name: str, refs: Refs, kmeans: metrics.Labels, max_objects: int, seed: int
-) -> tuple[dict[str, np.ndarray], bytes]:
-    """Per-image scores of an untrained baseline on a split, and a picture as PNG."""
+def _score_baseline(name: str, refs: Refs, kmeans: metrics.Labels, max_objects: int, seed: int) -> Scored:
+    """What an untrained baseline scores on a split."""
     split = store.open_split(refs)
     parts, predicted, picture = [], [], b""
     for rows in sequential(len(split), images_per_pass(split.size[0])):
@@ -241,7 +269,7 @@ def _score_baseline(
                 pictures.panel(truth[few], reconstruction[few], true_labels[few], labels[few])
             )
     scores = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    return {"image": split.index, **scores, **_figures(split, predicted, kmeans)}, picture
+    return Scored({"image": split.index, **scores, **_figures(split, predicted, kmeans)}, picture)
 
 
 def _figures(split: Split, labels: Sequence[metrics.Labels], kmeans: metrics.Labels) -> dict[str, np.ndarray]:

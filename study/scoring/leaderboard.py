@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from study.scoring import ranking, score_file
+from study.scoring import bootstrap, ranking, score_file
+from study.scoring.bootstrap import Interval
 from study.scoring.diagnosis import FIGURES, Diagnosis, diagnose
 from study.scoring.interval import paired
 from study.scoring.ranking import BASE
@@ -53,6 +54,8 @@ class Row:
     95 % interval"""
     seeds: int = 1
     """over how many seeds the means are"""
+    intervals: dict[str, Interval] = field(default_factory=dict)
+    """metric -> 95 % interval of the mean over images, where it is known; none for a gain"""
     figures: dict[str, float] = field(default_factory=dict)
     """means of what the diagnosis rests on; NaN in older studies, none for a gain"""
 
@@ -75,13 +78,16 @@ class Section:
     """row, its cells, and which of these are the best of their column"""
 
 
-def leaderboard(evaluation: pa.Table, by_validation: Sequence[str]) -> list[Row]:
+def leaderboard(
+    evaluation: pa.Table, by_validation: Sequence[str], drawn: Mapping[bootstrap.Key, bootstrap.Floats] | None = None
+) -> list[Row]:
     """Rows by split: the finalists, the gain of the best trial over the base if they share seeds, the baselines.
 
     ``evaluation`` has one row per entry, seed, split and image: entry, trial, seed (null for baselines), split, image
     and one column per metric; NaN where an image leaves a metric undefined. ``by_validation`` holds the entries of the
     finalists, the best on validation images first: the rows keep that order, since test labels choose nothing.
     Entries that it lacks follow by name. Baselines, which nobody chooses, are ordered by mIoU_fg on the first split.
+    With ``drawn``, the resampled means of :data:`METRICS`, the rows have intervals.
     """
     groups = _means(evaluation)
     splits = sorted({split for _, split in groups}, key=_split_order)
@@ -107,23 +113,39 @@ def leaderboard(evaluation: pa.Table, by_validation: Sequence[str]) -> list[Row]
         if best in here and BASE in here and len(here[best].keys() & here[BASE].keys()) > 1:
             ordered.append(_gain(best, split, {entry: here[entry] for entry in finalists if entry in here}))
         ordered += [_row(entry, split, here[entry]) for entry in baselines if entry in here]
-    return ordered
+    named = {(entry_name(entry), split): means for (entry, split), means in (drawn or {}).items()}
+    return [_with_intervals(row, named) for row in ordered]
 
 
 def read_leaderboard(folder: Path) -> list[Row]:
-    """The leaderboard of a study's ``folder``; empty before the final stage.
+    """The leaderboard of a study's ``folder``, without intervals over images; empty before the final stage.
 
     The order of its finalists by validation is that of finalists.json, or in older studies that of trials.parquet.
     """
+    return read_scores(folder, images=False)[0]
+
+
+def read_scores(folder: Path, *, images: bool = True) -> tuple[list[Row], dict[bootstrap.Key, bootstrap.Floats]]:
+    """The leaderboard, and the resampled means of :data:`METRICS` by entry, as people read it, and split.
+
+    Both are empty before the final stage; without ``images`` the latter is.
+    """
     path = folder / "evaluation.parquet"
     if not path.exists():
-        return []
+        return [], {}
     order = [finalist.entry for finalist in ranking.read(folder)]
-    return leaderboard(score_file.read(path), order or [f"trial_{number:04d}" for number, _ in read_trials(folder)])
+    order = order or [f"trial_{number:04d}" for number, _ in read_trials(folder)]
+    table = score_file.read(path)
+    drawn = bootstrap.all_resampled(table, METRICS) if images else {}
+    return leaderboard(table, order, drawn), {(entry_name(entry), split): m for (entry, split), m in drawn.items()}
 
 
-def sections(rows: Sequence[Row], size: int, metrics: Sequence[str] = METRICS) -> list[Section]:
+def sections(
+    rows: Sequence[Row], size: int, metrics: Sequence[str] = METRICS, *, intervals: bool = False
+) -> list[Section]:
     """One table per split; ``size`` is the images' height and width in pixels, which MSE depends on.
+
+    With ``intervals`` a cell ends with the interval over images, where it is known: '62.5 ± 1.0 [60.9, 64.2]'.
 
     Of ``metrics``, those beyond :data:`BRIEF` that no row has are left out: studies of earlier versions lack them.
     """
@@ -135,7 +157,7 @@ def sections(rows: Sequence[Row], size: int, metrics: Sequence[str] = METRICS) -
         best = {metric: _best(metric, here) for metric in metrics}
         body = []
         for row in here:
-            cells = [_cell(metric, row) for metric in metrics]
+            cells = [_cell(metric, row, intervals=intervals) for metric in metrics]
             bold = [row.kind != "gain" and cell(metric, row.means[metric]) == best[metric] for metric in metrics]
             body.append((row, cells, bold))
         title = TITLES.get(split, split)
@@ -164,8 +186,11 @@ def footnotes(rows: Sequence[Row], incomplete: bool) -> list[str]:
 
 
 def diagnoses(rows: Sequence[Row]) -> list[str]:
-    """One line per entry on the first split of ``rows``: its verdict, and the figures on which it rests."""
-    here = [row for row in rows if row.split == rows[0].split]
+    """One line per trial, and for the base, on the first split of ``rows``: its verdict, and why.
+
+    The table of diagnoses has the baselines, too.
+    """
+    here = [row for row in rows if row.split == rows[0].split and row.kind != "baseline"]
     return [f"{row.entry} on {TITLES.get(row.split, row.split)}: {row.diagnosis}" for row in here if row.diagnosis]
 
 
@@ -252,8 +277,26 @@ def cell(metric: str, mean: float, spread: float | None = None, *, gain: bool = 
     return f"{text} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
-def _cell(metric: str, row: Row) -> str:
-    return cell(metric, row.means[metric], row.stds.get(metric), gain=row.kind == "gain")
+def between(metric: str, ends: Interval, *, signed: bool = False) -> str:
+    """An interval of ``metric`` as text, fractions in percent: '[60.9, 64.2]'."""
+    low, high = (100 * end if metric in FRACTIONS else end for end in ends)
+    digits = 1 if metric in FRACTIONS or max(abs(low), abs(high)) < 100 else 0
+    sign = "+" if signed else ""
+    return f"[{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
+
+
+def _cell(metric: str, row: Row, *, intervals: bool) -> str:
+    words = cell(metric, row.means[metric], row.stds.get(metric), gain=row.kind == "gain")
+    around = row.intervals.get(metric) if intervals else None
+    return words if around is None else f"{words} {between(metric, around)}"
+
+
+def _with_intervals(row: Row, drawn: Mapping[bootstrap.Key, bootstrap.Floats]) -> Row:
+    means = drawn.get((row.entry, row.split))
+    if means is None:
+        return row
+    found = {metric: bootstrap.interval(means[:, i]) for i, metric in enumerate(METRICS)}
+    return replace(row, intervals={metric: around for metric, around in found.items() if around is not None})
 
 
 def _best(metric: str, rows: Sequence[Row]) -> str | None:

@@ -6,14 +6,18 @@ import re
 from pathlib import Path
 from urllib.parse import unquote
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
 from study.display import comparison_page, pages, tables
+from study.display.picture_section import cut
 from study.scoring.comparison import Comparison, compare
 from tests.study.display.page_reader import Page
 from tests.study.results import COMPARED_SPLITS, with_figures, write_curve, write_scored, write_three
+from trainables import pictures
 
 
 @pytest.fixture
@@ -95,11 +99,12 @@ def test_the_page_shows_pictures_and_links_to_the_reports(comparison: Comparison
     comparison_page.write(comparison, tmp_path / "all.html")
     html = (tmp_path / "all.html").read_text()
     page = Page(html)
-    assert html.count("<img") == 2 * len(COMPARED_SPLITS)
+    assert html.count("<img") == 2 * len(COMPARED_SPLITS), "pictures of another layout are shown whole"
     assert page.headings[:5] == [
         *("3 studies on synthetic:plain", "Leaderboard", "test (2 images)", "OOD (2 images)", "CAMO (2 images)"),
     ]
-    assert page.headings[5:9] == ["Pictures", "test", "OOD", "CAMO"]
+    assert page.headings[5:7] == ["Budgets", "Generalisation"]
+    assert page.headings[-4:] == ["Pictures", "test", "OOD", "CAMO"]
     assert 'href="space-plain/report.html"' in html and 'href="iodine-plain/report.html"' in html
 
 
@@ -113,10 +118,12 @@ def test_all_curves_are_in_one_picture(tmp_path: Path) -> None:
     comparison_page.write(compare(folders), tmp_path / "all.html")
     html = (tmp_path / "all.html").read_text()
     page = Page(html)
-    (table,) = [table for table in page.tables if table[:3] == ["mIoU_fg (%)", "0", "0.2"]]
-    assert table[4::4] == ["gnm", "space", "grid 4x4", "kmeans"], "each baseline once"
+    table = page.named["curve"]
+    assert table[:4] == ["mIoU_fg", "(%)", "0", "0.2"]
+    assert table[5::4] == ["gnm", "space", "grid 4x4", "kmeans"], "each baseline once"
     assert "-" in table and "15.0" in table, "not scored at the last place of the other"
-    assert html.count('"diamond"') == 2
+    (plot,) = [plot for plot in page.plots if plot["layout"]["xaxis"]["title"]["text"] == "strength of texture"]
+    assert sum("diamond" in trace.get("marker", {}).get("symbol", ()) for trace in plot["data"]) == 2
     assert all(source.startswith(("data:", "#", "space", "gnm", "iodine")) for source in page.loaded)
 
 
@@ -131,3 +138,42 @@ def test_no_name_of_a_folder_becomes_anything_but_a_relative_link(tmp_path: Path
     )
     assert not any(":" in link for link in links) and "onclick=" not in re.sub(r"&quot;.*?&quot;", "", html)
     assert pages.link("https://host/a?b=c", "x") == '<a href="https://host/a?b=c">x</a>'
+
+
+def panel(colour: int) -> bytes:
+    """A panel of two scenes of 4 by 4 pixels, whose four columns are darker from left to right."""
+    image = np.full((2, 3, 4, 4), colour / 255, np.float32)
+    labels = np.zeros((2, 4, 4), np.int64)
+    labels[:, :2] = 1
+    return pictures.encode_png(pictures.panel(image, image / 2, labels, labels))
+
+
+def test_scenes_are_shown_entry_by_entry(tmp_path: Path) -> None:
+    folders = write_three(tmp_path)[:2]
+    for folder, winner in zip(folders, ("trial_0001", "trial_0000"), strict=True):
+        for split in COMPARED_SPLITS:
+            (folder / "pictures" / f"{winner}_{split}.png").write_bytes(panel(200))
+            (folder / "pictures" / f"baseline_kmeans_{split}.png").write_bytes(panel(100))
+    cells = cut(panel(200))
+    assert len(cells) == 2 and all(len(row) == 4 for row in cells)
+    assert {cell.getpixel((5, 5)) for cell in (cells[0][0], cells[1][0])} == {(200, 200, 200)}
+    assert cells[0][2].getpixel((5, 5)) == cells[0][3].getpixel((5, 5)) != cells[0][0].getpixel((5, 5))
+    comparison_page.write(compare(folders), tmp_path / "all.html")
+    html = (tmp_path / "all.html").read_text()
+    assert html.count('<div class="scenes card">') == 2 * len(COMPARED_SPLITS)
+    assert html.count("<img") == 2 * len(COMPARED_SPLITS) * 2 * 3, "the truth and two entries, two pictures each"
+    first = html.partition('<div class="scenes card">')[2]
+    places = [first.index(words) for words in ("input, true segments", "gnm", "space")]
+    assert places == sorted(places), "in the order of the leaderboard"
+
+
+def test_unequal_budgets_are_said(tmp_path: Path) -> None:
+    folders = write_three(tmp_path)[:2]
+    assert not any("unequal" in line for line in compare(folders).notes)
+    record = json.loads((folders[0] / "study.json").read_text())
+    record["config"]["steps"] = 4000
+    (folders[0] / "study.json").write_text(json.dumps(record))
+    pq.write_table(pa.table({"number": [1, 0], "state": ["COMPLETE", "FAIL"]}), folders[1] / "trials.parquet")
+    notes = compare(folders).notes
+    assert "budgets are unequal, trials: 2 for gnm; 4 for space" in notes
+    assert "budgets are unequal, training steps of a full trial: 0 for gnm; 4,000 for space" in notes

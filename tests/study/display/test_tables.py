@@ -31,9 +31,10 @@ def test_terminal_and_markdown_show_the_same_numbers() -> None:
         "test (6 images)",
         "OOD (6 images)",
         "trial 2 on test: tiles the image (segmentations of successive images agree at 0.83 ARI)",
-        "grid 4x4 on test: tiles the image",
+        "base on test: tiles the image",
     ):
         assert shown in printed and shown in text
+    assert "grid 4x4 on test" not in printed and "grid 4x4 on test" not in text, "the page has the baselines'"
     assert "outd" not in printed and "outd" not in text
     assert "on OOD" not in printed and "on OOD" not in text, "a line per entry is enough"
     assert "mBO" not in printed and "mBO" not in text, "the page has all metrics"

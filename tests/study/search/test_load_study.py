@@ -60,3 +60,8 @@ def test_reading_changes_nothing_and_needs_no_permission_to_write(results_folder
     finally:
         results_folder.chmod(0o700)
     assert {entry: entry.stat().st_mtime_ns for entry in results_folder.iterdir()} == before
+
+
+def test_a_renamed_folder_keeps_its_study(results_folder: Path, tmp_path: Path) -> None:
+    name = results_folder.name
+    assert load_study(results_folder.rename(tmp_path / "renamed")).study_name == name
