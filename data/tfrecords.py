@@ -8,11 +8,13 @@ import functools
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 LONGEST = 1 << 28
 """Bytes above which the length of a record is taken for damage."""
@@ -40,7 +42,7 @@ class Records:
     def __iter__(self) -> "Records":
         return self
 
-    def __next__(self) -> tuple[pa.Buffer, int]:
+    def __next__(self) -> "tuple[pa.Buffer, int]":
         length = self._length()
         if length is None:
             self._bytes.close()
@@ -61,7 +63,7 @@ class Records:
             raise self._damage(f"a length of {length:,} bytes")
         return int(length)
 
-    def _read(self, size: int, ends: bool = False) -> pa.Buffer:
+    def _read(self, size: int, ends: bool = False) -> "pa.Buffer":
         """The next ``size`` bytes; none at the end of the file if that is where it may end."""
         try:
             buffer = self._bytes.read_buffer(size)
@@ -75,7 +77,7 @@ class Records:
         return ValueError(f"{self.path}: record {self.number} is damaged ({what}); download the file again")
 
 
-def checked(payload: pa.Buffer, checksum: int) -> Mapping[str, NDArray[np.generic]]:
+def checked(payload: "pa.Buffer", checksum: int) -> Mapping[str, NDArray[np.generic]]:
     """The features of a payload, see :func:`features`. Raises ValueError, without a remedy, if it is damaged."""
     if masked_crc(payload) != checksum:
         raise ValueError("wrong checksum")
@@ -108,7 +110,9 @@ def count(path: Path) -> int:
     return sum(1 for _ in Records(path))
 
 
-def _unzipped(path: Path) -> pa.NativeFile:
+def _unzipped(path: Path) -> "pa.NativeFile":
+    import pyarrow as pa  # not above: a mistyped --data asks all data sets for their names
+
     return pa.CompressedInputStream(pa.OSFile(str(path)), "gzip")
 
 
@@ -116,13 +120,13 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
-def masked_crc(data: pa.Buffer | bytes) -> int:
+def masked_crc(data: "pa.Buffer | bytes") -> int:
     """The checksum of ``data`` as TFRecords store it: CRC-32C, rotated by 15 bits, plus a constant."""
     crc = crc32c(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def crc32c(data: pa.Buffer | bytes) -> int:
+def crc32c(data: "pa.Buffer | bytes") -> int:
     """CRC-32C of ``data`` (RFC 3720, appendix B.4).
 
     The checksum is the remainder of ``data``, read as a polynomial over two elements, its first bit the highest. With
@@ -177,7 +181,7 @@ def _crc_of_few(data: NDArray[np.uint8]) -> int:
     return crc ^ 0xFFFFFFFF
 
 
-def features(payload: pa.Buffer | bytes) -> dict[str, NDArray[np.generic]]:
+def features(payload: "pa.Buffer | bytes") -> dict[str, NDArray[np.generic]]:
     """The features of an Example: the entries of each list in one row.
 
     Floats are float32, integers int64. Entries of bytes are joined: a list of single bytes, the usual way to store an

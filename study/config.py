@@ -53,8 +53,9 @@ class StudyConfig:
     """training steps of a full trial [default: the preset's]"""
     metric: str = "mIoU_fg"
     """objective on validation: mIoU_fg, ARI_FG, MSE or loss; mIoU_fg,seconds or mIoU_fg,parameters: a Pareto front"""
-    sampler: Literal["prior", "tpe", "random", "cmaes", "gp", "nsga2"] = "tpe"
-    """how hyperparameters are proposed; prior begins around the preset, then is tpe; all others are Optuna's"""
+    sampler: Literal["auto", "prior", "tpe", "random", "cmaes", "gp", "nsga2"] = "auto"
+    """how hyperparameters are proposed; prior begins around the preset, then is tpe; all others are Optuna's; auto:
+    prior, with two goals tpe"""
     pruner: Literal["auto", "asha", "halving", "hyperband", "median", "none"] = "auto"
     """asha: trials pause at 1/27, 1/9, 1/3 of their steps, and the best third go on; auto: asha, with two goals none"""
     set: dict[str, Any] = field(default_factory=dict)
@@ -122,6 +123,8 @@ class StudyConfig:
         if self.storage is not None:
             object.__setattr__(self, "storage", StorageURL(self.storage))
         object.__setattr__(self, "metric", ",".join(goals(self.metric)))
+        if self.sampler == "auto":
+            object.__setattr__(self, "sampler", "tpe" if len(self.goals) > 1 else "prior")
         if self.pruner == "auto":
             object.__setattr__(self, "pruner", "none" if len(self.goals) > 1 else "asha")
         if len(self.goals) > 1:

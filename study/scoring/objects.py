@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from data import atomic
 from data.loader import Split
+from study.scoring import score_file
 from trainables import metrics
 
 FILE = "objects.parquet"
@@ -111,15 +110,14 @@ def add(path: Path, whose: Mapping[str, Any], columns: Mapping[str, list[Any]]) 
         keys = zip(*(table[key].to_pylist() for key in ("entry", "seed", "split")), strict=True)
         kept = [key != (whose["entry"], whose["seed"], whose["split"]) for key in keys]
         new = pa.concat_tables([table.filter(pa.array(kept, pa.bool_())), new], promote_options="permissive")
-    with atomic.replacing(path) as partial:
-        pq.write_table(new, partial)
+    score_file.write(new, path)
 
 
 def read(path: Path) -> pa.Table | None:
     """The rows of a file; None if it is missing or damaged."""
     try:
-        return pq.read_table(path)
-    except (OSError, pa.ArrowInvalid):
+        return score_file.read(path)
+    except (FileNotFoundError, ValueError):
         return None
 
 

@@ -55,6 +55,6 @@ def _digest(table: pa.Table) -> bytes:
             words = column.fill_null("").combine_chunks().dictionary_encode()
             digest.update("\0".join(words.dictionary.to_pylist()).encode())
             digest.update(words.indices.to_numpy().tobytes())
-        else:
+        elif not pa.types.is_null(column.type):
             digest.update(column.fill_null(pa.scalar(0).cast(column.type)).to_numpy().tobytes())
     return digest.hexdigest().encode()

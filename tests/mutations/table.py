@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from tests.mutations import search_table, sources_table
+from tests.mutations import data_table, search_table
 
 
 class Mutation(NamedTuple):
@@ -18,7 +18,7 @@ class Mutation(NamedTuple):
 
 CHANGES: dict[str, list[tuple[str, ...]]] = {
     **search_table.CHANGES,
-    **sources_table.CHANGES,
+    **data_table.CHANGES,
     "trainables/training.py": [
         ("group[\"lr\"] = peak * scales[i if len(scales) > 1 else 0]", "group[\"lr\"] = peak * scales[0]"),
         ("[[group[\"lr\"] for group in optimizer", "[[optimizer.param_groups[0][\"lr\"] for group in optimizer"),
@@ -289,121 +289,6 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("told == _digest(table)", "True"),
         ("    if not whole:\n", "    if False:\n"),
         ("        digest.update(missing.to_numpy().tobytes())\n", ""),
-    ],
-    "data/atomic.py": [
-        ("        partial.unlink(missing_ok=True)\n", "        pass\n"),
-        ("yield partial", "yield path"),
-        ("except BaseException:", "except ValueError:"),
-    ],
-    "data/concatenated.py": [
-        ("        first = last\n", "        pass\n"),
-        ("                    first += count[split]\n", "                    pass\n"),
-        ("if all(each.some for each in found)", "if found[0].some"),
-        ("incomplete=any(short) or ", "incomplete="),
-        ("or any(each.incomplete for each in found)", ""),
-        ("return max(part", "return min(part"),
-        ("if all(split in each for each in counts)", "if split"),
-    ],
-    "data/entity_files.py": [
-        ("records.number > numbers.start", "False"),
-        ("records, self._records = self._records, None", "records = self._records"),
-        ("        elif next(records, None):\n", "        elif False:\n"),
-        ("vars(self) | {\"_records\": None}", "vars(self)"),
-        ("if member.file_size > _LARGEST:", "if False:"),
-        ("rpartition(\"_\")[2]", "rpartition(\"_\")[0]"),
-        ("if len(set(files.values())) < len(files):", "if False:"),
-        ("        if missing:\n", "        if False:\n"),
-    ],
-    "data/multi_object.py": [
-        ("if count > self.splits[last].start:", "if count >= self.splits[last].start:"),
-        ("if len(waiting) == _AHEAD:", "if len(waiting) > 6:"),
-        (".sum() <= self.most", ".sum() < self.most"),
-        ("entity[values > highest]", "entity[values >= highest]"),
-        ("if not highest.any():", "if False:"),
-        ("if number and not label[number]:", "if False:"),
-        ("np.arange(1, len(objects) + 1)", "objects"),
-        ("if form.count > self.layout.count:", "if False:"),
-        ("incomplete=form.count < self.layout.count", "incomplete=False"),
-        ("if not np.isfinite(rotation).all():", "if False:"),
-        ("if not np.isin(visibility, (0, 1)).all():", "if False:"),
-    ],
-    "data/resizing.py": [
-        ("[(length - side) // 2 for", "[length - side for"),
-        ("np.float32(0.5)) - np.float32(0.5), 0)", "np.float32(0.5)) - np.float32(0.5), -1)"),
-        ("np.rint(", "np.floor("),
-        ("first + 1, length - 1)", "first, length - 1)"),
-    ],
-    "data/tfrecords.py": [
-        ("(1362, 426, 0)", "(1362, 427, 0)"),
-        ("if masked_crc(payload) != checksum:", "if False:"),
-        ("if masked_crc(header[:8]) != checksum:", "if False:"),
-        ("if length > LONGEST:", "if False:"),
-        ("if 0.9 * compressed <", "if 0 <"),
-        ("(entries[:, 1] == 1).all()", "True"),
-        ("if at + size > len(data):", "if False:"),
-        ("if shift > 63:", "if False:"),
-    ],
-    "data/final_splits.py": [
-        ("EVERYTHING if whole else split)", "split)"),
-        ("found[name] = (index, \"test\")", "found[name] = (index, EVERYTHING)"),
-        ("        if seen:\n", "        if False:\n"),
-        ("if not (elsewhere and root):", "if True:"),
-        ("except (MissingDataset, Unwritable) as error:", "except Unwritable as error:"),
-    ],
-    "data/loader.py": [
-        ("side=\"right\"", "side=\"left\""),
-        ("default_rng([self._seed, epoch])", "default_rng([self._seed])"),
-        ("self._start(self._epoch + 1, 0)", "self._start(self._epoch, 0)"),
-        (".div_(255)", ".div_(256)"),
-        ("min(first + batch_size, length)", "first + batch_size"),
-        ("labels[i] = self._labels[shard][row]", "labels[i] = self._labels[shard][0]"),
-        ("permute(0, 3, 1, 2)", "permute(0, 3, 2, 1)"),
-    ],
-    "data/unchanged.py": [
-        ("found.append([path, info.st_mtime_ns, info.st_size])", "found.append([path, 0, 0])"),
-        ("if max(changed for _, changed, _ in found) / 1e9 > looked - SETTLED:", "if False:"),
-        ("{what}\\n", ""),
-    ],
-    "data/progress.py": [
-        ("or self._done == self._total:", "or False:"),
-    ],
-    "data/index_file.py": [
-        ("if version == SCHEMA_VERSION and checksum != _checksum(fields):", "if False:"),
-        ("if version is not None and version not in _READABLE:", "if False:"),
-        ("        if not holds(fields[key]):\n", "        if False:\n"),
-        ("if counts != fields[\"counts\"]:", "if False:"),
-        ("if fingerprint(fields[\"spec\"], fields[\"splits\"]) != fields[\"fingerprint\"]:", "if False:"),
-    ],
-    "data/integrity.py": [
-        ("if (highest > objects).any():", "if False:"),
-        ("if (np.diff(numbers, prepend=last) <= 0).any():", "if (np.diff(numbers) <= 0).any():"),
-        ("if most != index.max_objects:", "if False:"),
-        ("        if info.base_name not in known:\n", "        if False:\n"),
-    ],
-    "data/shards.py": [
-        ("if hashlib.sha256(buffer).hexdigest() != shard.sha256:", "if False:"),
-        ("if table.schema != schema(self.size):", "if False:"),
-        ("if table.num_rows != shard.rows or", "if"),
-        ("if any(info.base_name.endswith(\".arrow\") for info in inside):", "if False:"),
-    ],
-    "data/writing.py": [
-        ("shard_bytes // (4 * self", "shard_bytes // (3 * self"),
-        ("time.time() - info.mtime_ns / 1e9 > _ABANDONED", "True"),
-        ("            if count == rows:\n", "            if count >= rows - 1:\n"),
-        ("max((one.max_objects for each in written.values() for one in each), default=0)", "0"),
-        ("_discard(files, part, ours and not keep)", "pass"),
-        ("hashlib.sha256(stream.read_buffer()).hexdigest() != shard.sha256", "False"),
-        ("if info.base_name.endswith((_RECORD, \".partial\")):", "if False:"),
-    ],
-    "data/spec.py": [
-        ("if len(sizes) > 1:", "if False:"),
-        ("if size and min(size) < 1:", "if False:"),
-        ("int(pair[1]), int(pair[2])", "int(pair[2]), int(pair[1])"),
-        ("text.lower()", "text"),
-        ("self.crop and data.takes_crop", "self.crop"),
-        ("if len(named.parts) == 1:", "if False:"),
-        ("(?![^()]*\\))", ""),
-        ("names.count(each) > 1", "False"),
     ],
 }  # fmt: skip
 """Source -> (old text, new text, excuse where no test can fail)."""
