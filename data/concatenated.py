@@ -27,6 +27,7 @@ class Concatenated(DataSource):
         self.variants = (",".join(f"{part.name}:{variant}" if variant else part.name for part, variant in parts),)
         self.drawn = all(part.drawn for part, _ in parts)
         self.takes_crop = all(part.takes_crop for part, _ in parts)
+        self.keeps_shape = all(part.drawn or part.keeps_shape for part, _ in parts)
         others = (
             split if split.data else split._replace(data=part.name)
             for part, _ in parts
@@ -59,7 +60,7 @@ class Concatenated(DataSource):
         counts = [dict(each.counts) for each in found]
 
         def scenes(split: str, crop: bool, size: tuple[int, int]) -> Iterator["Scenes"]:
-            return _numbered(itertools.chain.from_iterable(each.scenes(split, crop, size) for each in found), 0)
+            return _Numbered(itertools.chain.from_iterable(each.scenes(split, crop, size) for each in found), 0)
 
         def some(split: str, crop: bool, size: tuple[int, int], places: range) -> Iterator["Scenes"]:
             def parts() -> Iterator["Scenes"]:
@@ -70,7 +71,7 @@ class Concatenated(DataSource):
                         yield from each.some(split, crop, size, inside)
                     first += count[split]
 
-            return _numbered(parts(), places.start)
+            return _Numbered(parts(), places.start)
 
         names = self.variants[0].split(",")
         short = [
@@ -91,14 +92,19 @@ class Concatenated(DataSource):
         )
 
 
-def _numbered(batches: Iterable["Scenes"], first: int) -> Iterator["Scenes"]:
-    """The same scenes, numbered from ``first``."""
-    import numpy as np  # late: specs are cheap to import
+class _Numbered(Iterator["Scenes"]):
+    """The same scenes, numbered from ``first``; it goes on where ``batches`` do after an error."""
 
-    for batch in batches:
-        last = first + len(batch.index)
-        yield dataclasses.replace(batch, index=np.arange(first, last))
-        first = last
+    def __init__(self, batches: Iterable["Scenes"], first: int):
+        self._batches, self._first = iter(batches), first
+
+    def __next__(self) -> "Scenes":
+        import numpy as np  # late: specs are cheap to import
+
+        batch = next(self._batches)
+        numbers = np.arange(self._first, self._first + len(batch.index))
+        self._first += len(batch.index)
+        return dataclasses.replace(batch, index=numbers)
 
 
 def _shared(counts: list[Mapping[str, int]] | list[dict[str, int]]) -> list[str]:

@@ -52,7 +52,7 @@ def prepare(
     if spec.size is None:
         raise ValueError(f"{str(spec)!r} names no size; add one, as in '{spec.sized((128, 128))}'")
     console = console or Console(stderr=True)
-    place, root = _place(cache), root and local_folder(root)
+    place, root = _place(cache), root and os.path.abspath(os.path.expanduser(local_folder(root)))
     try:
         index = _prepare(spec, spec.size, root, place, console, only, relist)
     except OSError as error:

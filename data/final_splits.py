@@ -66,7 +66,7 @@ def _find(
             usual = spec.source.counts(spec.variant)
             if index.counts.get(split):
                 found[name] = (index, split)
-            elif not usual or split in usual:
+            elif split in (usual or index.counts):
                 notices.append(f"{name} is not scored: {spec} has too few images for a {split} split")
             continue
         other = spec.of(source.load(data), variant) if data else spec.varied(variant)

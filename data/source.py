@@ -119,6 +119,8 @@ class DataSource(abc.ABC):
     """What may stand after the colon of a spec, the default first; ``("",)`` where there is nothing to choose."""
     aliases: tuple[str, ...] = ()
     """Other names under which people know the data set."""
+    keeps_shape: bool = False
+    """Whether pictures keep their shape without ``-crop``, too: the central region with the size's shape is taken."""
     takes_crop: bool = False
     """Whether a spec may ask for the central square with ``-crop``."""
     final_splits: tuple[FinalSplit, ...] = (FinalSplit("test", "test"),)

@@ -28,6 +28,7 @@ from study.cluster import ray_runtime
 from study.config import StudyConfig
 from study.display.error_lines import first_line, last_line
 from study.results_folder import PACKAGES, ROOT
+from study.search.storage_url import PASSWORD_FROM, StorageURL
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -99,6 +100,11 @@ def refuse_what_a_job_would_lose(study: StudyConfig) -> None:
     refuse_relative("from", study.from_)
     if re.match(r"sqlite:///[^/]", study.storage or ""):
         raise ValueError(f"--storage {study.storage} is relative; write an absolute path after four slashes")
+    if study.storage is not None and StorageURL(study.storage).secret != study.storage:
+        raise ValueError(
+            f"--storage {study.storage} has a password, which all who list the cluster's jobs could read; "
+            f"leave it out, and set {PASSWORD_FROM} in the environment of the cluster's nodes"
+        )
 
 
 def refuse_relative(flag: str, paths: Sequence[str | None]) -> None:

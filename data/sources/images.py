@@ -35,6 +35,7 @@ class Source(DataSource):
     """Any folder of pictures. The central region of the size's shape is taken, with ``-crop`` 0.8 of it."""
 
     takes_crop = True
+    keeps_shape = True
     final_splits = (FinalSplit("test", "test"), FinalSplit("outd", "outd"), FinalSplit("camo", "camo"))
 
     def variant(self, text: str) -> str:
@@ -67,6 +68,8 @@ class Source(DataSource):
             return some(split, crop, size, range(len(pictures[split])))
 
         counts = {split: len(files) for split, files in pictures.items()}
+        every = [picture for files in pictures.values() for picture in files]
+        state += [str(path) for picture in every for path in (picture.image, picture.mask) if path]
         return Found(key, counts, scenes, FILTERS, warnings, some=some, state=state)
 
 

@@ -61,7 +61,7 @@ def scores(split: Split, predicted: metrics.Labels) -> dict[str, list[Any]] | No
         rows = np.arange(first, min(first + AT_A_TIME, len(split)))
         scenes = [split.metadata(int(row)) for row in rows]
         if not any(scene["objects"] for scene in scenes):
-            return None
+            continue
         _, true = split.gather(rows)
         hard = predicted[rows][:, None] == np.arange(slots)[None, :, None, None]  # (B, K, H, W)
         described = [{**scene, "objects": scene["objects"] or []} for scene in scenes]

@@ -54,8 +54,9 @@ def files(paths: Sequence[Path]) -> list[Path]:
 def read_picture(path: Path, spec: DataSpec, size: int) -> NDArray[np.uint8]:
     """The picture in ``path`` as uint8 (size, size, 3), cropped and resized as the images of ``spec`` are.
 
-    Of scenes that are drawn there is no crop: the central square is taken. Grey, palette, transparent, turned (EXIF)
-    and 16-bit pictures are read; transparency is dropped. Raises ValueError for what is no picture.
+    Of scenes that are drawn, and of pictures of one's own, the central square is taken without ``-crop``. Grey, palette,
+    transparent, turned (EXIF) and 16-bit pictures are read; transparency is dropped. Raises ValueError for what is no
+    picture.
     """
     try:
         with Image.open(path) as opened:
@@ -66,7 +67,7 @@ def read_picture(path: Path, spec: DataSpec, size: int) -> NDArray[np.uint8]:
         raise ValueError(f"{path} has too many pixels; make it smaller first") from error
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror or error})") from error
-    if spec.crop or spec.source.drawn:
+    if spec.crop or spec.source.drawn or spec.source.keeps_shape:
         side = int((CROP if spec.crop else 1.0) * min(picture.size))
         left, upper = (picture.width - side) // 2, (picture.height - side) // 2
         picture = picture.crop((left, upper, left + side, upper + side))

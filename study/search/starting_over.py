@@ -5,6 +5,8 @@ brings the old study back.
 """
 
 import contextlib
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -21,15 +23,21 @@ REPLACES = "replaces"
 def set_aside(config: StudyConfig, folder: StudyFolder) -> list[str]:
     """Set the study in ``folder`` aside, if there is one; returns what ``replaces`` in the new study.json is to be."""
     said = _read(folder)
+    about = (said.get("study") or {}).get("id")
     names = list(said.get(REPLACES) or [])
+    holds = any(entry.name not in (".lock", folder.trials.name) for entry in folder.path.iterdir())
+    holds = holds or _holds_trials(folder)
     if config.storage is not None:
-        opened = storage.open_storage(folder, config.storage)
-        about = (said.get("study") or {}).get("id")
-        for study in opened.get_all_studies():
+        for study in storage.open_storage(folder, config.storage).get_all_studies():
             mark = study.user_attrs.get(storage.MARK, {})
-            if mark.get("folder") == str(folder.path.resolve()) or (about is not None and mark.get("id") == about):
+            if about is not None and mark.get("id") == about:
+                if _lives_elsewhere(mark, folder):
+                    names = []  # this folder is a copy of another one, whose studies these are
+                    break
                 names.append(study.study_name)
-    if any(entry.name not in (".lock", folder.trials.name) for entry in folder.path.iterdir()) or _holds_trials(folder):
+            elif about is None and holds and mark.get("folder") == str(folder.path.resolve()):
+                names.append(study.study_name)
+    if holds:
         folder.set_aside()
     return list(dict.fromkeys(names))
 
@@ -39,9 +47,13 @@ def bring_back(config: StudyConfig, folder: StudyFolder, replaces: list[str]) ->
     if config.storage is not None:
         with contextlib.suppress(Exception):  # what went wrong before this is what a person has to know
             opened = storage.open_storage(folder, config.storage)
+            about = (_read(folder).get("study") or {}).get("id")
             for study in opened.get_all_studies():
                 mark = study.user_attrs.get(storage.MARK, {})
-                if mark.get("folder") == str(folder.path.resolve()) and study.study_name not in replaces:
+                if mark.get("folder") != str(folder.path.resolve()) or study.study_name in replaces:
+                    continue
+                # A folder that was renamed may have left its name to this one: its study has trials.
+                if mark.get("id") == about or not opened.get_n_trials(study._study_id):
                     optuna.delete_study(study_name=study.study_name, storage=opened)
     if folder.aside.is_dir():
         folder.bring_back()
@@ -76,6 +88,12 @@ class RemoveOld(tune.Callback):
         if not self._done and "objective" in result:
             self._done = True
             remove_old(self._config, self._folder)
+
+
+def _lives_elsewhere(mark: Mapping[str, Any], folder: StudyFolder) -> bool:
+    """Whether the study with ``mark`` is that of another folder, of which ``folder`` is a copy."""
+    there = StudyFolder(Path(mark["folder"]))
+    return there.path != folder.path.resolve() and (_read(there).get("study") or {}).get("id") == mark["id"]
 
 
 def _holds_trials(folder: StudyFolder) -> bool:

@@ -71,7 +71,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("except BaseException:", "except ValueError:"),
     ],
     "data/concatenated.py": [
-        ("        first = last\n", "        pass\n"),
+        ("        self._first += len(batch.index)\n", ""),
         ("                    first += count[split]\n", "                    pass\n"),
         ("if all(each.some for each in found)", "if found[0].some"),
         ("incomplete=any(short) or ", "incomplete="),

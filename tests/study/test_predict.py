@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import trainables
+from data.sources import images
 from data.spec import parse
 from study import predict
 from study.scoring.evaluation import load_best
@@ -86,6 +87,14 @@ def test_a_picture_is_cropped_as_the_study_cropped_its_own() -> None:
     expected = np.asarray(square.resize((128, 128), Image.Resampling.BILINEAR))
     assert source.takes_crop
     np.testing.assert_array_equal(read_picture(scenes[0], parse("clevrtex:full-crop"), 128), expected)
+
+
+@pytest.mark.parametrize("crop", ["", "-crop"])
+def test_ones_own_picture_is_seen_as_in_training(crop, tmp_path) -> None:
+    wide = np.random.default_rng(0).integers(0, 256, (64, 160, 3), np.uint8)
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    trained, _ = images.read(images.Picture(tmp_path / "wide.png", None), 10, bool(crop), (SIZE, SIZE))
+    np.testing.assert_array_equal(read_picture(tmp_path / "wide.png", parse(f"images{crop}"), SIZE), trained)
 
 
 @pytest.mark.parametrize(

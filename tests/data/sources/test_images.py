@@ -9,6 +9,7 @@ from PIL import Image
 
 from data import source
 from data.convert import prepare
+from data.final_splits import final_splits
 from data.loader import Split
 from data.scenes import Scenes, joined
 from data.sources.images import Picture as Named
@@ -202,3 +203,36 @@ def test_what_is_wrong_with_a_folder_is_one_line(case, named, tmp_path):
     assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match="not on a disk"):
         Source().find("", "s3://bucket/pictures")
+
+
+def test_masks_that_are_written_over_in_place_are_read_anew(tmp_path):
+    root, cache = fill(tmp_path / "pictures", 12), str(tmp_path / "cache")
+    first = prepare(parse("images").sized(SIZE), root=str(root), cache=cache)
+    for path in root.glob("*_mask.png"):
+        path.write_bytes((root / "000_mask.png").read_bytes() if path.name != "000_mask.png" else path.read_bytes())
+        os.utime(path, (1, 1))
+    assert prepare(parse("images").sized(SIZE), root=str(root), cache=cache).folder != first.folder
+
+
+def test_a_relative_folder_is_read_from_any_process(tmp_path, monkeypatch):
+    fill(tmp_path / "pictures", 12)
+    monkeypatch.chdir(tmp_path)
+    index = prepare(parse("images").sized(SIZE), root="pictures", cache=str(tmp_path / "cache"))
+    again = prepare(parse("images").sized(SIZE), root=str(tmp_path / "pictures"), cache=str(tmp_path / "cache"))
+    assert index == again
+
+
+def test_only_folders_that_are_there_are_said_not_to_be_scored(tmp_path):
+    spec, root = parse("images").sized(SIZE), str(fill(tmp_path / "pictures", 12))
+    index = prepare(spec, root=root, cache=str(tmp_path / "cache"))
+    found, notices = final_splits(spec, index, root=root, cache=str(tmp_path / "cache"))
+    assert found.keys() == {"test"} and notices == []
+
+
+def test_several_sets_as_one_name_all_their_damaged_files(tmp_path):
+    root = fill(tmp_path / "pictures", 150)
+    for number in (3, 70, 140):
+        (root / f"{number:03d}.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="no picture") as error:
+        prepare(parse("concat(images,synthetic:plain-10scenes)").sized(SIZE), root=str(root), cache=str(tmp_path / "c"))
+    assert sum(f"{number:03d}.png" in str(error.value) for number in (3, 70, 140)) == 3

@@ -1,5 +1,7 @@
 """--fresh: the old study is there until the new one has a trial, in its folder and in a database."""
 
+import shutil
+
 import optuna
 import pytest
 
@@ -115,3 +117,32 @@ def test_a_damaged_study_json_keeps_nobody_from_starting_over(tmp_path):
     assert "clevrtex" in refusal(asked), "the data comes next"
     start_over(asked, folder).ask()
     assert folder.aside.exists() and stages.storage.load_study(folder.path).get_trials()
+
+
+def test_a_copy_of_a_folder_does_not_remove_the_study_of_the_original(tmp_path):
+    folder = begin(asked_for(tmp_path, "database"))
+    copy = StudyFolder(folder.path.with_name("copy"))
+    shutil.copytree(folder.path, copy.path)
+    fresh = asked_for(tmp_path, "database", fresh=True, name="copy")
+    made = start_over(fresh, copy)
+    made.ask()
+    starting_over.remove_old(fresh, copy)
+    assert len(storage.load_study(folder.path, fresh.storage).get_trials()) == 3
+    assert len(storage.load_study(copy.path, fresh.storage).get_trials()) == 1
+
+
+@pytest.mark.parametrize("ends", ["well", "in an error"])
+def test_a_folder_that_was_renamed_keeps_its_study_when_its_old_name_starts_over(tmp_path, ends):
+    folder = begin(asked_for(tmp_path, "database"))
+    renamed = folder.path.rename(folder.path.with_name("renamed"))
+    fresh = asked_for(tmp_path, "database", fresh=True)
+    folder.path.mkdir()
+    folder.trials.mkdir()
+    made = start_over(fresh, folder)
+    if ends == "well":
+        made.ask()
+        starting_over.remove_old(fresh, folder)
+    else:
+        starting_over.bring_back(fresh, folder, (folder.read() or {})["replaces"])
+        assert names(fresh) == ["study"]
+    assert len(storage.load_study(renamed, fresh.storage).get_trials()) == 3
