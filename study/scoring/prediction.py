@@ -54,7 +54,7 @@ def files(paths: Sequence[Path]) -> list[Path]:
 def read_picture(path: Path, spec: DataSpec, size: int) -> NDArray[np.uint8]:
     """The picture in ``path`` as uint8 (size, size, 3), cropped and resized as the images of ``spec`` are.
 
-    Of scenes that are drawn, and of pictures of one's own, the central square is taken without ``-crop``. Grey, palette,
+    Of drawn scenes, and of pictures of one's own, the central square is taken without ``-crop``. Grey, palette,
     transparent, turned (EXIF) and 16-bit pictures are read; transparency is dropped. Raises ValueError for what is no
     picture.
     """
