@@ -101,7 +101,10 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
     ],
     "study/search/starting_over.py": [
         ("if not self._done and \"objective\" in result:", "if not self._done:"),
-        ("and study.study_name not in replaces:", ":"),
+        ("or study.study_name in replaces:", ":"),
+        ("if _lives_elsewhere(mark, folder):", "if False:"),
+        ("elif about is None and holds and", "elif"),
+        ("or not opened.get_n_trials(study._study_id):", "or True:"),
         ("        folder.set_aside()\n", "        pass\n"),
         ("    folder.drop_aside()\n", ""),
     ],

@@ -5,7 +5,7 @@ import shutil
 import optuna
 import pytest
 
-from study import stages
+from study import presets, stages
 from study.config import StudyConfig
 from study.results_folder import StudyFolder
 from study.search import finalists, starting_over, storage
@@ -146,3 +146,16 @@ def test_a_folder_that_was_renamed_keeps_its_study_when_its_old_name_starts_over
         starting_over.bring_back(fresh, folder, (folder.read() or {})["replaces"])
         assert names(fresh) == ["study"]
     assert len(storage.load_study(renamed, fresh.storage).get_trials()) == 3
+
+
+def test_an_error_leaves_an_old_study_that_has_no_trials_yet(tmp_path):
+    asked = asked_for(tmp_path, "database")
+    folder = presets.resolve(asked, has_gpu=False).folder
+    folder.claim({"seed": 1}, fresh=False)
+    old = storage.open_study(asked, folder, {"seed": 1})
+    storage.record(old, folder, config={"seed": 1}, storage=asked.storage)
+    fresh = asked_for(tmp_path, "database", fresh=True)
+    replaces = starting_over.set_aside(fresh, folder)
+    storage.open_study(fresh, folder, {"seed": 1})
+    starting_over.bring_back(fresh, folder, replaces)
+    assert names(asked) == ["study"] and storage.load_study(folder.path, asked.storage).get_trials() == []
