@@ -10,6 +10,8 @@ KNOWN = {
     "study/search/interrupted.py": {"_trial_id"},
     "study/search/prior.py": {"_storage", "_trial_id"},
     "study/search/searcher.py": {"_trial_id"},
+    "study/search/starting_over.py": {"_study_id"},
+    "study/search/storage.py": {"_study_id"},
 }
 """The private names of other libraries that each file uses."""
 

@@ -69,7 +69,9 @@ def test_a_study_with_two_goals_is_killed_continued_and_reported_with_its_front(
         if trial.number not in {one.number for one in before if one.state.name == "RUNNING"}:
             assert trial.values[1] == pytest.approx(spent, rel=1e-4), "TensorBoard shows the same seconds"
     for then, now in zip(before, trials, strict=False):
-        assert now.params == then.params and now.intermediate_values.items() >= then.intermediate_values.items()
+        # a kill may meet a trial between two of its parameters
+        assert now.params.items() >= then.params.items()
+        assert now.intermediate_values.items() >= then.intermediate_values.items()
         if then.state.name == "COMPLETE":
             assert now.values == then.values
     for then in begun:
