@@ -86,6 +86,14 @@ def test_a_sampler_can_write_to_the_trial_that_it_is_asked_for(journal):
     assert study.get_trials()[0].system_attrs["way"] == "uniform"
 
 
+def test_a_storage_counts_the_trials_of_a_study_by_this_name(journal):
+    """study/search/storage.py and starting_over.py count without reading the trials."""
+    study = journal()
+    assert study._storage.get_n_trials(study._study_id) == 0
+    study.ask()
+    assert study._storage.get_n_trials(study._study_id) == 1
+
+
 @pytest.mark.parametrize("sampler", [optuna.samplers.TPESampler(n_startup_trials=1), optuna.samplers.RandomSampler()])
 def test_samplers_read_trials_by_these_methods_only(journal, sampler):
     """study/search/evidence.py shows them other trials than the stored ones, so no sampler may go round it."""
