@@ -149,7 +149,8 @@ def test_a_study_uses_nodes_that_join_and_survives_their_loss(cluster, shared):
     trials = study.trials()
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * wanted
     assert all(list(trial.intermediate_values) == list(range(1, REPORTS + 1)) for trial in trials)
-    assert {host for trial in trials for host in hosts(trial)} == {"node-1", "node-2", joined}
+    used = {host for trial in trials for host in hosts(trial)}
+    assert used - {unfit} == {"node-1", "node-2", joined}, "a trial may begin on the unfit node before it is looked at"
     assert len(hosts(trials[victim.number])) > 1
     events = EventAccumulator(str(study.results / "trials" / f"trial_{victim.number:04d}")).Reload()
     steps = [point.step for point in events.Scalars("val/mIoU_fg")]
