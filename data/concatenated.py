@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING
 from data.source import DataSource, FinalSplit, Found
 
 if TYPE_CHECKING:  # takes numpy
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
+
     from data.scenes import Scenes
 
 NAME = "concat"
@@ -27,7 +31,6 @@ class Concatenated(DataSource):
         self.variants = (",".join(f"{part.name}:{variant}" if variant else part.name for part, variant in parts),)
         self.drawn = all(part.drawn for part, _ in parts)
         self.takes_crop = all(part.takes_crop for part, _ in parts)
-        self.keeps_shape = all(part.drawn or part.keeps_shape for part, _ in parts)
         others = (
             split if split.data else split._replace(data=part.name)
             for part, _ in parts
@@ -53,6 +56,10 @@ class Concatenated(DataSource):
     def max_objects(self, variant: str) -> int:
         """The most of any part."""
         return max(part.max_objects(variant) for part, variant in self.parts)
+
+    def fitted(self, picture: "Image.Image", crop: bool, size: tuple[int, int]) -> "NDArray[np.uint8]":
+        """As the first part does it."""
+        return self.parts[0][0].fitted(picture, crop, size)
 
     def find(self, variant: str, root: str | None) -> Found:
         """The splits that all parts have; a scene's number is its place in the split."""

@@ -2,30 +2,24 @@
 
 import collections
 import contextlib
-import io
-import logging
 import os
 import posixpath
 import signal
-import socket
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from data import cores
+from data import ray_session
 from data.pieces import Outcome, Piece, Work
 from data.shards import filesystem
 from data.unchanged import state_of
 
-_ROOT = Path(__file__).resolve().parents[1]
 _STORE = 100 * 2**20  # bytes; only what is to be done passes through it
-_ATTEMPTS = 3  # at a piece whose process dies, and at a Ray of our own
-_ANSWER = 10.0  # seconds that a cluster has to accept a connection
+_ATTEMPTS = 3  # at a piece whose process dies
 _PATIENCE = 120.0  # seconds that a node has to say whether it sees the files
 _work: dict[str, Work] = {}  # in a worker: what it was sent, to read it once
 
@@ -41,50 +35,14 @@ def connected(address: str | None = None) -> Iterator[None]:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    inside_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-    own = address is None and not inside_job
-    size: dict[str, Any] = {"num_cpus": cores.usable(), "object_store_memory": _STORE, "include_dashboard": False}
-    path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
-    if address is not None:
-        _knock(address)
     on_sigterm = signal.getsignal(signal.SIGTERM)
-    for attempt in range(_ATTEMPTS):
-        try:
-            with contextlib.redirect_stderr(io.StringIO()):
-                ray.init(
-                    address="local" if own else address or "auto",
-                    # A job's working directory is the checkout; without a job the workers need its path.
-                    runtime_env=None if inside_job else {"env_vars": {"PYTHONPATH": path}},
-                    logging_level=logging.ERROR,
-                    log_to_driver=False,
-                    **(size if own else {}),
-                )
-            break
-        except ConnectionError as error:
-            raise ValueError(f"--address {address}: no cluster answers; leave it out to use this machine") from error
-        except Exception as error:  # on a busy machine Ray gives up after half a minute, with a bare Exception
-            ray.shutdown()
-            if not own or attempt == _ATTEMPTS - 1:
-                why = str(error).partition("\n")[0]
-                raise ValueError(f"Ray did not start ({why}); free some memory, and give the command again") from error
+    ray_session.connect(address, object_store_memory=_STORE)
     if callable(on_sigterm) and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own prints a stack and aborts what takes more than 3 seconds
     try:
         yield
     finally:
         ray.shutdown()
-
-
-def _knock(address: str) -> None:
-    """Raise ValueError unless something listens at ``address``, if it is HOST:PORT: Ray itself waits for minutes."""
-    host, colon, port = address.rpartition(":")
-    if colon and port.isdecimal():
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), _ANSWER).close()
-        except (OSError, OverflowError) as error:
-            raise ValueError(
-                f"--address {address}: nothing answers there ({error}); leave it out to use this machine"
-            ) from error
 
 
 def outcomes(work: Work, pieces: Sequence[Piece], state: Sequence[str], say: Any) -> Iterator[tuple[Piece, Outcome]]:

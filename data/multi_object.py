@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from data import resizing
 from data.entity_files import Features, Form, Npz, TfRecord
 from data.scenes import Scenes
 from data.source import DataSource, Found, MissingDataset, local_folder
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _AHEAD = 4  # scenes that are decoded or wait; 3.2 MB each
 _BATCH = 64
@@ -86,6 +89,10 @@ class MultiObjectSource(DataSource):
     def folder(self, variant: str) -> str:
         """The TFRecord, or the folder of npz files."""
         return f"{self.layout.stem}_train.tfrecords or {self.layout.stem}"
+
+    def fitted(self, picture: "Image.Image", crop: bool, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """By torch's filter; without ``crop`` the whole picture, whatever its shape."""
+        return _image(np.asarray(picture), self.layout, crop, size)
 
     def find(self, variant: str, root: str | None) -> Found:
         """The scenes of the TFRecord or, where there is none, of the npz files; its state is names, lengths and times.
@@ -202,6 +209,16 @@ class _Selected(Mapping[str, int]):
 Scene = tuple[NDArray[np.uint8], NDArray[np.uint8], dict[str, Any]]
 
 
+def _region(size: tuple[int, int], layout: Layout, crop: bool) -> tuple[slice, slice]:
+    return resizing.central_square(size, layout.crop) if crop else (slice(size[0]), slice(size[1]))
+
+
+def _image(picture: NDArray[np.uint8], layout: Layout, crop: bool, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """``picture`` (h, w, 3) at ``size`` = (H, W)."""
+    rows, columns = _region((picture.shape[0], picture.shape[1]), layout, crop)
+    return resizing.bilinear(np.ascontiguousarray(picture[rows, columns]), size)
+
+
 def decode(features: Features, layout: Layout, crop: bool, size: tuple[int, int]) -> Scene:
     """Image (H, W, 3), label map (H, W) and metadata of a scene; ``size`` = (H, W).
 
@@ -211,10 +228,9 @@ def decode(features: Features, layout: Layout, crop: bool, size: tuple[int, int]
     contradict each other.
     """
     height, width = layout.size
-    rows, columns = resizing.central_square(layout.size, layout.crop) if crop else (slice(height), slice(width))
-    picture = _feature(features, "image", (height, width, 3), "u")[rows, columns]
-    image = resizing.bilinear(np.ascontiguousarray(picture), size)
+    image = _image(_feature(features, "image", (height, width, 3), "u"), layout, crop, size)
 
+    rows, columns = _region(layout.size, layout, crop)
     masks = _feature(features, "mask", (layout.entities, height, width, 1), "ub")[:, rows, columns, 0]
     at = np.ix_(*(resizing.nearest(*lengths) for lengths in zip(masks.shape[1:], size, strict=True)))
     highest = masks[0][at]

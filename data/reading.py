@@ -94,16 +94,3 @@ def _is_remote(folder: str) -> bool:
 
 def _local(folder: str) -> str:
     return filesystem(folder)[1]
-
-
-def free_memory() -> int:
-    """Bytes that processes on this machine, or in its container, can still take."""
-    with open("/proc/meminfo") as lines:
-        fields = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines)}
-    free = fields["MemAvailable"]
-    group = "/sys/fs/cgroup"
-    with contextlib.suppress(OSError, ValueError, KeyError):  # "max", or no such group
-        limit, used = (int(Path(group, name).read_text()) for name in ("memory.max", "memory.current"))
-        cache = dict(line.split() for line in Path(group, "memory.stat").read_text().splitlines())
-        free = min(free, limit - used + int(cache["inactive_file"]))
-    return max(0, free)

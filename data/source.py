@@ -18,6 +18,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from data import sources
 
 if TYPE_CHECKING:  # takes numpy
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
+
     from data.scenes import Scenes
 
 DEFAULT = "synthetic"
@@ -119,8 +123,6 @@ class DataSource(abc.ABC):
     """What may stand after the colon of a spec, the default first; ``("",)`` where there is nothing to choose."""
     aliases: tuple[str, ...] = ()
     """Other names under which people know the data set."""
-    keeps_shape: bool = False
-    """Whether pictures keep their shape without ``-crop``, too: the central region with the size's shape is taken."""
     takes_crop: bool = False
     """Whether a spec may ask for the central square with ``-crop``."""
     final_splits: tuple[FinalSplit, ...] = (FinalSplit("test", "test"),)
@@ -166,6 +168,18 @@ class DataSource(abc.ABC):
     def folder(self, variant: str) -> str:
         """The folder with the published files of ``variant``, which ``--data-root`` holds."""
         return f"{self.name}_{variant}" if variant else self.name
+
+    def fitted(self, picture: "Image.Image", crop: bool, size: tuple[int, int]) -> "NDArray[np.uint8]":
+        """A ``picture`` in RGB from elsewhere at ``size`` = (H, W), (H, W, 3), cropped and resized as its own scenes.
+
+        By default the central region with the shape of ``size``.
+        """
+        import numpy as np
+        from PIL import Image
+
+        from data import picture_files
+
+        return np.asarray(picture_files.central(picture, crop, size, Image.Resampling.BILINEAR))
 
     @abc.abstractmethod
     def max_objects(self, variant: str) -> int:

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from data.loader import Split
-from data.reading import MappedShard, free_memory, into_memory, to_be_mapped
+from data.machine import free_memory
+from data.reading import MappedShard, into_memory, to_be_mapped
 from data.shards import ShardIndex
 
 USABLE = 0.8

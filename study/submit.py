@@ -23,6 +23,7 @@ if __name__ == "__main__":  # Python puts study/ first on the path; the packages
 
 from cyclopts import Parameter
 
+from data.ray_session import NEEDS_TOKEN
 from study import command_line, results_folder
 from study.cluster import ray_runtime
 from study.config import StudyConfig
@@ -201,7 +202,7 @@ def connect(address: str) -> "JobSubmissionClient":
     try:
         return JobSubmissionClient(headers=headers)
     except AuthenticationError as error:
-        raise ValueError(f"--address {address}: {first_line(error)}; {ray_runtime.NEEDS_TOKEN}") from error
+        raise ValueError(f"--address {address}: {first_line(error)}; {NEEDS_TOKEN}") from error
     except (OSError, RuntimeError, ValueError, RayError) as error:
         if "ray[default]" in str(error):
             raise ValueError(NEEDS_JOBS) from error

@@ -7,7 +7,7 @@ a third of a step's CPU time (docs/models.md).
 import ctypes
 import os
 
-from data import cores
+from data import machine
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """From ``malloc.h``; see mallopt(3)."""
@@ -22,7 +22,9 @@ def keep() -> bool:
     Does nothing where memory is short, where the user has set glibc's own ``MALLOC_`` variables, or where the C library
     is another one.
     """
-    if any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ) or _free() < SPARE:
+    if any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
+        return False
+    if machine.free_memory() < SPARE * machine.usable_cores():
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return bool(mallopt and mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, -1))
@@ -32,13 +34,3 @@ def give_back() -> None:
     """Give what is kept and not in use back to the kernel, once: between trials."""
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
         trim(0)
-
-
-def _free() -> int:
-    """Bytes of memory that are free, per core that this process may use."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            kibibytes = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return 0
-    return kibibytes * 1024 // cores.usable()

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
+from data import picture_files
+from data.picture_files import central, eight_bit
 from data.scenes import Scenes, joined
 from data.source import Damaged, DataSource, FinalSplit, Found, MissingDataset, local_folder
 
@@ -24,8 +26,6 @@ MOST_OBJECTS = 254
 ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
 FOLDERS = {"train": "train", "val": "val", "test": "test", "ood": "outd", "outd": "outd", "camo": "camo"}
 """A folder's name -> the split that its pictures are."""
-CROP = 0.8
-"""The share of the shorter side that ``-crop`` keeps."""
 FILTERS = {"image": "Pillow BILINEAR, antialiased", "label": "Pillow NEAREST"}
 REMEDY = "mend it or take it out of the folder"
 _BATCH = 64
@@ -35,7 +35,6 @@ class Source(DataSource):
     """Any folder of pictures. The central region of the size's shape is taken, with ``-crop`` 0.8 of it."""
 
     takes_crop = True
-    keeps_shape = True
     final_splits = (FinalSplit("test", "test"), FinalSplit("outd", "outd"), FinalSplit("camo", "camo"))
 
     def variant(self, text: str) -> str:
@@ -212,7 +211,7 @@ def read(picture: Picture, most: int, crop: bool, size: tuple[int, int]) -> tupl
     """
     image = _open(picture.image)
     if picture.mask is None:
-        return np.asarray(resized(eight_bit(image), crop, size, Image.Resampling.BILINEAR)), np.zeros(size, np.uint8)
+        return _seen(picture.image, image, crop, size), np.zeros(size, np.uint8)
     mask = _open(picture.mask)
     if mask.size != image.size:
         raise _Wrong(picture.mask, f"has size {mask.size}, its picture {image.size}")
@@ -226,30 +225,10 @@ def read(picture: Picture, most: int, crop: bool, size: tuple[int, int]) -> tupl
             "per object, and JPEG blurs them",
         )
     labels = Image.fromarray(np.searchsorted(there, values).astype(np.uint8))
-    small = np.asarray(resized(labels, crop, size, Image.Resampling.NEAREST))
+    small = np.asarray(central(labels, crop, size, Image.Resampling.NEAREST))
     left = np.union1d(small, [0])
     small = np.searchsorted(left, small).astype(np.uint8)
-    return np.asarray(resized(eight_bit(image), crop, size, Image.Resampling.BILINEAR)), small
-
-
-def eight_bit(picture: Image.Image) -> Image.Image:
-    """Any picture as RGB; of 16-bit grey the highest byte counts, and transparency is dropped."""
-    if picture.mode.startswith("I"):
-        values = np.clip(np.asarray(picture).astype(np.int64), 0, 65535) >> 8
-        picture = Image.fromarray(values.astype(np.uint8))
-    elif picture.mode == "F":
-        fractions = np.clip(np.nan_to_num(np.asarray(picture)), 0, 1)
-        picture = Image.fromarray((fractions * 255).round().astype(np.uint8))
-    return picture.convert("RGB")
-
-
-def resized(picture: Image.Image, crop: bool, size: tuple[int, int], how: Image.Resampling) -> Image.Image:
-    """The central region with the shape of ``size`` = (H, W), 0.8 of it with ``crop``, at that size."""
-    (height, width), share = size, CROP if crop else 1.0
-    scale = share * min(picture.width / width, picture.height / height)
-    w, h = max(1, int(scale * width)), max(1, int(scale * height))
-    left, upper = (picture.width - w) // 2, (picture.height - h) // 2
-    return picture.crop((left, upper, left + w, upper + h)).resize((width, height), how)
+    return _seen(picture.image, image, crop, size), small
 
 
 def _values(mask: Image.Image) -> NDArray[np.int64]:
@@ -265,11 +244,13 @@ def _values(mask: Image.Image) -> NDArray[np.int64]:
 
 def _open(path: Path) -> Image.Image:
     try:
-        if not path.is_file():
-            raise _Wrong(path, "is no file")
-        with Image.open(path) as opened:
-            turned = ImageOps.exif_transpose(opened)
-            turned.load()
-            return turned
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _Wrong(path, f"is no picture that Pillow reads ({error})") from error
+        return picture_files.opened(path)
+    except ValueError as error:
+        raise _Wrong(path, str(error)) from error
+
+
+def _seen(path: Path, picture: Image.Image, crop: bool, size: tuple[int, int]) -> NDArray[np.uint8]:
+    try:
+        return np.asarray(central(eight_bit(picture), crop, size, Image.Resampling.BILINEAR))
+    except ValueError as error:
+        raise _Wrong(path, str(error)) from error

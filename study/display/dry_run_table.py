@@ -5,7 +5,7 @@ from rich.console import Console
 from rich.table import Table
 
 import trainables
-from data import cores
+from data import machine
 from study.cluster import places
 from study.cluster.planning import seconds_per_step
 from study.display.durations import duration
@@ -39,7 +39,7 @@ def show(study: Resolved, console: Console) -> None:
     workers = c.workers_per_trial
     gpus = float(on_gpu) if c.gpus is None else c.gpus
     try:
-        room = places.fitting(c, gpus, [{"CPU": cores.usable(), "GPU": torch.cuda.device_count()}])
+        room = places.fitting(c, gpus, [{"CPU": machine.usable_cores(), "GPU": torch.cuda.device_count()}])
     except ValueError:
         room = 1  # the study is meant for a larger machine
     at_a_time = min(c.trials, c.concurrent or room, room)

@@ -7,16 +7,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from data import atomic
+from data import atomic, picture_files
 from data.spec import DataSpec
 from trainables import metrics, pictures
 from trainables.model import SegmentationModel
 from trainables.scoring import images_per_pass, judged
 
-CROP = 0.8
-"""The share of the shorter side that ``-crop`` keeps, of every published data set."""
 COLUMNS = ("input", "reconstruction", "segments", "overlay")
 LARGEST = 64
 """Rows of the contact sheet, at most."""
@@ -54,24 +52,14 @@ def files(paths: Sequence[Path]) -> list[Path]:
 def read_picture(path: Path, spec: DataSpec, size: int) -> NDArray[np.uint8]:
     """The picture in ``path`` as uint8 (size, size, 3), cropped and resized as the images of ``spec`` are.
 
-    Of drawn scenes, and of pictures of one's own, the central square is taken without ``-crop``. Grey, palette,
-    transparent, turned (EXIF) and 16-bit pictures are read; transparency is dropped. Raises ValueError for what is no
-    picture.
+    Grey, palette, transparent, turned (EXIF) and 16-bit pictures are read; transparency is dropped. Raises ValueError
+    for what is no picture.
     """
     try:
-        with Image.open(path) as opened:
-            picture = _eight_bit(ImageOps.exif_transpose(opened)).convert("RGB")
-    except (UnidentifiedImageError, SyntaxError) as error:
-        raise ValueError(f"{path} is no picture that Pillow reads; give PNG, JPEG, TIFF or WebP files") from error
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{path} has too many pixels; make it smaller first") from error
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror or error})") from error
-    if spec.crop or spec.source.drawn or spec.source.keeps_shape:
-        side = int((CROP if spec.crop else 1.0) * min(picture.size))
-        left, upper = (picture.width - side) // 2, (picture.height - side) // 2
-        picture = picture.crop((left, upper, left + side, upper + side))
-    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
+        picture = picture_files.eight_bit(picture_files.opened(path))
+    except ValueError as error:
+        raise ValueError(f"{path} {error}; give PNG, JPEG, TIFF or WebP files") from error
+    return spec.source.fitted(picture, spec.crop, (size, size))
 
 
 def predict(model: SegmentationModel, paths: Sequence[Path], spec: DataSpec, step: int) -> Iterator[Prediction]:
@@ -123,16 +111,3 @@ def overlaid(image: NDArray[np.uint8], labels: NDArray[np.uint8]) -> NDArray[np.
     largest = labels[..., None] == np.bincount(labels.ravel()).argmax()
     tinted = np.where(largest, image, 0.5 * image + 0.5 * colours)
     return tinted.round().astype(np.uint8)
-
-
-def _eight_bit(picture: Image.Image) -> Image.Image:
-    """16-bit and 32-bit grey as 8-bit: whole numbers by their highest byte, fractions in [0, 1] by 255."""
-    if picture.mode.startswith("I"):
-        values = np.asarray(picture).astype(np.int64)
-        return Image.fromarray((np.clip(values, 0, 65535) >> 8).astype(np.uint8))
-    if picture.mode == "F":
-        values = np.nan_to_num(np.asarray(picture))
-        if values.max(initial=0) > 1:
-            raise ValueError(f"values up to {values.max():g} in a picture of fractions; scale them to [0, 1]")
-        return Image.fromarray((np.clip(values, 0, 1) * 255).round().astype(np.uint8))
-    return picture

@@ -15,17 +15,18 @@ from ray.air.constants import AIR_ENV_VARS
 from ray.air.execution._internal import actor_manager
 from ray.tune.constants import TUNE_ENV_VARS
 
+from data import ray_session
 from study.cluster import ray_runtime
 
 
 def test_ray_reads_the_environment_that_is_set_for_it():
-    """``ray_runtime.QUIET`` and ``_inside_job``, and the variables in study/submit.py and the recipes."""
+    """``ray_runtime.QUIET`` and ``is_inside_job``, and the variables in study/submit.py and the recipes."""
     from ray.dashboard.modules.job.job_supervisor import JobSupervisor
     from ray.scripts import symmetric_run
 
     known = {*TUNE_ENV_VARS, *AIR_ENV_VARS, usage_constants.USAGE_STATS_ENABLED_ENV_VAR}
     assert set(ray_runtime.QUIET) <= known | {RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO_ENV_VAR}
-    assert RAY_JOB_CONFIG_JSON_ENV_VAR in inspect.getsource(ray_runtime._inside_job)
+    assert RAY_JOB_CONFIG_JSON_ENV_VAR in inspect.getsource(ray_session.is_inside_job)
     assert ray_constants.RAY_API_SERVER_ADDRESS_ENVIRONMENT_VARIABLE == "RAY_API_SERVER_ADDRESS"
     assert "RAY_JOB_STOP_WAIT_TIME_S" in inspect.getsource(JobSupervisor)
     assert "RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT" in inspect.getsource(symmetric_run)

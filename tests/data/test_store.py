@@ -16,7 +16,7 @@ from rich.console import Console
 from data import reading, store
 from data.convert import prepare
 from data.loader import Shuffle
-from data.reading import free_memory
+from data.machine import free_memory
 from data.scenes import Scenes
 from data.spec import parse
 from data.writing import Facts, write

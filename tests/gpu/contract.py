@@ -5,7 +5,7 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 
-from data import cores
+from data import machine
 from tests.gpu.rows import Rows, setting
 
 
@@ -16,7 +16,7 @@ def main() -> int:
     results = given.rows.with_name("junit.xml")
     which = ["-k", "cpu and contract", "-m", "not ray"] if given.small else ["-m", "gpu"]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={results}", *which]
-    processes = ["-n", str(min(4, cores.usable()))] if not given.small else []
+    processes = ["-n", str(min(4, machine.usable_cores()))] if not given.small else []
     done = subprocess.run([*command, *processes, "tests/trainables"], stdin=subprocess.DEVNULL)
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for case in ElementTree.parse(results).getroot().iter("testcase"):

@@ -29,4 +29,3 @@ def test_a_study_of_a_model_and_scenes_that_lie_outside_the_checkout(tmp_path: P
     (study,) = (tmp_path / "results").iterdir()
     entries = set(pq.read_table(study / "evaluation.parquet")["entry"].to_pylist())
     assert "base" in {entry.partition("_")[0] for entry in entries} or "trial_0000" in entries
-    assert not list(ROOT.rglob("colour_field*"))

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from data.scenes import Scenes
 from data.source import EVERYTHING, Damaged, DataSource, FinalSplit, Found, local_folder
 from data.sources.clevrtex import scene
 from data.sources.clevrtex.files import ENDINGS, File, Listing, listing
-from data.sources.clevrtex.scene import MAX_OBJECTS, SceneFiles
+from data.sources.clevrtex.scene import MAX_OBJECTS, SceneFiles, resized
 
 IMAGES = {
     "full": 50_000,
@@ -67,6 +68,10 @@ class Source(DataSource):
             else FinalSplit(each, EVERYTHING if each == "outd" else "test", variant=each)
             for each in ordered
         )
+
+    def fitted(self, picture: Image.Image, crop: bool, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """By the published loading recipe; without ``crop`` the whole picture, whatever its shape."""
+        return np.asarray(resized(picture, crop, size, Image.Resampling.BILINEAR))
 
     def find(self, variant: str, root: str | None) -> Found:
         """The scenes below ``root``; their state is the names, lengths and times of the files that will be read."""

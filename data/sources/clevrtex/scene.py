@@ -77,8 +77,8 @@ def read(
     if wrong:
         raise Damaged(wrong, files.image.remedy)
     return (
-        np.asarray(_resized(image, crop, size, Image.Resampling.BILINEAR)),
-        np.asarray(_resized(labels, crop, size, Image.Resampling.NEAREST)),
+        np.asarray(resized(image, crop, size, Image.Resampling.BILINEAR)),
+        np.asarray(resized(labels, crop, size, Image.Resampling.NEAREST)),
         metadata,
     )
 
@@ -126,7 +126,7 @@ def _decoded(file: File) -> Image.Image:
     return png.decoded(file.read(), SIZE)
 
 
-def _resized(picture: Image.Image, crop: bool, size: tuple[int, int], how: Image.Resampling) -> Image.Image:
+def resized(picture: Image.Image, crop: bool, size: tuple[int, int], how: Image.Resampling) -> Image.Image:
     """``picture`` at ``size`` = (H, W), by the published loading recipe."""
     if crop:
         width, height = picture.size

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
-from data import cores
+from data import machine
 from data.scenes import Scenes
 from data.sources.synthetic import drawing
 
@@ -33,7 +33,7 @@ def batches(
     """
     piece = _PIECE * drawing.batch_size(size)
     if processes is None:
-        processes = 1 if count * size[0] * size[1] < FEW_PIXELS else min(cores.usable(), -(-count // piece))
+        processes = 1 if count * size[0] * size[1] < FEW_PIXELS else min(machine.usable_cores(), -(-count // piece))
     if processes == 1:
         yield from drawing.batches(count, size, seed, split, strength, siblings=siblings)
         return

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn.functional import interpolate
 
 from data import entity_files, multi_object, tfrecords
@@ -293,3 +294,12 @@ def test_labels_count_the_visible_entities():
     _, label, metadata = decoded(**scene)
     assert np.unique(label).tolist() == [0, 1, 2, 3]
     assert [thing["rotation"] for thing in metadata["objects"]] == scene["rotation"][[1, 3, 4]].tolist()
+
+
+@pytest.mark.parametrize("crop", [True, False])
+def test_a_picture_from_elsewhere_is_fitted_as_the_scenes_are(published, twelve, crop):
+    shown = read(published / "npz", crop=crop, size=(48, 48))["train"]
+    whole = read(published / "npz", crop=False, size=SHORT.size)["train"]  # at its own size nothing is resized
+    for image, expected in zip(whole.images, shown.images, strict=True):
+        fitted = clevr.Source().fitted(Image.fromarray(image), crop, (48, 48))
+        np.testing.assert_array_equal(fitted, expected)

@@ -11,9 +11,10 @@ from data import source
 from data.convert import prepare
 from data.final_splits import final_splits
 from data.loader import Split
+from data.picture_files import central
 from data.scenes import Scenes, joined
 from data.sources.images import Picture as Named
-from data.sources.images import Source, read, resized
+from data.sources.images import Source, read
 from data.spec import parse
 
 SIZE = (32, 48)
@@ -80,16 +81,16 @@ def test_a_picture_of_any_mode_is_read(mode, tmp_path):
     image = Image.fromarray(np.asarray(base).astype(np.uint16) * 257) if mode == "I;16" else base.convert(mode)
     image.save(tmp_path / "a.png")
     read_back, labels = read(Named(tmp_path / "a.png", None), 10, False, SIZE)
-    expected = np.asarray(resized(base.convert("RGB"), False, SIZE, Image.Resampling.BILINEAR))
+    expected = np.asarray(central(base.convert("RGB"), False, SIZE, Image.Resampling.BILINEAR))
     np.testing.assert_array_equal(read_back, expected)
     assert not labels.any()
 
 
 def test_the_central_region_of_the_sizes_shape_is_taken():
     wide = Image.fromarray(picture(0, (60, 200)))
-    square = resized(wide, False, (30, 30), Image.Resampling.NEAREST)
+    square = central(wide, False, (30, 30), Image.Resampling.NEAREST)
     np.testing.assert_array_equal(np.asarray(square), np.asarray(wide.crop((70, 0, 130, 60)).resize((30, 30), 0)))
-    cropped = resized(wide, True, (48, 48), Image.Resampling.NEAREST)
+    cropped = central(wide, True, (48, 48), Image.Resampling.NEAREST)
     np.testing.assert_array_equal(np.asarray(cropped), np.asarray(wide.crop((76, 6, 124, 54))))
 
 

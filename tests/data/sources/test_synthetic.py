@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from data import cores, source
+from data import machine, source
 from data.scenes import joined
 from data.sources.synthetic import DEFAULT, Source, drawing, processes
 from data.spec import parse
@@ -318,10 +318,10 @@ def test_processes_draw_what_one_does():
 
 def test_many_pixels_are_drawn_by_all_cores(monkeypatch):
     asked = []
-    monkeypatch.setattr(cores, "usable", lambda: 1)  # else this would take processes
+    monkeypatch.setattr(machine, "usable_cores", lambda: 1)  # else this would take processes
     monkeypatch.setattr(processes, "ProcessPoolExecutor", lambda *_: asked.append(_) or 1 / 0)
     assert next(processes.batches(50_000, (32, 32), 0, "train", 0.4)).index[0] == 0
-    monkeypatch.setattr(cores, "usable", lambda: 64)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 64)
     assert next(processes.batches(4000, (32, 32), 0, "train", 0.4)).index[0] == 0 and not asked
     with pytest.raises(ZeroDivisionError):
         next(processes.batches(50_000, (32, 32), 0, "train", 0.4))

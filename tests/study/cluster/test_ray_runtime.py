@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from study.cluster import ray_runtime
+from study.results_folder import ROOT
 
 START = """
 import os, sys
@@ -32,17 +32,17 @@ def test_a_ray_of_our_own_takes_the_cores_and_the_python_path_that_it_was_given(
     (tmp_path / "of_the_user.py").write_text("WORD = 'found'")
     (tmp_path / "data.py").write_text("raise SystemExit('the wrong data')")
     script = f"import os; os.sched_setaffinity(0, [{min(os.sched_getaffinity(0))}])\n{START}"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ray_runtime.ROOT), str(tmp_path)])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
     assert run.returncode == 0, run.stderr
-    assert run.stdout.split() == ["1", str(ray_runtime.ROOT / "data" / "__init__.py"), "found"]
+    assert run.stdout.split() == ["1", str(ROOT / "data" / "__init__.py"), "found"]
 
 
 def refused(address: str) -> str:
     """What ``start`` says of an address, in a process of its own: here Ray may have been started by another test."""
     script = "import sys\nfrom study.cluster import ray_runtime\ntry:\n    ray_runtime.start(sys.argv[1])\n"
     script += "except ValueError as error:\n    print(error)"
-    run = subprocess.run([sys.executable, "-c", script, address], cwd=ray_runtime.ROOT, capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-c", script, address], cwd=ROOT, capture_output=True, text=True)
     assert run.stdout.count("\n") == 1 and address in run.stdout, run.stderr
     return run.stdout
 
@@ -75,7 +75,7 @@ try:
 except ValueError as error:
     print(len(tries), error)
 """
-    environment = {**os.environ, "RAY_TMPDIR": str(tmp_path / "file"), "PYTHONPATH": str(ray_runtime.ROOT)}
+    environment = {**os.environ, "RAY_TMPDIR": str(tmp_path / "file"), "PYTHONPATH": str(ROOT)}
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
     assert run.stdout.startswith("2 Ray did not start on this machine: "), run.stderr
     assert run.stdout.count("\n") == 1

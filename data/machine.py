@@ -1,12 +1,13 @@
-"""The processor cores that this process may use: fewer than the machine has under ``taskset``, Slurm or a container."""
+"""What this process may use of its machine: fewer cores and less memory under ``taskset``, Slurm or in a container."""
 
+import contextlib
 import os
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
 
 
-def usable() -> int:
+def usable_cores() -> int:
     """Cores by the process's affinity and the quota of its cgroup, at least one."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(allowed, int(quota(CGROUP) or allowed)))
@@ -23,3 +24,15 @@ def quota(cgroup: Path) -> float | None:
         except (OSError, ValueError, IndexError):
             continue
     return None
+
+
+def free_memory() -> int:
+    """Bytes that processes on this machine, or in its container, can still take."""
+    with open("/proc/meminfo") as lines:
+        fields = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines)}
+    free = fields["MemAvailable"]
+    with contextlib.suppress(OSError, ValueError, KeyError):  # "max", or no such group
+        limit, used = (int((CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        cache = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+        free = min(free, limit - used + int(cache["inactive_file"]))
+    return max(0, free)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from data import cores
+from data import machine
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
 def test_a_process_bound_to_one_core_has_one() -> None:
     core = min(os.sched_getaffinity(0))
-    script = f"import os; os.sched_setaffinity(0, [{core}]); from data import cores; print(cores.usable())"
+    script = f"import os; os.sched_setaffinity(0, [{core}]); from data import machine; print(machine.usable_cores())"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout.strip() == "1"
 
 
@@ -32,10 +32,10 @@ def test_a_containers_quota_is_read(files: dict[str, str], expected: float | Non
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert cores.quota(tmp_path) == expected
+    assert machine.quota(tmp_path) == expected
 
 
 def test_half_a_core_counts_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cpu.max").write_text("50000 100000")
-    monkeypatch.setattr(cores, "CGROUP", tmp_path)
-    assert cores.usable() == 1
+    monkeypatch.setattr(machine, "CGROUP", tmp_path)
+    assert machine.usable_cores() == 1
