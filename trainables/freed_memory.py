@@ -13,7 +13,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """From ``malloc.h``; see mallopt(3)."""
 
 SPARE = 2 << 30
-"""Bytes of free memory per core from which keeping is worth it: large models hold a quarter more than without."""
+"""Bytes of free memory per core from which keeping is worth it: steps hold up to an eighth more than without."""
 
 
 def keep() -> bool:
