@@ -16,6 +16,7 @@ from study.results_folder import StudyFolder
 from study.search import finalists, journal, storage
 from study.search.proposal import Proposal
 from study.search.searcher import StudySearcher
+from study.stages import preparing
 from tests.study.results import write_finished
 from tests.study.search.made_up import result
 
@@ -266,7 +267,7 @@ def test_a_trial_without_a_record_loses_its_folder_to_the_one_that_gets_its_numb
     created = [i for i, line in enumerate(lines) if json.loads(line)["op_code"] == 4]
     path.write_bytes(b"".join(lines[: created[2]]))
     begun = storage.open_study(asked_for(tmp_path), folder, folder.read()["config"])
-    assert stages._lost_trials(folder, begun) == [
+    assert preparing.lost_trials(folder, begun) == [
         f"note: trial_0002: no trial of the storage, moved to {folder.path / 'lost'}"
     ]
     proposal = Proposal(lambda trial, base: {}, {"lr": 0.1}, {}, ("lr",))

@@ -5,7 +5,7 @@ import shutil
 import optuna
 import pytest
 
-from study import presets, stages
+from study import presets
 from study.config import StudyConfig
 from study.results_folder import StudyFolder
 from study.search import finalists, starting_over, storage
@@ -116,7 +116,7 @@ def test_a_damaged_study_json_keeps_nobody_from_starting_over(tmp_path):
     asked = asked_for(tmp_path, fresh=True, preset="auto")
     assert "clevrtex" in refusal(asked), "the data comes next"
     start_over(asked, folder).ask()
-    assert folder.aside.exists() and stages.storage.load_study(folder.path).get_trials()
+    assert folder.aside.exists() and storage.load_study(folder.path).get_trials()
 
 
 def test_a_copy_of_a_folder_does_not_remove_the_study_of_the_original(tmp_path):

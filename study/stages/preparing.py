@@ -1,0 +1,165 @@
+"""The first stage: check all that can be wrong, start Ray, load the data, open the study."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+
+from data import convert, store
+from data.final_splits import Splits, final_splits
+from data.shards import ShardIndex
+from study import results_folder
+from study.cluster import ray_runtime
+from study.cluster.places import Places
+from study.cluster.preflight import Preflight
+from study.display.plain_lines import say
+from study.presets import Resolved
+from study.results_folder import LOST, StudyFolder
+from study.scoring import curve
+from study.search import finalists, journal, known, starting_over, storage, strategies
+from study.search.patience import Patience
+from study.search.proposal import Proposal
+from study.search.searcher import StudySearcher
+from trainables.crew import Shards
+from trainables.objectives import OBJECTIVES
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the stages after :func:`prepare` need: Ray runs, the data is in its object store, the storage is open."""
+
+    study: Resolved
+    max_objects: int
+    """most objects in a scene of the data"""
+    splits: Splits
+    """the final splits"""
+    curve: Splits
+    """the places on the curve"""
+    shards: Shards
+    """train and val in the object store"""
+    places: Places
+    """how many trials can run at a time"""
+    preflight: Preflight
+    """checks the nodes that join later"""
+    searcher: StudySearcher
+    """Optuna's side of the study"""
+    proposal: Proposal
+    """what makes hyperparameters of its trials"""
+    console: Console
+
+
+def prepare(study: Resolved, console: Console) -> Prepared:
+    """Check all that can be wrong with ``study``, start Ray, load the data, and open the study. Raises ValueError.
+
+    The order is a contract: nothing of an old study is touched before all checks have passed, and the quick checks
+    come first. What fails leaves no folder behind.
+    """
+    made = study.folder.claim(study.identity, fresh=study.config.fresh)
+    try:
+        return _prepare(study, console)
+    except BaseException:
+        study.folder.leave(made)
+        raise
+
+
+def _prepare(study: Resolved, console: Console) -> Prepared:
+    asked, folder = study.config, study.folder
+    storage.check(asked, folder, study.identity)
+    if not asked.fresh:
+        for line in filter(None, (journal.mend(folder.path / journal.FILE), storage.restore_record(asked, folder))):
+            say(console, f"note: {line}")
+    expected = study.expected_proposal()
+    if not asked.fresh:
+        storage.check_question(folder, expected.question(), asked.storage)
+    sources = known.read(asked.from_, asked.model, folder.path, asked.storage)
+    for note in expected.notes:
+        say(console, f"note: {note}")
+    root, cache = asked.data_root, asked.cache
+    index = convert.prepare(study.data, root=root, cache=cache, console=console)
+    splits, notices = final_splits(study.data, index, root=root, cache=cache, console=console)
+    for notice in notices:
+        say(console, f"note: {notice}")
+    if not study.data.source.drawn and not asked.fresh:
+        folder.check_data(index.fingerprint)
+    on_curve, left_out = curve.splits(study, index, console)
+    for notice in left_out:
+        say(console, f"note: curve: {notice}")
+    proposal = study.proposal(index.max_objects)
+    if not asked.fresh:  # the data has a say in it
+        storage.check_question(folder, proposal.question(), asked.storage)
+
+    ray_runtime.start(asked.address)
+    shared = ray_runtime.is_shared(asked.address)
+    if shared and study.preset == "paper" and asked.gpus is None and not study.gpus:
+        raise ValueError(
+            "the paper preset is meant for GPUs, and no node that is up has one; wait for one (`ray status`), "
+            "or say --gpus 0 to train on CPUs"
+        )
+    places = Places(asked, study.gpus, shared=shared)
+    read = [(index, ["train", "val"]), *((part, [split]) for part, split in [*splits.values(), *on_curve.values()])]
+    preflight = Preflight(folder, read, study.gpus)
+    preflight.check(console)
+    shards = store.load(index, ["train", "val"], console=console)
+
+    replaces = starting_over.set_aside(asked, folder) if asked.fresh else None
+    try:
+        optuna_study = storage.open_study(asked, folder, study.identity, proposal.first_hyperparameters())
+        said = [*notices, *(f"curve: {notice}" for notice in left_out)]
+        _record(study, optuna_study, proposal, index, splits, said, replaces)
+        searcher = _searcher(study, optuna_study, proposal)
+        for line in [*lost_trials(folder, optuna_study), *known.propose(optuna_study, folder, proposal, sources)]:
+            say(console, line)
+    except BaseException:
+        if replaces is not None:
+            starting_over.bring_back(asked, folder, replaces)
+        raise
+    return Prepared(study, index.max_objects, splits, on_curve, shards, places, preflight, searcher, proposal, console)
+
+
+def _searcher(study: Resolved, optuna_study: Any, proposal: Proposal) -> StudySearcher:
+    asked, folder = study.config, study.folder
+    promotion = strategies.promotion(asked.pruner, study.reports, maximize=OBJECTIVES[asked.goals[0]] == "max")
+    second = asked.goals[1] if len(asked.goals) > 1 else None
+    patience = None if second else Patience(optuna_study, study.reports, asked.patience, finalists.noise(asked, folder))
+    wanted = study.finalists + 1
+    return StudySearcher(optuna_study, folder, asked.trials, proposal, promotion, wanted, second, patience)
+
+
+def lost_trials(folder: StudyFolder, optuna_study: Any) -> list[str]:
+    """Move the folders of trials that the storage does not know, as after records were lost; a line about them."""
+    moved = folder.put_away(len(optuna_study.get_trials(deepcopy=False)))
+    where = folder.path / LOST
+    return [f"note: {', '.join(moved)}: no trial of the storage, moved to {where}"] if moved else []
+
+
+def _record(
+    study: Resolved,
+    optuna_study: Any,
+    proposal: Proposal,
+    index: ShardIndex,
+    splits: Splits,
+    notices: Sequence[str],
+    replaces: Sequence[str] | None,
+) -> None:
+    """Write study.json."""
+    before = results_folder.sessions(study.folder.read() or {})
+    storage.record(
+        optuna_study,
+        study.folder,
+        config=study.identity,
+        **proposal.question(),
+        direction=OBJECTIVES[study.config.goals[0]],
+        storage=study.config.storage,
+        data={
+            "spec": str(study.data),
+            "fingerprint": index.fingerprint,
+            "version": study.data.source.version,
+            "incomplete": any(part.incomplete for part, _ in splits.values()) or index.incomplete,
+            "counts": index.counts,
+            "notices": notices,
+            "final_splits": {name: f"{part.spec} {split}" for name, (part, split) in splits.items()},
+        },
+        sessions=[*before, results_folder.this_session()],
+        **({} if replaces is None else {starting_over.REPLACES: replaces}),
+    )
