@@ -19,14 +19,14 @@ if __name__ == "__main__":
 from pyarrow import fs
 from rich.console import Console
 
-from data import conversion, integrity, shards, unchanged
+from data import conversion, integrity, places, shards, unchanged
 from data.progress import Watched, say
 from data.shards import ShardIndex
 from data.source import Found, MissingDataset, local_folder, names
 from data.spec import DataSpec, parse
 from data.writing import Facts
 
-DEFAULT_CACHE = "~/.cache/clevrtune"
+DEFAULT_CACHE = places.HERE
 PATIENCE = 2.0
 """Seconds after which a line says what takes so long."""
 
@@ -57,7 +57,7 @@ def prepare(
         index = _prepare(spec, spec.size, root, place, console, only, relist)
     except OSError as error:
         given = f"--data-root {root} and --cache {place}" if root else f"--cache {place}"
-        raise ValueError(f"{spec} cannot be read ({error}); check that {given} can be used") from error
+        raise ValueError(f"{spec} cannot be read ({error}); check that {places.shown(given)} can be used") from error
     for warning in index.warnings:
         console.print(f"[yellow]warning:[/] {warning}", highlight=False, soft_wrap=True)
     return index
@@ -96,12 +96,12 @@ def _convert(
     spec: DataSpec, size: tuple[int, int], found: Found, cache: str, console: Console, only: str | None
 ) -> ShardIndex:
     """The scenes that were ``found``, as shards in the cache."""
-    source, folder = spec.source, f"{_stem(cache, spec)}-{found.key}"
+    source, folder = spec.source, _folder(cache, spec, found.key)
     with _status(f"counting the scenes of {spec}", console):
         warnings, counts = list(found.warnings), dict(found.counts)
     count, official = sum(counts.values()), sum(source.counts(spec.variant).values())
     if only and count >= official:
-        folder, counts = f"{_stem(cache, spec, only)}-{found.key}", {only: counts[only]}
+        folder, counts = _folder(cache, spec, found.key, only), {only: counts[only]}
         count = official = counts[only]
     incomplete = found.incomplete or count < official
     if incomplete:
@@ -121,7 +121,7 @@ def _convert(
 
 def _complete(cache: str, spec: DataSpec, only: str | None, key: str) -> str | None:
     """The folder with the shards of ``spec``, or of one split, from the files with ``key``. Raises ValueError."""
-    folders = (f"{_stem(cache, spec, split)}-{key}" for split in dict.fromkeys((only, None)))
+    folders = (_folder(cache, spec, key, split) for split in dict.fromkeys((only, None)))
     return next((folder for folder in folders if shards.exists(folder)), None)
 
 
@@ -140,16 +140,23 @@ def _reuse(folder: str) -> ShardIndex:
 
 
 def _place(cache: str | None) -> str:
-    """The cache folder, absolute, or its URI."""
+    """The cache folder, absolute, or its URI. Raises ValueError for one that does not answer."""
     cache = cache or DEFAULT_CACHE
-    return cache.rstrip("/") if "://" in cache else os.path.abspath(os.path.expanduser(cache))
+    if "://" not in cache:
+        return os.path.abspath(os.path.expanduser(cache))
+    places.check(places.inside(cache))
+    return places.inside(cache)
 
 
-def _stem(cache: str, spec: DataSpec, only: str | None = None) -> str:
-    """The path of the shards of ``spec``, or of one split of it, without the key at its end."""
+def _folder(cache: str, spec: DataSpec, key: str, only: str | None = None) -> str:
+    """The place of the shards of ``spec``, or of one split of it, from the files with ``key``."""
+    return places.inside(cache, f"{_stem(spec, only)}-{key}")
+
+
+def _stem(spec: DataSpec, only: str | None = None) -> str:
+    """The name of that place without the key at its end."""
     height, width = spec.size or (0, 0)
-    parts = [spec.name, spec.variant, only, "crop" if spec.crop else None, f"{height}x{width}"]
-    return f"{cache}/{'-'.join(filter(None, parts))}"
+    return "-".join(filter(None, [spec.name, spec.variant, only, "crop" if spec.crop else None, f"{height}x{width}"]))
 
 
 def _newest(cache: str, spec: DataSpec, only: str | None) -> str:
@@ -157,8 +164,16 @@ def _newest(cache: str, spec: DataSpec, only: str | None) -> str:
     found = (_conversions(cache, spec, only) if only else []) or _conversions(cache, spec)
     if not found:
         wanted = spec.source.folder(spec.variant)
-        raise MissingDataset(f"{spec} is not in {cache}; give --data-root the folder that holds {wanted}")
-    return f"{cache}/{max(found, key=lambda info: info.mtime_ns or 0).base_name}"
+        raise MissingDataset(f"{spec} is not in {places.shown(cache)}; give --data-root the folder that holds {wanted}")
+    return places.inside(cache, max(found, key=lambda info: _written(cache, info)).base_name)
+
+
+def _written(cache: str, info: fs.FileInfo) -> int:
+    """When a conversion was finished, in ns; folders on s3:// and the like have no time, files have."""
+    if info.mtime_ns is not None:
+        return info.mtime_ns
+    files, path = places.filesystem(places.inside(cache, info.base_name, shards.INDEX))
+    return files.get_file_info(path).mtime_ns or 0
 
 
 def _conversions(cache: str, spec: DataSpec, only: str | None = None) -> list[fs.FileInfo]:
@@ -166,13 +181,13 @@ def _conversions(cache: str, spec: DataSpec, only: str | None = None) -> list[fs
 
     Raises ValueError where there is no other than one whose index is missing.
     """
-    files, path = shards.filesystem(cache)
-    stem = _stem(path, spec, only)
+    files, path = places.filesystem(cache)
+    stem = _stem(spec, only)
     found, broken = [], None
     for info in files.get_file_info(fs.FileSelector(path, allow_not_found=True)):
-        if info.path.startswith(f"{stem}-") and not info.base_name.endswith(".part"):
+        if info.base_name.startswith(f"{stem}-") and not info.base_name.endswith(".part"):
             try:
-                if shards.exists(f"{cache}/{info.base_name}"):
+                if shards.exists(places.inside(cache, info.base_name)):
                     found.append(info)
             except ValueError as error:
                 broken = error
@@ -220,10 +235,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     console = Console(stderr=True)
     signal.signal(signal.SIGTERM, _stop)
-    places = {"root": asked.data_root, "cache": asked.cache}
+    given = {"root": asked.data_root, "cache": asked.cache}
     try:
         with _cluster(asked.address):
-            index = prepare(parse(asked.spec), **places, console=console, relist=asked.relist)
+            index = prepare(parse(asked.spec), **given, console=console, relist=asked.relist)
         if asked.verify:
             return integrity.show(integrity.inspect(index, console))
     except ValueError as error:
@@ -236,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         size = sum(shard.bytes for shard in entries) / 2**20
         print(f"{split:13} {index.counts[split]:7,} scenes  {len(entries):3} shards  {size:8.1f} MiB")
     print(f"{index.spec}  fingerprint {index.fingerprint[:16]}")
-    print(index.folder)
+    print(places.shown(index.folder))
     return 0
 
 

@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from data import ray_session
 from data.pieces import Outcome, Piece, Work
-from data.shards import filesystem
+from data.places import filesystem
 from data.unchanged import state_of
 
 _STORE = 100 * 2**20  # bytes; only what is to be done passes through it

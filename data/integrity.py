@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from pyarrow import fs
 from rich.console import Console
 
-from data import index_file, shards
+from data import index_file, places, shards
 from data.progress import Watched
 from data.shards import Shard, ShardIndex
 from data.source import EVERYTHING
@@ -95,21 +95,21 @@ def _sums(report: Report, digests: dict[str, list[dict[str, str]]]) -> Iterator[
         return
     counts = {split: found.scenes for split, found in report.splits.items()}
     if counts != index.counts:
-        yield f"{index.folder} has {counts} scenes, its index says {index.counts}; convert the data again"
+        yield f"{places.shown(index.folder)} has {counts} scenes, its index says {index.counts}; convert the data again"
     most = max((found.objects[1] for found in report.splits.values()), default=0)
     if most != index.max_objects:
-        yield f"{index.folder} has up to {most} objects in a scene, its index says {index.max_objects}"
+        yield f"{places.shown(index.folder)} has up to {most} objects in a scene, its index says {index.max_objects}"
     if index_file.fingerprint(index.spec, digests) != index.fingerprint:
-        yield f"{index.folder} has another fingerprint than its index says; convert the data again"
+        yield f"{places.shown(index.folder)} has another fingerprint than its index says; convert the data again"
 
 
 def _strangers(index: ShardIndex) -> Iterator[str]:
     """Files in the folder that the index does not name."""
-    files, path = shards.filesystem(index.folder)
+    files, path = places.filesystem(index.folder)
     known = {shards.INDEX, *(shard.name for shard in index.shards(EVERYTHING))}
     for info in files.get_file_info(fs.FileSelector(path)):
         if info.base_name not in known:
-            yield f"{index.folder}/{info.base_name} is none of its files; delete it"
+            yield f"{places.shown(places.inside(index.folder, info.base_name))} is none of its files; delete it"
 
 
 def show(report: Report) -> int:
@@ -129,5 +129,5 @@ def show(report: Report) -> int:
         print(f"damaged: {fault}")
     verdict = f"{len(report.faults)} faults" if report.faults else "verified"
     print(f"{index.spec}  fingerprint {index.fingerprint[:16]}  {verdict}")
-    print(index.folder)
+    print(places.shown(index.folder))
     return 2 if report.faults else 0

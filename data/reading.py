@@ -14,9 +14,10 @@ from typing import Any
 import pyarrow as pa
 
 from data.atomic import replacing
-from data.shards import Shard, ShardIndex, filesystem
+from data.places import HERE, filesystem, inside, is_remote, shown
+from data.shards import Shard, ShardIndex
 
-COPIES = "~/.cache/clevrtune/copies"
+COPIES = f"{HERE}/copies"
 """Where a node keeps shards of remote sets that it reads from files."""
 
 _AT_ONCE = 2**23  # bytes of a copy
@@ -31,16 +32,18 @@ class MappedShard:
 
     def check(self) -> None:
         """Read all of it once. Raises ValueError where it is damaged."""
-        if _is_remote(self.index.folder):
+        if is_remote(self.index.folder):
             self._copied()
         else:
             self.index.read(self.shard)
 
     def table(self) -> pa.Table:
         """Its scenes, read from the disk when they are looked at. Raises ValueError for a missing or short file."""
-        return self.index.map(
-            self.shard, self._copied() if _is_remote(self.index.folder) else _local(self.index.folder)
-        )
+        return self.index.map(self.shard, self._copied() if is_remote(self.index.folder) else _local(self.index.folder))
+
+    @property
+    def _place(self) -> str:
+        return shown(inside(self.index.folder, self.shard.name))
 
     def _copied(self) -> str:
         """The folder with this node's copy, made now unless it is there."""
@@ -55,7 +58,7 @@ class MappedShard:
                     self._copy(path)
         except OSError as error:
             raise ValueError(
-                f"{self.index.folder}/{self.shard.name} cannot be copied to {folder} ({error}); make room there, or "
+                f"{self._place} cannot be copied to {folder} ({error}); make room there, or "
                 "give Ray a larger object store"
             ) from error
         return str(folder)
@@ -71,8 +74,8 @@ class MappedShard:
                     copy.write(some)
             if digest.hexdigest() != self.shard.sha256:
                 raise ValueError(
-                    f"{self.index.folder}/{self.shard.name} is damaged (wrong checksum); delete {self.index.folder} "
-                    "and convert the data again"
+                    f"{self._place} is damaged (wrong checksum); delete {shown(self.index.folder)} and convert the "
+                    "data again"
                 )
 
 
@@ -86,10 +89,6 @@ def to_be_mapped(index: ShardIndex, shard: Shard) -> tuple[Any, None]:
     mapped = MappedShard(index, shard)
     mapped.check()
     return mapped, None
-
-
-def _is_remote(folder: str) -> bool:
-    return "://" in folder and not folder.startswith("file://")
 
 
 def _local(folder: str) -> str:

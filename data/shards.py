@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 from pyarrow import fs
 
-from data import index_file
+from data import index_file, places
 from data.index_file import SCHEMA_VERSION
+from data.places import filesystem
 from data.source import EVERYTHING
 
 INDEX = "index.json"
@@ -97,7 +98,7 @@ class ShardIndex:
         try:
             fields = index_file.decode(_content(files, posixpath.join(path, INDEX)))
         except (OSError, ValueError) as error:
-            raise ValueError(f"{folder} has no readable {INDEX} ({error}); {_remedy(folder)}") from error
+            raise ValueError(f"{places.shown(folder)} has no readable {INDEX} ({error}); {_remedy(folder)}") from error
         fields["size"] = tuple(fields["size"])
         fields["splits"] = {split: [Shard(**entry) for entry in entries] for split, entries in fields["splits"].items()}
         return cls(folder=folder, **fields)
@@ -142,7 +143,7 @@ class ShardIndex:
             with files.open_input_file(posixpath.join(path, shard.name)) as stream:
                 buffer = stream.read_buffer()
         except OSError as error:
-            raise ValueError(f"{self.folder}/{shard.name} cannot be read ({error}); make it readable") from error
+            raise ValueError(f"{self._place(shard)} cannot be read ({error}); make it readable") from error
         if hashlib.sha256(buffer).hexdigest() != shard.sha256:
             raise self._damaged(shard, "wrong checksum")
         return self._table(shard, buffer)
@@ -172,19 +173,22 @@ class ShardIndex:
     def _look(self, shard: Shard, info: fs.FileInfo | None) -> None:
         """Raise ValueError unless ``info`` is of a file of the length of ``shard``."""
         if info is None or info.type == fs.FileType.NotFound:
-            raise ValueError(f"{self.folder}/{shard.name} is missing; {_remedy(self.folder)}")
+            raise ValueError(f"{self._place(shard)} is missing; {_remedy(self.folder)}")
         if info.type != fs.FileType.File:
-            raise ValueError(f"{self.folder}/{shard.name} cannot be read (it is no file); {_remedy(self.folder)}")
+            raise ValueError(f"{self._place(shard)} cannot be read (it is no file); {_remedy(self.folder)}")
         if info.size != shard.bytes:
             size = f"{info.size} bytes instead of {shard.bytes}"
-            raise ValueError(f"{self.folder}/{shard.name} has {size}; {_remedy(self.folder)}")
+            raise ValueError(f"{self._place(shard)} has {size}; {_remedy(self.folder)}")
+
+    def _place(self, shard: Shard) -> str:
+        return places.shown(places.inside(self.folder, shard.name))
 
     def _damaged(self, shard: Shard, why: str) -> ValueError:
-        return ValueError(f"{self.folder}/{shard.name} is damaged ({why}); {_remedy(self.folder)}")
+        return ValueError(f"{self._place(shard)} is damaged ({why}); {_remedy(self.folder)}")
 
 
 def _remedy(folder: str) -> str:
-    return f"delete {folder} and convert the data again"
+    return f"delete {places.shown(folder)} and convert the data again"
 
 
 def _content(files: fs.FileSystem, path: str) -> bytes:
@@ -198,16 +202,6 @@ def _content(files: fs.FileSystem, path: str) -> bytes:
         return stream.read()
 
 
-def filesystem(folder: str) -> tuple[fs.FileSystem, str]:
-    """The file system of a local path or URI, and the path there. Raises ValueError for a URI of an unknown kind."""
-    if "://" not in folder:
-        return fs.LocalFileSystem(), folder
-    try:
-        return fs.FileSystem.from_uri(folder)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{folder} cannot be used ({error}); give a folder, or a URI on s3:// or gs://") from error
-
-
 def exists(folder: str) -> bool:
     """Whether ``folder`` has an index, which is written after all shards. Raises ValueError if only shards are left."""
     files, path = filesystem(folder)
@@ -215,7 +209,7 @@ def exists(folder: str) -> bool:
         return True
     inside = files.get_file_info(fs.FileSelector(path, allow_not_found=True)) if _is_local(files) else []
     if any(info.base_name.endswith(".arrow") for info in inside):
-        raise ValueError(f"{folder} has shards and no {INDEX}, which somebody deleted; {_remedy(folder)}")
+        raise ValueError(f"{places.shown(folder)} has shards and no {INDEX}, which somebody deleted; {_remedy(folder)}")
     return False
 
 

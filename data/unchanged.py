@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data.atomic import replacing
+from data.places import HERE, filesystem, is_remote
 
 SETTLED = 2.0
 """Seconds that files must be older than a look: a change within a tick of the clock may not show in a time."""
@@ -41,15 +42,19 @@ def known_key(cache: str, what: str, root: str) -> str | None:
 def note(cache: str, what: str, root: str, key: str, state: Sequence[str], looked: float) -> None:
     """Remember the ``key`` of the files that ``state`` stands for, and that they were looked at from ``looked`` on.
 
-    Nothing is remembered of files that have just changed, nor where the cache cannot be written.
+    Nothing is remembered of files that have just changed, nor where the cache cannot be written. What a cache elsewhere
+    was converted from is remembered on this machine.
     """
-    if not state or "://" in cache:
+    if not state:
         return
     try:
         found = state_of(state)
         if max(changed for _, changed, _ in found) / 1e9 > looked - SETTLED:
             return
-        with replacing(_note(cache, what, root)) as partial:
+        path = _note(cache, what, root)
+        if is_remote(cache):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial:
             partial.write_text(json.dumps({"key": key, "state": found}))
     except OSError:
         pass
@@ -62,4 +67,5 @@ def now() -> float:
 
 def _note(cache: str, what: str, root: str) -> Path:
     name = hashlib.sha256(f"{what}\n{os.path.realpath(os.path.expanduser(root))}".encode()).hexdigest()[:12]
-    return Path(cache) / f"found-{name}.json"
+    folder = HERE if is_remote(cache) else filesystem(cache)[1]
+    return Path(folder).expanduser() / f"found-{name}.json"

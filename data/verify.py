@@ -12,7 +12,7 @@ if __name__ == "__main__":
 
 from rich.console import Console
 
-from data import convert, integrity
+from data import convert, integrity, places
 from data.shards import ShardIndex
 from data.spec import parse
 
@@ -22,8 +22,11 @@ def find(what: str, cache: str | None = None) -> ShardIndex:
 
     Raises ValueError.
     """
-    if "://" in what or pathlib.Path(what).expanduser().is_dir():
-        return ShardIndex.load(what if "://" in what else str(pathlib.Path(what).expanduser().resolve()))
+    if "://" in what:
+        places.check(what)
+        return ShardIndex.load(what)
+    if pathlib.Path(what).expanduser().is_dir():
+        return ShardIndex.load(str(pathlib.Path(what).expanduser().resolve()))
     return convert.find(parse(what), cache)
 
 

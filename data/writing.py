@@ -24,8 +24,9 @@ import pyarrow as pa
 from pyarrow import fs
 
 from data import index_file
+from data.places import filesystem, shown
 from data.scenes import Scenes, joined
-from data.shards import INDEX, Shard, ShardIndex, Unwritable, exists, filesystem, schema
+from data.shards import INDEX, Shard, ShardIndex, Unwritable, exists, schema
 
 SHARD_BYTES = 64 * 10**6
 """Images and labels of a full shard, in bytes."""
@@ -121,7 +122,9 @@ def unfinished(
         yield part
     except OSError as error:
         _discard(files, part, ours)
-        raise Unwritable(f"{folder} cannot be written ({error}); make room there, or choose another --cache") from error
+        raise Unwritable(
+            f"{shown(folder)} cannot be written ({shown(str(error))}); make room there, or choose another --cache"
+        ) from error
     except Exception:
         _discard(files, part, ours)
         raise
