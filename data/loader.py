@@ -13,15 +13,20 @@ from torch import Tensor
 class Split:
     """The scenes of one split, seen through views of the tables that hold them: no pixel is copied."""
 
-    def __init__(self, tables: Sequence[pa.Table]) -> None:
+    def __init__(self, tables: Sequence[pa.Table], rows: Sequence[NDArray[np.int64] | None] = ()) -> None:
+        """All scenes of ``tables``, or of each those in ``rows``, (n,), if these are not None."""
         assert tables, "a split has at least one shard"
+        chosen = [None] * len(tables) if not rows else rows
         self._tables = list(tables)
         self._images = [_view(table, "image") for table in tables]  # (n, H, W, 3) each
         self._labels = [_view(table, "label") for table in tables]  # (n, H, W) each
-        self._starts = np.cumsum([0, *map(len, self._images)])
+        local = [np.arange(len(i)) if r is None else r for i, r in zip(self._images, chosen, strict=True)]
+        self._local = np.concatenate(local)  # row in its table, of each scene
+        self._starts = np.cumsum([0, *map(len, local)])
         self.size: tuple[int, int] = self._images[0].shape[1:3]
         """(H, W) in pixels."""
-        self.index: NDArray[np.int64] = np.concatenate([table.column("index").to_numpy() for table in tables])
+        numbers = [table.column("index").to_numpy()[r] for table, r in zip(tables, local, strict=True)]
+        self.index: NDArray[np.int64] = np.concatenate(numbers)
         """Number of each scene, by which its data set counts the scenes of a split, (n,)."""
 
     def __len__(self) -> int:
@@ -46,7 +51,7 @@ class Split:
         """For each of ``rows``, (B,), its shard and its row in that shard."""
         assert len(rows) == 0 or (rows.min() >= 0 and rows.max() < len(self)), "row outside the split"
         shards = np.searchsorted(self._starts, rows, side="right") - 1
-        return zip(shards.tolist(), (rows - self._starts[shards]).tolist(), strict=True)
+        return zip(shards.tolist(), self._local[rows].tolist(), strict=True)
 
 
 def _view(table: pa.Table, column: str) -> NDArray[np.uint8]:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from data.atomic import replacing
 from data.places import HERE, filesystem, inside, is_remote, shown
@@ -29,6 +31,8 @@ class MappedShard:
 
     index: ShardIndex
     shard: Shard
+    rows: NDArray[np.int64] | None = None
+    """Which of its scenes are to be read, (n,); None for all."""
 
     def check(self) -> None:
         """Read all of it once. Raises ValueError where it is damaged."""
@@ -79,14 +83,18 @@ class MappedShard:
                 )
 
 
-def into_memory(index: ShardIndex, shard: Shard) -> tuple[Any, None]:
-    """A shard as a table, and None: a second result, which one can wait for without fetching the table."""
-    return index.read(shard), None
+def into_memory(index: ShardIndex, shard: Shard, rows: NDArray[np.int64] | None = None) -> tuple[Any, None]:
+    """A shard, or some rows, (n,), as a table of one chunk, and None: one can wait for that without fetching the table.
+
+    Raises ValueError for a missing or damaged shard.
+    """
+    table = index.read(shard)
+    return (table if rows is None else table.take(rows).combine_chunks()), None
 
 
-def to_be_mapped(index: ShardIndex, shard: Shard) -> tuple[Any, None]:
-    """A shard that trials will map, once it is known to be intact, and None."""
-    mapped = MappedShard(index, shard)
+def to_be_mapped(index: ShardIndex, shard: Shard, rows: NDArray[np.int64] | None = None) -> tuple[Any, None]:
+    """A shard of which trials will map all, or look at some rows, (n,), once it is known to be intact, and None."""
+    mapped = MappedShard(index, shard, rows)
     mapped.check()
     return mapped, None
 

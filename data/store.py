@@ -12,6 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
+from data import subset
 from data.loader import Split
 from data.machine import free_memory
 from data.reading import MappedShard, into_memory, to_be_mapped
@@ -26,8 +27,12 @@ _REPORTED = 0.2  # seconds; raylets report every 0.1 s what they hold
 _PATIENCE = 30.0  # seconds that a node has to say how much memory is free
 
 
-def load(index: ShardIndex, splits: Sequence[str], *, console: Console | None = None) -> dict[str, list[ray.ObjectRef]]:
+def load(
+    index: ShardIndex, splits: Sequence[str], *, fraction: float | None = None, console: Console | None = None
+) -> dict[str, list[ray.ObjectRef]]:
     """One reference per shard of each of ``splits``, to tables that the caller owns; ``console`` shows a bar.
+
+    Of the first of ``splits`` only ``fraction`` is loaded, see :mod:`data.subset`; it shares no shard with the others.
 
     Tasks on all nodes load the shards, each node its share. The node of a trial copies the shards that it lacks from
     other nodes, and after the loss of a node Ray runs its tasks again. Pass the references to a task in a list or dict:
@@ -36,7 +41,13 @@ def load(index: ShardIndex, splits: Sequence[str], *, console: Console | None = 
     line. Raises ValueError for a missing or damaged shard.
     """
     shards = {shard.name: shard for split in splits for shard in index.shards(split)}
-    needed = sum(shard.bytes for shard in shards.values())
+    some = {} if fraction is None else subset.rows(index, splits[0], fraction)
+    if fraction is not None:
+        for shard in index.shards(splits[0]):
+            if shard.name not in some:
+                del shards[shard.name]
+    sizes = {name: shard.bytes * len(some.get(name, range(shard.rows))) // shard.rows for name, shard in shards.items()}
+    needed = sum(sizes.values())
     crowded = _crowded(needed)
     if crowded and console is not None:
         line = f"{index.spec} takes {needed / 2**20:.0f} MiB, and {crowded}: trials read it from mapped files"
@@ -62,11 +73,11 @@ def load(index: ShardIndex, splits: Sequence[str], *, console: Console | None = 
         for name, shard in shards.items():
             if len(loading) == at_once:
                 wait()
-            tables[name], finished = read.remote(index, shard)
-            loading.append((finished, shard.bytes))
+            tables[name], finished = read.remote(index, shard, some.get(name))
+            loading.append((finished, sizes[name]))
         while loading:
             wait()
-    return {split: [tables[shard.name] for shard in index.shards(split)] for split in splits}
+    return {split: [tables[each.name] for each in index.shards(split) if each.name in tables] for split in splits}
 
 
 def _crowded(needed: int) -> str | None:
@@ -108,4 +119,6 @@ def result_of(ref: ray.ObjectRef) -> Any:
 
 def open_split(refs: Sequence[ray.ObjectRef]) -> Split:
     """The split whose shards are ``refs``, as views of shared memory or of mapped files. Raises ValueError."""
-    return Split([each.table() if isinstance(each, MappedShard) else each for each in ray.get(list(refs))])
+    found = ray.get(list(refs))
+    tables = [each.table() if isinstance(each, MappedShard) else each for each in found]
+    return Split(tables, [each.rows if isinstance(each, MappedShard) else None for each in found])

@@ -15,6 +15,7 @@ from trainables.objectives import goals
 IDENTITY = (
     *("model", "data", "size", "preset", "steps", "reports", "validation_images", "metric", "seed"),
     *("sampler", "pruner", "precision", "micro_batch", "set", "space", "storage"),
+    "data_fraction",
 )
 """Keys that make a study what it is: a study is only continued with the same values."""
 
@@ -43,6 +44,8 @@ class StudyConfig:
     """data set, NAME[:VARIANT][-crop][-(H,W)]: 'clevrtex:full-crop-(128,128)', 'synthetic:0.4-(64,64)', ..."""
     scenes: int | None = None
     """scenes to train on, where they are drawn; in the spec: 'synthetic:0.4-50000scenes' [default: 4000]"""
+    data_fraction: float | None = None
+    """share of the training split to train on, the same images for every seed; val and test stay whole [default: 1]"""
     data_root: str | None = None
     """folder that holds the published files, e.g. the parent of clevrtex_full"""
     cache: str | None = None
@@ -136,6 +139,12 @@ class StudyConfig:
                 raise ValueError(f"--{key.replace('_', '-')} is {value}; it must be above zero")
             if value is not None and key not in ("cpus", "hours", "patience") and value > LARGEST_COUNT:
                 raise ValueError(f"--{key.replace('_', '-')} is {value}; {LARGEST_COUNT:,} is the most")
+        if self.data_fraction is not None and not 0 < self.data_fraction <= 1:
+            raise ValueError(
+                f"--data-fraction is {self.data_fraction}; it must be above 0 and at most 1: 0.1 is a tenth"
+            )
+        if self.data_fraction == 1:
+            object.__setattr__(self, "data_fraction", None)  # as in studies from before there was such a flag
         if self.cpus < SMALLEST_SHARE:
             raise ValueError(f"--cpus is {self.cpus}; it must be {SMALLEST_SHARE} or more, or trials crowd the cores")
         if self.gpus is not None and not (self.gpus == 0 or self.gpus >= SMALLEST_SHARE):

@@ -7,6 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import trainables
+from data import subset
 from study.cluster import places
 from study.cluster.estimate import Machines, Plan, Step, estimate
 from study.presets import Resolved
@@ -29,7 +30,7 @@ def plan(study: Resolved, machines: Machines) -> tuple[Step, Plan]:
         asked,
         steps=study.steps,
         reports=study.reports,
-        images=counts["train"] + counts["val"],
+        images=subset.count(counts["train"], asked.data_fraction) + counts["val"],
         image_bytes=4 * study.image_size**2,
         validation_images=min(asked.validation_images, counts["val"]),
         reruns=study.reruns,

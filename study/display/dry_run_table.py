@@ -5,7 +5,7 @@ from rich.console import Console
 from rich.table import Table
 
 import trainables
-from data import machine
+from data import machine, subset
 from study.cluster import places
 from study.cluster.planning import seconds_per_step
 from study.display.durations import duration
@@ -48,6 +48,7 @@ def show(study: Resolved, console: Console) -> None:
     device = "GPU" if on_gpu else "CPU core"
     scaled = f", scaled up from {images}" if images != batch else ""
     lines = {
+        "images": subset.said(study.data.source.counts(study.data.variant), c.data_fraction),
         "parameters": f"{parameters:,}",
         "one step": f"{seconds:.3g} s for a batch of {batch} on one {device}{scaled}",
         "one full trial": f"{study.steps:,} steps, {duration(trial)} without validation"

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from data import convert, store
+from data import convert, store, subset
 from data.final_splits import Splits, final_splits
 from data.shards import ShardIndex
 from study import results_folder
@@ -78,6 +78,8 @@ def _prepare(study: Resolved, console: Console) -> Prepared:
     root, cache = asked.data_root, asked.cache
     index = convert.prepare(study.data, root=root, cache=cache, console=console)
     splits, notices = final_splits(study.data, index, root=root, cache=cache, console=console)
+    if asked.data_fraction is not None:
+        notices.append(f"trained on a part of the images: {subset.said(index.counts, asked.data_fraction)}")
     for notice in notices:
         say(console, f"note: {notice}")
     if not study.data.source.drawn and not asked.fresh:
@@ -100,7 +102,7 @@ def _prepare(study: Resolved, console: Console) -> Prepared:
     read = [(index, ["train", "val"]), *((part, [split]) for part, split in [*splits.values(), *on_curve.values()])]
     preflight = Preflight(folder, read, study.gpus)
     preflight.check(console)
-    shards = store.load(index, ["train", "val"], console=console)
+    shards = store.load(index, ["train", "val"], fraction=asked.data_fraction, console=console)
 
     replaces = starting_over.set_aside(asked, folder) if asked.fresh else None
     try:
@@ -144,6 +146,7 @@ def _record(
 ) -> None:
     """Write study.json."""
     before = results_folder.sessions(study.folder.read() or {})
+    fraction = study.config.data_fraction
     storage.record(
         optuna_study,
         study.folder,
@@ -155,8 +158,10 @@ def _record(
             "spec": str(study.data),
             "fingerprint": index.fingerprint,
             "version": study.data.source.version,
-            "incomplete": any(part.incomplete for part, _ in splits.values()) or index.incomplete,
-            "counts": index.counts,
+            "incomplete": any(part.incomplete for part, _ in splits.values())
+            or index.incomplete
+            or fraction is not None,
+            "counts": {**index.counts, "train": subset.count(index.rows("train"), fraction)},
             "notices": notices,
             "final_splits": {name: f"{part.spec} {split}" for name, (part, split) in splits.items()},
         },
