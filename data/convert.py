@@ -78,7 +78,7 @@ def _prepare(
     if source.drawn:
         found = source.find(spec.variant, None)
     elif root is None:
-        return _reuse(_newest(cache, spec, only))
+        return _reuse(_newest(cache, spec, only, console))
     else:
         known = None if relist else unchanged.known_key(cache, what, root)
         if known and (there := _complete(cache, spec, only, known)):
@@ -129,7 +129,7 @@ def find(spec: DataSpec, cache: str | None = None) -> ShardIndex:
     """The newest conversion of ``spec`` in ``cache``; its shards are not looked at. Raises ValueError."""
     if spec.size is None:
         raise ValueError(f"{str(spec)!r} names no size; add one, as in '{spec.sized((128, 128))}'")
-    return ShardIndex.load(_newest(_place(cache), spec, None))
+    return ShardIndex.load(_newest(_place(cache), spec, None, Console(stderr=True)))
 
 
 def _reuse(folder: str) -> ShardIndex:
@@ -159,13 +159,20 @@ def _stem(spec: DataSpec, only: str | None = None) -> str:
     return "-".join(filter(None, [spec.name, spec.variant, only, "crop" if spec.crop else None, f"{height}x{width}"]))
 
 
-def _newest(cache: str, spec: DataSpec, only: str | None) -> str:
-    """The latest conversion of ``spec`` in the cache, or of one split. Raises MissingDataset if there is none."""
+def _newest(cache: str, spec: DataSpec, only: str | None, console: Console) -> str:
+    """The latest conversion of ``spec`` in the cache, or of one split. Raises MissingDataset if there is none.
+
+    A line says which, where there are several, or where scenes of anybody's can have this name.
+    """
     found = (_conversions(cache, spec, only) if only else []) or _conversions(cache, spec)
     if not found:
         wanted = spec.source.folder(spec.variant)
         raise MissingDataset(f"{spec} is not in {places.shown(cache)}; give --data-root the folder that holds {wanted}")
-    return places.inside(cache, max(found, key=lambda info: _written(cache, info)).base_name)
+    newest = places.inside(cache, max(found, key=lambda info: _written(cache, info)).base_name)
+    if len(found) > 1 or not spec.source.counts(spec.variant):
+        others = f", the newest of {len(found)}" if len(found) > 1 else ""
+        say(console, f"note: without --data-root, {spec} is {places.shown(newest)}{others}")
+    return newest
 
 
 def _written(cache: str, info: fs.FileInfo) -> int:

@@ -171,6 +171,8 @@ def clevrtune(arguments: Sequence[str] | None = None) -> int:
             print(f"  {name:9}{what}")
         print("\n`clevrtune VERB --help` lists the flags; `python study/VERB.py` in a checkout is the same command.")
         return 0
+    if verb == "data" and rest:  # `clevrtune data convert`, too
+        verb, *rest = rest
     if verb not in VERBS:
         close = difflib.get_close_matches(verb, VERBS, 1)
         guess = f"did you mean {close[0]}? " if close else ""

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from study.display import budget_section, figures, pages, paper_files, tables
 from study.display.curve_plot import curve_section
+from study.display.data_link import data_link
 from study.display.durations import duration
 from study.display.failures_section import failures_section
 from study.display.findings import Findings, gather
@@ -65,6 +66,7 @@ def write(folder: Path, console: Console | None = None, url: str | None = None) 
         said = pages.notes(front_notes(trials, found.goals))
         fragments.append(pages.section("Pareto front", front_table(trials, front, found.goals), shown, said))
     fragments.append(failures_section(folder, found.rows, found.best.get("entry")))
+    fragments.append(data_link(folder, found.record))
     if files := read_pictures(folder, found.rows):
         fragments.append(pages.section("Pictures", pictures(files)))
     fragments += _search_sections(search)

@@ -212,6 +212,25 @@ def test_two_trials_share_the_pages_of_a_mapped_file(refs, index, trials, no_roo
         assert not trial["writable"] and trial["grown"] < 1400 * SIDE * SIDE * 3 / 8
 
 
+@pytest.mark.parametrize("room", [True, False])
+def test_a_part_of_the_training_split(refs, index, monkeypatch, room):
+    if not room:
+        monkeypatch.setattr(store, "USABLE", 0.0)
+    console = plain()
+    some = store.load(index, ["train", "val"], fraction=0.1, console=console)
+    found, all_of_it = (store.open_split(each["train"]) for each in (some, refs))
+    assert len(found) == 140 and len(store.open_split(some["val"])) == 100
+    assert kinds(some["train"]) == ({"Table"} if room else {"MappedShard"})
+    if room:  # the store holds no more than that
+        assert sum(table.nbytes for table in ray.get(some["train"])) < 1.02 * 140 * SIDE * SIDE * 4
+    else:
+        assert "x takes 15 MiB, and" in console.file.getvalue()
+    rows = np.random.default_rng(0).permutation(140)
+    for one, other in zip(found.gather(rows), all_of_it.gather(found.index[rows]), strict=True):
+        assert np.array_equal(one, other)
+    assert found.metadata(7) == all_of_it.metadata(int(found.index[7]))
+
+
 def test_a_damaged_shard_is_not_mapped(ray_cluster, tmp_path, no_room):
     index = prepare(parse("clevrtex:full-crop-(32,32)"), root=str(ROOT), cache=str(tmp_path))
     path = Path(index.folder) / "train-00000.arrow"
@@ -225,7 +244,7 @@ def test_a_damaged_shard_is_not_mapped(ray_cluster, tmp_path, no_room):
 def test_of_a_remote_shard_a_node_keeps_one_copy(index, tmp_path, monkeypatch):
     """``file://`` stands for ``s3://``: a folder that is reached by URI alone."""
     monkeypatch.setattr(reading, "COPIES", str(tmp_path / "copies"))
-    monkeypatch.setattr(reading, "_is_remote", lambda folder: True)
+    monkeypatch.setattr(reading, "is_remote", lambda folder: True)
     far = dataclasses.replace(index, folder=f"file://{index.folder}")
     shard = reading.MappedShard(far, index.shards("val")[0])
     shard.check()

@@ -194,6 +194,8 @@ def test_one_command_has_all_verbs(capsys):
 def test_a_verb_answers_with_its_own_status(capsys, tmp_path):
     assert command_line.clevrtune(["report", str(tmp_path)]) == 2
     assert "study.json" in capsys.readouterr().err
+    assert command_line.clevrtune(["data", "verify", str(tmp_path)]) == 2
+    assert f"{tmp_path} has no readable index.json" in capsys.readouterr().err
     assert command_line.clevrtune(["reprot"]) == 2
     assert "did you mean report?" in capsys.readouterr().err
 

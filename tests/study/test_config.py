@@ -45,6 +45,10 @@ from study.presets import resolve
         ({"patience": float("nan")}, "--patience is nan"),
         ({"micro_batch": 0}, "--micro-batch is 0"),
         ({"validation_images": 0}, "--validation-images is 0"),
+        ({"data_fraction": 0.0}, "--data-fraction is 0.0; it must be above 0 and at most 1"),
+        ({"data_fraction": -0.1}, "--data-fraction is -0.1"),
+        ({"data_fraction": 1.5}, "--data-fraction is 1.5"),
+        ({"data_fraction": float("nan")}, "--data-fraction is nan"),
         ({"seed": -1}, "--seed is -1"),
         ({"finalists": 0}, "--finalists is 0"),
         ({"seeds": 0}, "--seeds is 0"),
@@ -90,6 +94,13 @@ def test_identity_holds_what_results_depend_on_and_nothing_else():
     assert base.identity("tiny", 10, 32) == same.identity("tiny", 10, 32)
     assert base.identity("tiny", 10, 32) != other.identity("tiny", 10, 32)
     assert base.identity("tiny", 10, 32) != base.identity("paper", 10, 32)
+
+
+def test_a_part_of_the_data_makes_another_study_and_the_whole_is_as_without_the_flag():
+    base, part = StudyConfig(model="slot_attention"), StudyConfig(model="slot_attention", data_fraction=0.1)
+    assert part.identity("tiny", 10, 32)["data_fraction"] == 0.1
+    assert base.identity("tiny", 10, 32)["data_fraction"] is None, "as in studies from before there was a flag"
+    assert dataclasses.replace(base, data_fraction=1) == base
 
 
 def test_with_two_goals_all_trials_run_to_the_end_and_else_the_default_is_promotion():

@@ -179,9 +179,14 @@ def test_with_one_seed_the_searchs_own_checkpoints_are_scored_and_the_base_too(f
 
 def test_several_models_end_in_one_leaderboard(place):
     more = ["--model", "slot_attention,space", "--trials", "1", "--seeds", "1", "--name", "both"]
+    more += ["--data-fraction", "0.05"]
     done = run(place, *more)
     assert done.returncode == 0, done.stdout + done.stderr
     results = place / "results"
+    record = json.loads((results / "both-space" / "study.json").read_text())
+    counts = record["data"]["counts"]
+    assert (counts["train"], counts["val"], record["config"]["data_fraction"]) == (200, 400, 0.05)
+    assert record["data"]["incomplete"] and "train 200 of 4,000 (--data-fraction 0.05)" in done.stdout
     assert (results / "both-slot_attention" / "best.json").exists() and (results / "both-space" / "best.json").exists()
     (table,) = done.stdout.split("winner of each study")[1:]
     assert "slot_attention" in table and "space" in table and "grid 4x4" in table
@@ -239,9 +244,15 @@ def test_a_results_folder_that_is_a_file_is_one_clear_line(place):
 
 
 def test_a_dry_run_says_what_would_happen_and_leaves_nothing(place):
-    said = run(place, "--name", "dry", "--dry-run", "--set", "lr=0.001")
+    said = run(place, "--name", "dry", "--dry-run", "--set", "lr=0.001", "--data-fraction", "0.1")
     assert said.returncode == 0 and said.stderr == "", said.stderr
-    for words in ("parameters:", "one full trial:", "num_slots", "fixed"):
+    for words in (
+        "train 400 of 4,000 (--data-fraction 0.1), val 400",
+        "parameters:",
+        "one full trial:",
+        "num_slots",
+        "fixed",
+    ):
         assert words in said.stdout
     assert not (place / "results" / "dry").exists()
 

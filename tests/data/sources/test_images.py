@@ -1,11 +1,13 @@
 """Pictures of one's own: folders, masks of every kind, splits, and what is said where something is wrong."""
 
+import io
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from data import source
 from data.convert import prepare
@@ -237,3 +239,15 @@ def test_several_sets_as_one_name_all_their_damaged_files(tmp_path):
     with pytest.raises(ValueError, match="no picture") as error:
         prepare(parse("concat(images,synthetic:plain-10scenes)").sized(SIZE), root=str(root), cache=str(tmp_path / "c"))
     assert sum(f"{number:03d}.png" in str(error.value) for number in (3, 70, 140)) == 3
+
+
+def test_without_a_root_a_line_says_which_conversion_is_taken(tmp_path):
+    """Any folder's pictures have the same name."""
+    cache, said = tmp_path / "cache", Console(file=io.StringIO(), width=300)
+    spec = parse("images-(16,16)")
+    first = prepare(spec, root=str(fill(tmp_path / "a", 11)), cache=str(cache))
+    assert prepare(spec, cache=str(cache), console=said).fingerprint == first.fingerprint
+    assert f"note: without --data-root, images-(16,16) is {first.folder}\n" in said.file.getvalue()
+    second = prepare(spec, root=str(fill(tmp_path / "b", 12)), cache=str(cache))
+    assert prepare(spec, cache=str(cache), console=said).fingerprint == second.fingerprint
+    assert f"is {second.folder}, the newest of 2\n" in said.file.getvalue()
