@@ -21,7 +21,7 @@ ANSWERS_WITHIN = 15.0
 """Seconds that a remote place has for its first answer. Some libraries try for a quarter of an hour, without a word."""
 
 _LOGIN = re.compile(r"(?<=://)[^/?#@\s]*:[^@\s/]*@")
-_KEYS = re.compile(r"(?<=[?&])(access_key|secret_key)=([^&\s'\"]*)&?")
+_KEYS = re.compile(r"(?<=[?&])(access_key|secret_key)=([^&\s'\"]*)")
 _ENVIRONMENT = ("AWS_", "GOOGLE_", "AZURE_")
 _REMEDIES = {
     "s3": "check the bucket, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and the region or the server, which may "
@@ -43,7 +43,7 @@ def inside(place: str, *names: str) -> str:
 
 def shown(text: str) -> str:
     """``text``, for people: keys that stand in a URI are left out."""
-    return _KEYS.sub(r"\1=***&", _LOGIN.sub("***@", text)).removesuffix("&")
+    return _KEYS.sub(r"\1=***", _LOGIN.sub("***@", text))
 
 
 def filesystem(place: str) -> tuple[fs.FileSystem, str]:
@@ -60,7 +60,7 @@ def filesystem(place: str) -> tuple[fs.FileSystem, str]:
 @functools.lru_cache(maxsize=64)  # some ask the server for the bucket's region first
 def _opened(place: str, environment: tuple[tuple[str, str], ...]) -> tuple[fs.FileSystem, str]:
     keys = dict(_KEYS.findall(place))
-    uri = _KEYS.sub("", place).rstrip("?&")
+    uri = re.sub("&&+", "&", _KEYS.sub("", place)).replace("?&", "?").rstrip("?&")
     if keys:  # pyarrow wants them before the bucket
         login = ":".join(quote(unquote(keys.get(key, "")), safe="") for key in ("access_key", "secret_key"))
         uri = uri.replace("://", f"://{login}@", 1)

@@ -22,7 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from data import atomic
+from data import atomic, places
 from study.search.storage_url import redacted
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -281,7 +281,7 @@ def this_session() -> dict[str, Any]:
     typed = ["clevrtune"] if Path(sys.argv[0]).name == "clevrtune" else ["python", "study/run.py"]
     return {
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": redacted(shlex.join([*typed, *sys.argv[1:]])),
+        "command": places.shown(redacted(shlex.join([*typed, *sys.argv[1:]]))),
         "versions": versions(),
         "git": git_revision(),
     }

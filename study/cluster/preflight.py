@@ -22,7 +22,7 @@ from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 
-from data import shards, store
+from data import places, shards, store
 from data.shards import ShardIndex
 from study import results_folder
 from study.cluster import ray_runtime
@@ -116,7 +116,7 @@ def _data_fault(index: ShardIndex) -> str | None:
     except (OSError, ValueError) as error:
         reason = first_line(error).partition(";")[0]
         if "://" in index.folder:
-            return f"cannot read shards: {reason}; give this node access to {index.folder}"
+            return f"cannot read shards: {reason}; give this node access to {places.shown(index.folder)}"
         return f"cannot read shards: {reason}; give --cache a folder that all nodes share, or one on s3:// or gs://"
     return None
 

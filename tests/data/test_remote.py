@@ -224,5 +224,5 @@ def test_places():
     assert places.inside("s3://b/x/?region=r", "y", "z.arrow") == "s3://b/x/y/z.arrow?region=r"
     assert places.inside("/what?/x/", "y") == "/what?/x/y"
     assert places.shown("in s3://k:s@b/x?secret_key=s&region=r now") == "in s3://***@b/x?secret_key=***&region=r now"
-    assert places.shown("/a?secret_key=b") == "/a?secret_key=***"
+    assert places.shown("'s3://b/x?access_key=k&secret_key=s'") == "'s3://b/x?access_key=***&secret_key=***'"
     assert [places.is_remote(each) for each in ("s3://b", "file:///x", "/x")] == [True, False, False]

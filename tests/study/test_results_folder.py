@@ -177,6 +177,13 @@ def test_versions_and_commands_are_kept_for_each_session():
     assert results_folder.sessions({"config": {}}) == []
 
 
+def test_no_key_of_a_cache_is_recorded(monkeypatch):
+    uri = "s3://b/x?access_key=me&secret_key=hush"
+    monkeypatch.setattr(sys, "argv", ["run.py", "--cache", uri, "--storage", "mysql://me:hush@host/x"])
+    command = results_folder.this_session()["command"]
+    assert "hush" not in command and "secret_key=***" in command and "mysql://me@host/x" in command
+
+
 def test_an_unwritable_results_folder_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"cannot be written .*choose another --results"):

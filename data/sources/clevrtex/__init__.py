@@ -257,4 +257,4 @@ def _absent_parts(found: Listing) -> str:
     """Which parts are not there, if names of folders or archives say which are."""
     whole = range(1, PARTS.get(found.variant, 0) + 1)
     absent = [str(part) for part in whole if part not in found.parts]
-    return f" (of {len(whole)} parts, {', '.join(absent)} is not there)" if absent and found.parts else ""
+    return f" (of {len(whole)} parts, missing {', '.join(absent)})" if absent and found.parts else ""

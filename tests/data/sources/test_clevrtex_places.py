@@ -175,10 +175,10 @@ def test_a_part_that_is_missing_is_named(form, tmp_path, monkeypatch):
     first, second = sorted(path for path in tmp_path.iterdir() if path.name.startswith("clevrtex"))
     aside = second.rename(tmp_path / "x")
     (warning,) = clevrtex.find(str(tmp_path), "full").warnings
-    assert "lacks the images 7 to 11 (of 2 parts, 2 is not there)" in warning
+    assert "lacks the images 7 to 11 (of 2 parts, missing 2)" in warning
     aside.rename(second)
     first.rename(tmp_path / "x")
-    lacks = "lacks 7 of its first 12 images (numbers 0 to 6) (of 2 parts, 1 is not there)"
+    lacks = "lacks 7 of its first 12 images (numbers 0 to 6) (of 2 parts, missing 1)"
     with pytest.raises(ValueError, match=re.escape(lacks)):
         clevrtex.find(str(tmp_path), "full")
 
