@@ -139,6 +139,19 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("if max(changed for _, changed, _ in found) / 1e9 > looked - SETTLED:", "if False:"),
         ("{what}\\n", ""),
     ],
+    "data/subset.py": [
+        ("max(1, round(scenes * fraction))", "round(scenes * fraction)"),
+        ("np.sort(np.random", "(np.random"),
+        (".permutation(scenes)", ".choice(scenes, scenes)"),
+        ("& (chosen < first + shard.rows)", ""),
+        ("        if len(inside):\n", "        if True:\n"),
+    ],
+    "data/places.py": [
+        ("path.rstrip(\"/\")", "path"),
+        (" if \"://\" in place else (place, \"\", \"\")", ""),
+        ("_LOGIN.sub(\"***@\", text)", "text"),
+        ("timeout=ANSWERS_WITHIN", "timeout=60"),
+    ],
     "data/progress.py": [
         ("or self._done == self._total:", "or False:"),
     ],
