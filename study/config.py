@@ -77,6 +77,11 @@ class StudyConfig:
     """GPUs per worker; a trial's only worker may have a share [default: 1 with the paper preset and a GPU, else 0]"""
     hours: float | None = None
     """stop after this many hours; the same command continues the study"""
+    keep_checkpoints: int | None = None
+    """newest checkpoints that each trial keeps, in case one is damaged [default: 1, and 2 while it runs]"""
+    trial_timeout: float | None = None
+    """minutes without a report after which a trial's worker is ended: it goes on from its checkpoint, once [default:
+    ten times the study's median report, at least 30]"""
     patience: float | None = None
     """end the search after so many full trials' worth of steps without an improvement beyond the noise of a score"""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -129,12 +134,13 @@ class StudyConfig:
             object.__setattr__(self, "pruner", "none" if len(self.goals) > 1 else "asha")
         if len(self.goals) > 1:
             self._check_two_goals()
+        durations = ("cpus", "hours", "patience", "trial_timeout")
         counts = ("scenes", "trials", "steps", "concurrent", "workers_per_trial", "micro_batch", "reports")
-        for key in (*counts, "validation_images", "finalists", "seeds", "cpus", "hours", "patience"):
+        for key in (*counts, "validation_images", "finalists", "seeds", "keep_checkpoints", *durations):
             value = getattr(self, key)
             if value is not None and not value > 0:
                 raise ValueError(f"--{key.replace('_', '-')} is {value}; it must be above zero")
-            if value is not None and key not in ("cpus", "hours", "patience") and value > LARGEST_COUNT:
+            if value is not None and key not in durations and value > LARGEST_COUNT:
                 raise ValueError(f"--{key.replace('_', '-')} is {value}; {LARGEST_COUNT:,} is the most")
         if self.cpus < SMALLEST_SHARE:
             raise ValueError(f"--cpus is {self.cpus}; it must be {SMALLEST_SHARE} or more, or trials crowd the cores")

@@ -2,10 +2,11 @@
 
 A worker that dies because its node is gone is nobody's failure. Ray notices within seconds that a worker has died, but
 takes up to a quarter of a minute to notice that a node has. So a death is recorded with its node, and judged when there
-are enough of them to fail a trial.
+are enough of them to fail a trial. A worker that Ray's memory monitor has ended is nobody's failure either.
 """
 
 import json
+import re
 from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,13 @@ from ray import cloudpickle
 from ray._private import serialization, state
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayTaskError
 
-from study.display.error_lines import first_line, last_line
+from study.display.error_lines import last_line
 from trainables.crew import LAST_WORDS
 
 QUOTED = 200
 """So many characters of what Ray says are kept."""
+
+_MEMORY = re.compile(r"node \(IP: (?P<ip>\S+), ID: (?P<node>\w+)\) was (?P<used>\S+) used / (?P<limit>\S+) limit")
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Death:
     """what Ray says"""
     certain: bool = True
     """whether its node is not about to be gone as well, for all that Ray knows"""
+    memory: bool = False
+    """whether Ray's memory monitor has ended the worker"""
 
 
 class KilledForMemory(OutOfMemoryError, RayActorError):
@@ -63,12 +68,28 @@ def death_of(trial: Any) -> Death:
     if last_words.exists():  # its first worker has ended itself, because another one had died
         left = json.loads(last_words.read_text())
         last_words.unlink()
+        if left["memory"]:
+            return _for_memory(left["words"])
         return Death(_node(left["actor"]), _quoted(left["words"]), left["certain"])
+    if isinstance(error, OutOfMemoryError):
+        return _for_memory(str(error))
     if not isinstance(error, RayActorError):
         return Death("", _quoted(last_line(error) if error is not None else "no reason is known"))
-    words = first_line(error) if isinstance(error, OutOfMemoryError) else _cause(str(error))
     certain = not (isinstance(error, ActorUnavailableError) or error.preempted)
-    return Death(_node(error.actor_id), _quoted(words), certain)
+    return Death(_node(error.actor_id), _quoted(_cause(str(error))), certain)
+
+
+def out_of_memory(text: str) -> str:
+    """What Ray's ``text`` on a worker that its memory monitor has ended says, for people."""
+    found = _MEMORY.search(text)
+    if found is None:
+        return "the node ran out of memory"
+    return f"the node {found['ip']} ran out of memory ({found['used']} of {found['limit']} were in use)"
+
+
+def _for_memory(text: str) -> Death:
+    found = _MEMORY.search(text)
+    return Death(found["node"] if found else "", out_of_memory(text), memory=True)
 
 
 @dataclass(frozen=True)
