@@ -115,7 +115,7 @@ class StudyConfig:
         """Raise ValueError for values that no study can have."""
         object.__setattr__(self, "model", trainables.resolve(self.model))
         data = spec.parse(self.data)
-        if self.scenes is not None and self.scenes > 0:  # others are refused below
+        if self.scenes is not None and 0 < self.scenes <= LARGEST_COUNT:  # others are refused below
             data = data.with_scenes(self.scenes)
             object.__setattr__(self, "scenes", None)  # the spec has it now
         object.__setattr__(self, "data", str(data))
@@ -134,9 +134,9 @@ class StudyConfig:
             object.__setattr__(self, "pruner", "none" if len(self.goals) > 1 else "asha")
         if len(self.goals) > 1:
             self._check_two_goals()
-        durations = ("cpus", "hours", "patience", "trial_timeout")
+        durations = ("hours", "patience", "trial_timeout")  # as long as you like
         counts = ("scenes", "trials", "steps", "concurrent", "workers_per_trial", "micro_batch", "reports")
-        for key in (*counts, "validation_images", "finalists", "seeds", "keep_checkpoints", *durations):
+        for key in (*counts, "validation_images", "finalists", "seeds", "keep_checkpoints", "cpus", *durations):
             value = getattr(self, key)
             if value is not None and not value > 0:
                 raise ValueError(f"--{key.replace('_', '-')} is {value}; it must be above zero")
@@ -144,7 +144,7 @@ class StudyConfig:
                 raise ValueError(f"--{key.replace('_', '-')} is {value}; {LARGEST_COUNT:,} is the most")
         if self.cpus < SMALLEST_SHARE:
             raise ValueError(f"--cpus is {self.cpus}; it must be {SMALLEST_SHARE} or more, or trials crowd the cores")
-        if self.gpus is not None and not (self.gpus == 0 or self.gpus >= SMALLEST_SHARE):
+        if self.gpus is not None and not (self.gpus == 0 or SMALLEST_SHARE <= self.gpus <= LARGEST_COUNT):
             raise ValueError(f"--gpus is {self.gpus}; it must be zero, or {SMALLEST_SHARE} or more")
         if self.workers_per_trial > 1 and self.gpus not in (None, 0, 1):
             raise ValueError(

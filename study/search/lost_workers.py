@@ -6,7 +6,6 @@ are enough of them to fail a trial. A worker that Ray's memory monitor has ended
 """
 
 import json
-import re
 from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +16,12 @@ from ray import cloudpickle
 from ray._private import serialization, state
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayTaskError
 
+from data import memory_monitor
 from study.display.error_lines import last_line
 from trainables.crew import LAST_WORDS
 
 QUOTED = 200
 """So many characters of what Ray says are kept."""
-
-_MEMORY = re.compile(r"node \(IP: (?P<ip>\S+), ID: (?P<node>\w+)\) was (?P<used>\S+) used / (?P<limit>\S+) limit")
 
 
 @dataclass(frozen=True)
@@ -69,27 +67,14 @@ def death_of(trial: Any) -> Death:
         left = json.loads(last_words.read_text())
         last_words.unlink()
         if left["memory"]:
-            return _for_memory(left["words"])
+            return Death(*memory_monitor.told(left["words"]), memory=True)
         return Death(_node(left["actor"]), _quoted(left["words"]), left["certain"])
     if isinstance(error, OutOfMemoryError):
-        return _for_memory(str(error))
+        return Death(*memory_monitor.told(str(error)), memory=True)
     if not isinstance(error, RayActorError):
         return Death("", _quoted(last_line(error) if error is not None else "no reason is known"))
     certain = not (isinstance(error, ActorUnavailableError) or error.preempted)
     return Death(_node(error.actor_id), _quoted(_cause(str(error))), certain)
-
-
-def out_of_memory(text: str) -> str:
-    """What Ray's ``text`` on a worker that its memory monitor has ended says, for people."""
-    found = _MEMORY.search(text)
-    if found is None:
-        return "the node ran out of memory"
-    return f"the node {found['ip']} ran out of memory ({found['used']} of {found['limit']} were in use)"
-
-
-def _for_memory(text: str) -> Death:
-    found = _MEMORY.search(text)
-    return Death(found["node"] if found else "", out_of_memory(text), memory=True)
 
 
 @dataclass(frozen=True)
