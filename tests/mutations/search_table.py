@@ -46,6 +46,18 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("if node not in gone]", "]"),
         ("and death.certain", ""),
     ],
+    "study/search/retries.py": [
+        ("if kills <= len(MEMORY_PAUSES):", "if True:"),
+        ("        self._kills.pop(number, None)\n", "        pass\n"),
+        ("if self._until[number] > self._clock():", "if False:"),
+        ("min(deaths, len(PAUSES)) - 1", "0"),
+    ],
+    "study/search/hanging.py": [
+        ("min(now - self._looked, LOOKED_AWAY)", "now - self._looked"),
+        ("max(AT_LEAST, ", "max(0.0, "),
+        ("if trial.is_finished() or actor is None:", "if False:"),
+        ("self._seconds[at:at] = [seconds] * times", "self._seconds += [seconds] * times"),
+    ],
     "study/search/goals.py": [
         ("losses[number][1] < losses[found[-1]][1]", "losses[number][1] <= losses[found[-1]][1]"),
         ("signs = [-1 if", "signs = [1 if"),
