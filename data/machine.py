@@ -26,13 +26,25 @@ def quota(cgroup: Path) -> float | None:
     return None
 
 
+def total_memory() -> int:
+    """Bytes of memory that this machine, or its container, has."""
+    total = _meminfo()["MemTotal"]
+    with contextlib.suppress(OSError, ValueError):  # "max", or no such group
+        total = min(total, int((CGROUP / "memory.max").read_text()))
+    return total
+
+
 def free_memory() -> int:
     """Bytes that processes on this machine, or in its container, can still take."""
-    with open("/proc/meminfo") as lines:
-        fields = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines)}
-    free = fields["MemAvailable"]
+    free = _meminfo()["MemAvailable"]
     with contextlib.suppress(OSError, ValueError, KeyError):  # "max", or no such group
         limit, used = (int((CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
         cache = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
         free = min(free, limit - used + int(cache["inactive_file"]))
     return max(0, free)
+
+
+def _meminfo() -> dict[str, int]:
+    """The entries of /proc/meminfo in bytes."""
+    with open("/proc/meminfo") as lines:
+        return {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines)}

@@ -4,7 +4,7 @@ Where they do not fit, trials map the files instead: one copy per node as well, 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
@@ -12,7 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-from data import subset
+from data import memory_monitor, subset
 from data.loader import Split
 from data.machine import free_memory
 from data.reading import MappedShard, into_memory, to_be_mapped
@@ -25,6 +25,7 @@ this share of a node's free memory is taken either."""
 _AT_ONCE = 4  # loading tasks per node; they ask for no CPU, since trials may hold all when a lost shard is loaded again
 _REPORTED = 0.2  # seconds; raylets report every 0.1 s what they hold
 _PATIENCE = 30.0  # seconds that a node has to say how much memory is free
+_SHORT = (5.0, 10.0, 20.0, 30.0)  # seconds between two looks at nodes that are short of memory, before giving up
 
 
 def load(
@@ -38,7 +39,8 @@ def load(
     other nodes, and after the loss of a node Ray runs its tasks again. Pass the references to a task in a list or dict:
     bare ones it would get as tables. Where the shards would not fit into a node's object store beside what Ray holds
     already, or into its free memory, the references are to files that :func:`open_split` maps, and ``console`` gets a
-    line. Raises ValueError for a missing or damaged shard.
+    line. Raises ValueError for a missing or damaged shard, and where a node is short of memory for a minute: there Ray
+    would end each loading task and begin it again, for ever.
     """
     shards = {shard.name: shard for split in splits for shard in index.shards(split)}
     some = {} if fraction is None else subset.rows(index, splits[0], fraction)
@@ -48,6 +50,7 @@ def load(
                 del shards[shard.name]
     sizes = {name: shard.bytes * len(some.get(name, range(shard.rows))) // shard.rows for name, shard in shards.items()}
     needed = sum(sizes.values())
+    _wait_for_memory(console)
     crowded = _crowded(needed)
     if crowded and console is not None:
         line = f"{index.spec} takes {needed / 2**20:.0f} MiB, and {crowded}: trials read it from mapped files"
@@ -67,6 +70,8 @@ def load(
 
         def wait() -> None:
             finished, size = loading.pop(0)
+            while not ray.wait([finished], timeout=sum(_SHORT))[0]:
+                _wait_for_memory(console)
             result_of(finished)
             progress.advance(bar, size)
 
@@ -90,21 +95,65 @@ def _crowded(needed: int) -> str | None:
         each.get("object_store_memory", 0.0) for each in (ray.cluster_resources(), ray.available_resources())
     )
     held = total - free
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    readers = [node for node in alive if node["Resources"].get("CPU")] or alive  # a head may hold the driver only
-    usable = USABLE * min(node["Resources"].get("object_store_memory", 0.0) for node in readers)
+    usable = USABLE * min(node["Resources"].get("object_store_memory", 0.0) for node in _readers())
     if held + needed > usable:
         return f"a node's Ray object store has {max(0.0, usable - held) / 2**20:.0f} MiB for it"
-    ask: Any = ray.remote(num_cpus=0, max_retries=0)(free_memory)
-    asked = [
-        ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=True)).remote()
-        for node in readers
-    ]
-    answered, _ = ray.wait(asked, num_returns=len(asked), timeout=_PATIENCE)
-    memory = min((result_of(answer) for answer in answered), default=0)
-    if answered and needed > USABLE * memory:
+    memory = min((result_of(answer) for answer in _ask(free_memory)), default=None)
+    if memory is not None and needed > USABLE * memory:
         return f"a node has {USABLE * memory / 2**20:.0f} MiB of free memory for it"
     return None
+
+
+def _readers() -> list[dict[str, Any]]:
+    """The rows of ``ray.nodes()`` where trials may run: a head may hold the driver only."""
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    return [node for node in alive if node["Resources"].get("CPU")] or alive
+
+
+def _ask(question: Callable[[], Any]) -> list[ray.ObjectRef]:
+    """References to the answers of the nodes that answer ``question`` in time."""
+    ask: Any = ray.remote(num_cpus=0, max_retries=0)(question)
+    asked = [
+        ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=True)).remote()
+        for node in _readers()
+    ]
+    answered, _ = ray.wait(asked, num_returns=len(asked), timeout=_PATIENCE)
+    return answered
+
+
+def _wait_for_memory(console: Console | None) -> None:
+    """Wait until no node is short of memory. Raises ValueError if that takes longer than :data:`_SHORT`."""
+    for pause in (*_SHORT, None):
+        short = _short_of_memory()
+        if short is None:
+            return
+        if pause is None:
+            raise ValueError(
+                f"{short}, and Ray ends workers there; end other programs, and type the same command again"
+            )
+        if console is not None:
+            console.print(f"note: {short}; the data are loaded when there is room", highlight=False, markup=False)
+        time.sleep(pause)
+
+
+def _short_of_memory() -> str | None:
+    """A line about a node where Ray's memory monitor would end the workers of a task; None if there is none."""
+    for answer in _ask(_room_here):
+        try:
+            room, line = ray.get(answer)
+        except ray.exceptions.OutOfMemoryError as error:
+            return memory_monitor.told(str(error))[1]
+        except ray.exceptions.RayError:
+            continue  # a node that has just gone
+        if room <= 0:
+            return line
+    return None
+
+
+def _room_here() -> tuple[int, str]:
+    """Bytes that can be taken on this node, and a line for the case that there are none."""
+    free = f"{free_memory() / 2**20:.0f} MiB of memory free"
+    return memory_monitor.room(), f"the node {ray.util.get_node_ip_address()} has only {free}"
 
 
 def result_of(ref: ray.ObjectRef) -> Any:

@@ -80,6 +80,11 @@ class StudyConfig:
     """GPUs per worker; a trial's only worker may have a share [default: 1 with the paper preset and a GPU, else 0]"""
     hours: float | None = None
     """stop after this many hours; the same command continues the study"""
+    keep_checkpoints: int | None = None
+    """newest checkpoints that each trial keeps, in case one is damaged [default: 1, and 2 while it runs]"""
+    trial_timeout: float | None = None
+    """minutes without a report after which a trial's worker is ended: it goes on from its checkpoint, once [default:
+    ten times the study's median report, at least 30]"""
     patience: float | None = None
     """end the search after so many full trials' worth of steps without an improvement beyond the noise of a score"""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -113,10 +118,12 @@ class StudyConfig:
         """Raise ValueError for values that no study can have."""
         object.__setattr__(self, "model", trainables.resolve(self.model))
         data = spec.parse(self.data)
-        if self.scenes is not None and self.scenes > 0:  # others are refused below
+        if self.scenes is not None and 0 < self.scenes <= LARGEST_COUNT:  # others are refused below
             data = data.with_scenes(self.scenes)
             object.__setattr__(self, "scenes", None)  # the spec has it now
         object.__setattr__(self, "data", str(data))
+        if data.source.drawn and data.official_counts()["train"] > LARGEST_COUNT:
+            raise ValueError(f"--data {data}: {LARGEST_COUNT:,} scenes are the most")
         if data.size and data.size[0] != data.size[1]:
             raise ValueError(f"--data {data}: the models take square images; write the size as (n,n)")
         if data.size and data.size[0] > LARGEST_IMAGE:
@@ -132,12 +139,13 @@ class StudyConfig:
             object.__setattr__(self, "pruner", "none" if len(self.goals) > 1 else "asha")
         if len(self.goals) > 1:
             self._check_two_goals()
+        durations = ("hours", "patience", "trial_timeout")  # as long as you like
         counts = ("scenes", "trials", "steps", "concurrent", "workers_per_trial", "micro_batch", "reports")
-        for key in (*counts, "validation_images", "finalists", "seeds", "cpus", "hours", "patience"):
+        for key in (*counts, "validation_images", "finalists", "seeds", "keep_checkpoints", "cpus", *durations):
             value = getattr(self, key)
             if value is not None and not value > 0:
                 raise ValueError(f"--{key.replace('_', '-')} is {value}; it must be above zero")
-            if value is not None and key not in ("cpus", "hours", "patience") and value > LARGEST_COUNT:
+            if value is not None and key not in durations and value > LARGEST_COUNT:
                 raise ValueError(f"--{key.replace('_', '-')} is {value}; {LARGEST_COUNT:,} is the most")
         if self.data_fraction is not None and not 0 < self.data_fraction <= 1:
             raise ValueError(
@@ -147,7 +155,7 @@ class StudyConfig:
             object.__setattr__(self, "data_fraction", None)  # as in studies from before there was such a flag
         if self.cpus < SMALLEST_SHARE:
             raise ValueError(f"--cpus is {self.cpus}; it must be {SMALLEST_SHARE} or more, or trials crowd the cores")
-        if self.gpus is not None and not (self.gpus == 0 or self.gpus >= SMALLEST_SHARE):
+        if self.gpus is not None and not (self.gpus == 0 or SMALLEST_SHARE <= self.gpus <= LARGEST_COUNT):
             raise ValueError(f"--gpus is {self.gpus}; it must be zero, or {SMALLEST_SHARE} or more")
         if self.workers_per_trial > 1 and self.gpus not in (None, 0, 1):
             raise ValueError(

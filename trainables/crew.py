@@ -160,7 +160,7 @@ class Crew:
         if workers is not self._others:
             return
         error = call.exception()
-        if isinstance(error, ray.exceptions.RayActorError):
+        if isinstance(error, ray.exceptions.RayActorError | ray.exceptions.OutOfMemoryError):
             try:
                 self._leave_words(error)
             finally:
@@ -168,10 +168,13 @@ class Crew:
         if error is not None:
             parallel.abort()
 
-    def _leave_words(self, error: ray.exceptions.RayActorError) -> None:
+    def _leave_words(self, error: ray.exceptions.RayActorError | ray.exceptions.OutOfMemoryError) -> None:
         """Record which worker died, for the driver, which sees the end of this one only; see lost_workers.Death."""
-        certain = not (isinstance(error, ray.exceptions.ActorUnavailableError) or error.preempted)
-        left = {"actor": error.actor_id, "words": str(error).splitlines()[-1], "certain": certain}
+        if isinstance(error, ray.exceptions.RayActorError):
+            certain = not (isinstance(error, ray.exceptions.ActorUnavailableError) or error.preempted)
+            left = {"actor": error.actor_id, "words": str(error).splitlines()[-1], "certain": certain, "memory": False}
+        else:  # Ray's memory monitor has ended it; the first line says on which node
+            left = {"actor": None, "words": str(error).splitlines()[0], "certain": True, "memory": True}
         (Path(self._folder) / LAST_WORDS).write_text(json.dumps(left))
 
     def _hire(self, rank: int) -> Any:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -9,6 +10,9 @@ from typing import Any
 
 POSITIVE = {"lr", "batch_size", "num_slots", "sigma", "steps", "grad_clip"}
 """Keys of the common glossary that must be above zero in every model (``grad_clip`` may also be None)."""
+
+LARGEST = 10**9
+"""Of whole numbers; torch refuses those of 64 bits and more with a traceback of its own."""
 
 
 def make(config_class: type, values: Mapping[str, Any]) -> Any:
@@ -63,9 +67,11 @@ def _convert(key: str, value: Any, hint: Any) -> Any:
         if origin is bool and isinstance(value, bool):
             return value
         if origin is int and isinstance(value, int) and not isinstance(value, bool):
+            if abs(value) > LARGEST:
+                raise ValueError(f"hyperparameter {key} is {str(value)[:40]}; {LARGEST:,} is the most")
             return value
         if origin is float and isinstance(value, int | float) and not isinstance(value, bool):
-            if value != value or abs(value) == float("inf"):
+            if value != value or abs(value) > sys.float_info.max:
                 raise ValueError(f"hyperparameter {key} is {value}; it must be a finite number")
             return float(value)
         if origin is str and isinstance(value, str):

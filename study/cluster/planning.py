@@ -12,6 +12,7 @@ from study.cluster import places
 from study.cluster.estimate import Machines, Plan, Step, estimate
 from study.presets import Resolved
 from trainables import noise
+from trainables.crew import out_of_memory
 from trainables.model import SegmentationModel
 from trainables.precision import autocast
 
@@ -84,7 +85,7 @@ def seconds_per_step(study: Resolved, model: SegmentationModel, device: torch.de
     """Seconds of a training step on one batch, and the images that were timed and scaled up to it.
 
     Forward, backward and optimiser on random images in the middle of a trial, since some models begin with more work
-    than they go on with; the second of two steps counts.
+    than they go on with; the second of two steps counts. Raises ValueError for a batch that does not fit into memory.
     """
     batch, size, precision = model.config.batch_size, study.image_size, study.config.precision
     # A full batch of the published configuration takes minutes on a CPU: one image, scaled up.
@@ -95,17 +96,26 @@ def seconds_per_step(study: Resolved, model: SegmentationModel, device: torch.de
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     seconds = 0.0
-    with noise.drawn_from(torch.Generator(device).manual_seed(0)):
-        image = noise.uniform((images, 3, size, size), torch.empty((), device=device))  # (B, 3, H, W)
-        for _ in range(2):
-            started = time.perf_counter()
-            with autocast(device, precision):
-                loss = model(image, model.config.steps // 2).loss
-            loss.backward()
-            for optimizer in optimizers:
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-            float(loss.detach())  # waits for the device
-            seconds = time.perf_counter() - started
-    torch.set_num_threads(threads)
+    try:
+        with noise.drawn_from(torch.Generator(device).manual_seed(0)):
+            image = noise.uniform((images, 3, size, size), torch.empty((), device=device))  # (B, 3, H, W)
+            for _ in range(2):
+                started = time.perf_counter()
+                with autocast(device, precision):
+                    loss = model(image, model.config.steps // 2).loss
+                loss.backward()
+                for optimizer in optimizers:
+                    optimizer.step()
+                    optimizer.zero_grad(set_to_none=True)
+                float(loss.detach())  # waits for the device
+                seconds = time.perf_counter() - started
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise ValueError(
+            f"a step with {images:,} images does not fit into memory; give a smaller --micro-batch, the images of a "
+            "forward pass, or --set batch_size=..."
+        ) from error
+    finally:
+        torch.set_num_threads(threads)
     return seconds * batch / images, images

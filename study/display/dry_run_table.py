@@ -1,5 +1,8 @@
 """``--dry-run``: what a study would do and how long it would take, from one measured training step."""
 
+import io
+import shutil
+
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -12,6 +15,7 @@ from study.display.durations import duration
 from study.display.plain_lines import say
 from study.presets import Resolved
 from study.search import distributions, forecast, known
+from trainables.model import SegmentationModel
 
 
 def show(study: Resolved, console: Console) -> None:
@@ -62,6 +66,36 @@ def show(study: Resolved, console: Console) -> None:
             f"{study.reruns} full trials, {study.finalists} finalists and the base with {study.seeds} seeds each, "
             f"about {duration(trial * length)} more"
         )
+    lines["checkpoints"] = _checkpoints(study, checkpoint_bytes(model), at_a_time)
     lines["folder"] = str(study.folder.path)
     for name, text in lines.items():
         say(console, f"{name + ':':16}{text}")
+
+
+def checkpoint_bytes(model: SegmentationModel) -> int:
+    """Bytes of a checkpoint: the weights and the optimisers' state, both changed here as by a training step."""
+    optimizers = model.optimizers()
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    for optimizer in optimizers:
+        optimizer.step()
+    written = io.BytesIO()
+    torch.save([model.state_dict(), *(optimizer.state_dict() for optimizer in optimizers)], written)
+    return len(written.getbuffer())
+
+
+def _checkpoints(study: Resolved, each: int, at_a_time: int) -> str:
+    """What the checkpoints of all trials that are kept, or run ``at_a_time``, take of the disk."""
+    kept = study.config.keep_checkpoints or 1
+    trials = study.config.trials + study.reruns
+    most = each * (trials * kept + at_a_time * (max(2, kept) + 1 - kept))  # one more while it is written
+    there = next(
+        path for path in (study.folder.path.absolute(), *study.folder.path.absolute().parents) if path.exists()
+    )
+    free = shutil.disk_usage(there).free
+    text = f"{_size(each)} each, {kept} kept per trial: at most {_size(most)} of the disk, which has {_size(free)} free"
+    return text if most <= free else f"{text}: fewer --keep-checkpoints or --trials, or another --results"
+
+
+def _size(number: int) -> str:
+    return f"{number / 2**30:,.1f} GiB" if number >= 2**30 else f"{number / 2**20:,.1f} MiB"

@@ -6,12 +6,17 @@ as metrics.
 
 import json
 import numbers
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from PIL import Image
 from ray import tune
+from tensorboard.summary.writer import event_file_writer
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
@@ -19,6 +24,9 @@ from trainables.pictures import PANEL_FILE
 
 SCALARS = ("train/", "val/", "time/", "memory/")
 """Prefixes of the results that are curves; ``lr`` is one too, everything else belongs to Tune."""
+
+EVENTS = "events.out.tfevents."
+"""How the names of event files begin; seconds since 1970 follow."""
 
 
 class TensorBoardCallback(tune.Callback):
@@ -41,7 +49,7 @@ class TensorBoardCallback(tune.Callback):
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """Write the table of hyperparameters, unless the folder has it from before an interruption."""
         self._close(trial)  # a retry after a lost worker: the next result opens a new file, which hides repeated steps
-        if any(Path(trial.config["folder"]).glob("events.out.tfevents.*")):
+        if any(Path(trial.config["folder"]).glob(f"{EVENTS}*")):
             return
         writer = self._writer(trial, purge_step=0)
         writer.add_text("hyperparameters", _markdown(trial.config["hyperparameters"]), 0)
@@ -90,7 +98,9 @@ class TensorBoardCallback(tune.Callback):
         TensorBoard does not count the first session start in a folder as a restart, so every file has one.
         """
         if trial.trial_id not in self._writers:
-            self._writers[trial.trial_id] = SummaryWriter(trial.config["folder"], purge_step=purge_step)
+            folder = Path(trial.config["folder"])
+            with _named_later_than(_newest(folder)):
+                self._writers[trial.trial_id] = SummaryWriter(str(folder), purge_step=purge_step)
         return self._writers[trial.trial_id]
 
     def _finish(self, trial: Any) -> None:
@@ -110,6 +120,29 @@ class TensorBoardCallback(tune.Callback):
     def _close(self, trial: Any) -> None:
         if writer := self._writers.pop(trial.trial_id, None):
             writer.close()
+
+
+def _newest(folder: Path) -> int:
+    """The latest time in the names of the event files in ``folder``, in seconds since 1970; 0 without any."""
+    times = [path.name.removeprefix(EVENTS).partition(".")[0] for path in folder.glob(f"{EVENTS}*")]
+    return max((int(time) for time in times if time.isdecimal()), default=0)
+
+
+@contextmanager
+def _named_later_than(newest: int) -> Iterator[None]:
+    """Within this context, names of new event files have a time after ``newest``, whatever the clock says.
+
+    TensorBoard reads the files of a run in the order of their names. After a clock has gone back, or on a host whose
+    clock is behind, a new file would come first; the old one would then hide its curves.
+    """
+    if time.time() >= newest + 1:
+        yield
+        return
+    event_file_writer.time = SimpleNamespace(time=lambda: newest + 1)  # the constructor asks it for the name
+    try:
+        yield
+    finally:
+        event_file_writer.time = time
 
 
 def _plain(hyperparameters: dict[str, Any]) -> dict[str, bool | int | float | str]:

@@ -55,14 +55,14 @@ class ProgressCallback(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """Take the trial off the list and, without a terminal, say how it ended."""
         self._running.pop(trial.trial_id, None)
-        if self._live is None:
+        state = self._searcher.state_of(trial.config["number"])
+        if self._live is None and state != "RUNNING":  # else it rests, and a note says so
             ended = self._searcher.study.get_trials(deepcopy=False)[trial.config["number"]]
-            state = STATES[self._searcher.state_of(ended.number)]
             how = ended.user_attrs.get("reason", "")
             if not how and ended.last_step is not None:
                 how = f"{self._metric} {ended.intermediate_values[ended.last_step]:.4f}"
                 how += f" at step {ended.user_attrs['progress']['step']}"
-            say(self._console, f"{self._noun} {ended.number:4d}  {state:8s}  {how}")
+            say(self._console, f"{self._noun} {ended.number:4d}  {STATES[state]:8s}  {how}")
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """As on completion: the trial has failed for good."""
@@ -70,6 +70,8 @@ class ProgressCallback(tune.Callback):
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
         """Refresh the table, or print a summary line now and then."""
+        for line in self._searcher.retries.take_notes():
+            say(self._console, f"note: {self._noun} {line}")
         now = time.monotonic()
         if now - self._last_line < (1.0 if self._live is not None else LINE_EVERY):
             return

@@ -68,7 +68,7 @@ def trial_table(study: optuna.Study) -> pa.Table:
             "second_value": goals.second(trial),
             "start": trial.datetime_start,
             "complete": trial.datetime_complete,
-            "reason": trial.user_attrs.get("reason"),
+            "reason": trial.user_attrs.get("reason") or _waits(trial),
             "intermediate_steps": sorted(trial.intermediate_values),
             "intermediate_values": [value for _, value in sorted(trial.intermediate_values.items())],
         }
@@ -106,6 +106,11 @@ def _state(trial: FrozenTrial, rungs: list[int]) -> str:
     promoted = trial.user_attrs.get("promoted", 0)
     paused = trial.state == TrialState.RUNNING and pauses(trial.last_step, promoted, rungs)
     return "PAUSED" if paused else trial.state.name
+
+
+def _waits(trial: FrozenTrial) -> str | None:
+    """Why a trial that has not ended waits for the next session, if it does."""
+    return trial.user_attrs.get("waits") if trial.state == TrialState.RUNNING else None
 
 
 def _rank(trial: FrozenTrial, state: str, maximize: bool) -> tuple:

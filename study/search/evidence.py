@@ -18,8 +18,8 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-WORKER_LOST = "its worker died"
-"""How the reason begins of a trial that failed by no fault of its hyperparameters."""
+WORKER_LOST = ("its worker died", "it hung")
+"""How the reasons begin of trials that failed by no fault of their hyperparameters."""
 
 
 class Informed(BaseSampler):
@@ -102,7 +102,7 @@ class Evidence:
 
 def worker_lost(trial: FrozenTrial) -> bool:
     """Whether ``trial`` failed by no fault of its hyperparameters."""
-    return trial.state == TrialState.FAIL and trial.user_attrs.get("reason", WORKER_LOST).startswith(WORKER_LOST)
+    return trial.state == TrialState.FAIL and trial.user_attrs.get("reason", WORKER_LOST[0]).startswith(WORKER_LOST)
 
 
 def pruned(trial: FrozenTrial, curve: dict[int, float] | None = None) -> FrozenTrial:

@@ -108,7 +108,7 @@ def enqueue(reruns: optuna.Study, chosen: Sequence[Configuration], seeds: Sequen
     for trial in _in_state(reruns, TrialState.RUNNING):
         if trial.user_attrs["key"] not in wanted:
             reruns.tell(trial.number, state=TrialState.PRUNED)
-            sweep_checkpoints(folder.finalists.trial(trial.number), keep_newest=False)
+            sweep_checkpoints(folder.finalists.trial(trial.number), keep=0)
     known = _by_key(reruns)
     for key, (one, seed) in wanted.items():
         if key not in known:

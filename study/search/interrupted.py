@@ -48,7 +48,7 @@ def _sweep_ended(study: optuna.Study, folder: StudyFolder) -> None:
         number = path.name.rpartition("_")[2]
         if number.isdecimal() and int(number) < len(trials):
             if trials[int(number)].state in (TrialState.PRUNED, TrialState.FAIL):
-                sweep_checkpoints(path, keep_newest=False)
+                sweep_checkpoints(path, keep=0)
 
 
 def _failed(trial: FrozenTrial) -> TrialState | None:

@@ -2,7 +2,7 @@
 
 A worker that dies because its node is gone is nobody's failure. Ray notices within seconds that a worker has died, but
 takes up to a quarter of a minute to notice that a node has. So a death is recorded with its node, and judged when there
-are enough of them to fail a trial.
+are enough of them to fail a trial. A worker that Ray's memory monitor has ended is nobody's failure either.
 """
 
 import json
@@ -16,7 +16,8 @@ from ray import cloudpickle
 from ray._private import serialization, state
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayTaskError
 
-from study.display.error_lines import first_line, last_line
+from data import memory_monitor
+from study.display.error_lines import last_line
 from trainables.crew import LAST_WORDS
 
 QUOTED = 200
@@ -33,6 +34,8 @@ class Death:
     """what Ray says"""
     certain: bool = True
     """whether its node is not about to be gone as well, for all that Ray knows"""
+    memory: bool = False
+    """whether Ray's memory monitor has ended the worker"""
 
 
 class KilledForMemory(OutOfMemoryError, RayActorError):
@@ -63,12 +66,15 @@ def death_of(trial: Any) -> Death:
     if last_words.exists():  # its first worker has ended itself, because another one had died
         left = json.loads(last_words.read_text())
         last_words.unlink()
+        if left["memory"]:
+            return Death(*memory_monitor.told(left["words"]), memory=True)
         return Death(_node(left["actor"]), _quoted(left["words"]), left["certain"])
+    if isinstance(error, OutOfMemoryError):
+        return Death(*memory_monitor.told(str(error)), memory=True)
     if not isinstance(error, RayActorError):
         return Death("", _quoted(last_line(error) if error is not None else "no reason is known"))
-    words = first_line(error) if isinstance(error, OutOfMemoryError) else _cause(str(error))
     certain = not (isinstance(error, ActorUnavailableError) or error.preempted)
-    return Death(_node(error.actor_id), _quoted(words), certain)
+    return Death(_node(error.actor_id), _quoted(_cause(str(error))), certain)
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,11 @@ from ray.tune.search import Searcher
 from study.results_folder import StudyFolder
 from study.search import interrupted
 from study.search.evidence import WORKER_LOST, Informed
+from study.search.hanging import Reports
 from study.search.lost_workers import Death
 from study.search.patience import Patience
 from study.search.proposal import Proposal
+from study.search.retries import Retries
 from study.search.rungs import Promotion, pauses
 from study.search.stopping import sweep_checkpoints
 
@@ -31,6 +33,9 @@ GIVE_UP_AFTER = 5
 MAX_WORKER_DEATHS = 3
 """How often a trial's worker may die on a node that lives; after one more death the trial is failed."""
 
+MAX_HANGS = 1
+"""How often a trial that hangs goes on from its newest checkpoint; the next time it is failed."""
+
 
 class StudySearcher(Searcher):
     """Hands out Optuna's trials to Tune and tells Optuna how they ended.
@@ -39,6 +44,9 @@ class StudySearcher(Searcher):
     Tune and RUNNING in Optuna; when it is promoted, Tune gets it as another trial with the same number and folder.
     When there is neither a trial to promote nor a new one, and none runs, the study ends: the best paused trials go on
     until ``wanted`` are complete, and the others are told PRUNED.
+
+    A trial that rests after it lost its worker is over for Tune as well, and is handed out again. Until then nothing
+    else begins: what is short of memory should not get more to do.
     """
 
     def __init__(
@@ -70,9 +78,14 @@ class StudySearcher(Searcher):
         self.live: dict[str, optuna.Trial] = {}
         """Tune's id of a trial -> Optuna's trial, for those that train or wait for a place."""
         self.stop_reason: str | None = None
+        self.retries = Retries()
+        """The trials that rest."""
+        self.reports = Reports()
+        """How long the study's reports take."""
         self.busy_seconds = 0.0
         """Time in seconds that the trials of this session spent on training and validation."""
         self._pausing: dict[str, tuple[int, int, float]] = {}  # Tune's id -> number, rung and value: it saves itself
+        self._hangs: dict[str, float] = {}  # Tune's id -> seconds without a report, of those whose workers are ended
         rungs = promotion.rungs if promotion is not None else None
         self._left_over = interrupted.to_continue(study, folder, rungs)
         known = study.get_trials(deepcopy=False)
@@ -80,6 +93,9 @@ class StudySearcher(Searcher):
         self._ids = {trial.number: trial._trial_id for trial in known if trial.state == TrialState.RUNNING}
         self._reported = any(trial.intermediate_values for trial in known)
         self._failures: list[str] = []
+        for progress in (trial.user_attrs.get("progress", {}) for trial in known):
+            if times := progress.get("judged", 0):
+                self.reports.took(progress["seconds"] / times, times)
         if promotion is not None:
             if study.user_attrs.get("rungs") != promotion.rungs:
                 study.set_user_attr("rungs", promotion.rungs)  # for study/scoring/trial_table.py
@@ -127,13 +143,17 @@ class StudySearcher(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a str
         """The next trial's config: one to continue, else one to promote, else a new one while there are too few.
 
-        None while none of them is there and others run, which may be promoted. Tune asks again after each event, but
-        never again after FINISHED.
+        None while one rests, and while none of them is there and others run, which may be promoted. Tune asks again
+        after each event, but never again after FINISHED.
         """
         if self.stop_reason is not None:
             return Searcher.FINISHED
         if self._left_over:
             trial = self._stored(self._left_over.pop(0).number)
+        elif self.retries:
+            if (number := self.retries.next()) is None:
+                return None
+            trial = self._stored(number)
         elif (promoted := self._promoted()) is not None:
             trial = self._promote(promoted)
         elif self._wants_more():
@@ -163,6 +183,7 @@ class StudySearcher(Searcher):
         trial = self.live.get(trial_id)
         if trial is None:
             return True  # stopped already
+        self.retries.reported(trial.number)
         self._store_value(trial, result)
         if self.promotion is not None:
             self._store_progress(trial, result, pruned=False)
@@ -182,17 +203,44 @@ class StudySearcher(Searcher):
     def worker_died(self, trial_id: str, death: Death, gone: Container[str]) -> None:
         """Let the trial go on from its newest checkpoint, or tell FAIL if too many workers died on nodes that live.
 
-        The nodes in ``gone`` live no more. A death of which Ray is not certain is counted at the next one.
+        The nodes in ``gone`` live no more. A death of which Ray is not certain is counted at the next one. One for want
+        of memory is not counted: after some of them the trial waits for the next session, as if interrupted.
         """
+        silent = self._hangs.pop(trial_id, None)
         trial = self.live.get(trial_id)
         if trial is None:
             return  # it pauses, or was pruned
+        if silent is not None:
+            self._hung(trial_id, silent)
+            return
+        if death.memory:
+            del self.live[trial_id]
+            if not self.retries.after_kill(trial.number, death.words):
+                trial.set_user_attr("waits", death.words)
+                self._ended_early("the node ran out of memory")
+            return
         before = trial.user_attrs.get("deaths", [])
         deaths = [node for node in [*before, death.node] if node not in gone]
         if deaths != before:
             trial.set_user_attr("deaths", deaths)
         if len(deaths) > MAX_WORKER_DEATHS and death.certain:
-            self._fail(trial_id, f"{WORKER_LOST} or could not save {len(deaths)} times; last: {death.words}")
+            self._fail(trial_id, f"{WORKER_LOST[0]} or could not save {len(deaths)} times; last: {death.words}")
+        elif self.retries.after_death(trial.number, len(deaths), death.words):
+            del self.live[trial_id]
+
+    def hangs(self, trial_id: str, seconds: float) -> None:
+        """The trial's worker is about to be ended, after ``seconds`` without a report."""
+        self._hangs[trial_id] = seconds
+
+    def _hung(self, trial_id: str, seconds: float) -> None:
+        trial = self.live[trial_id]
+        times = trial.user_attrs.get("hangs", 0) + 1
+        trial.set_user_attr("hangs", times)
+        silent = f"no report for {seconds / 60:.3g} minutes (--trial-timeout)"
+        if times > MAX_HANGS:
+            self._fail(trial_id, f"{WORKER_LOST[1]} {times} times: {silent}")
+        else:
+            self.retries.notes.append(f"{trial.number}: {silent}; it goes on with a new worker")
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Do nothing; the scheduler has recorded the result."""
@@ -238,6 +286,7 @@ class StudySearcher(Searcher):
         """Store what else a report says, and the pruner's verdict, as one attribute: each is a write."""
         seconds = result["time/train_s"] + result["time/validation_s"]
         self.busy_seconds += seconds
+        self.reports.took(seconds)
         before = trial.user_attrs.get("progress", {})
         hosts = dict.fromkeys([*before.get("hosts", []), result["hostname"]])
         progress = {
@@ -268,6 +317,10 @@ class StudySearcher(Searcher):
     def _fail(self, trial_id: str, reason: str) -> None:
         self.live[trial_id].set_user_attr("reason", reason)
         self._end(trial_id, TrialState.FAIL)
+        self._ended_early(reason)
+
+    def _ended_early(self, reason: str) -> None:
+        """Stop the study if trials only fail."""
         self._failures.append(reason)
         if not self._reported and len(self._failures) >= max(GIVE_UP_AFTER, self._running()):
             often, _ = Counter(self._failures).most_common(1)[0]
@@ -287,7 +340,7 @@ class StudySearcher(Searcher):
         return self.left() > 0 and not (self.patience is not None and self.patience.over())
 
     def _running(self) -> int:
-        return len(self.live) + len(self._pausing)
+        return len(self.live) + len(self._pausing) + len(self.retries)
 
     def _stored(self, number: int) -> optuna.Trial:
         return optuna.Trial(self.study, self._ids[number])
@@ -329,4 +382,4 @@ class StudySearcher(Searcher):
             self.study.tell(number, state=TrialState.PRUNED)
             self._states[number] = TrialState.PRUNED.name
             self.promotion.mark_promoted(number, rung)  # type: ignore[union-attr]
-            sweep_checkpoints(self.folder.trial(number), keep_newest=False)
+            sweep_checkpoints(self.folder.trial(number), keep=0)

@@ -63,15 +63,16 @@ class StudyStopper(Stopper):
 
 
 class CheckpointSweeper(tune.Callback):
-    """Deletes checkpoints that nobody will read: all of pruned and failed trials, else all but the newest.
+    """Deletes checkpoints that nobody will read: all of pruned and failed trials, else all but the newest ``keep``.
 
     Two checkpoints of each of thousands of trials would fill a disk in the middle of a study. It also deletes the
     folder of the driver's own files, which Tune makes for each trial. A paused trial comes back under its name, and
     where this folder exists, Tune would choose another name for the trial's folder.
     """
 
-    def __init__(self, state_of: Callable[[int], str]):
+    def __init__(self, state_of: Callable[[int], str], keep: int = 1):
         self._state_of = state_of
+        self._keep = keep
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -84,20 +85,19 @@ class CheckpointSweeper(tune.Callback):
         state = self._state_of(trial.config["number"])
         cut_short = state == "PAUSED" and trial.status == trial.PENDING
         if state != "RUNNING" and not cut_short:
-            sweep_checkpoints(Path(trial.config["folder"]), keep_newest=state in ("COMPLETE", "PAUSED"))
+            sweep_checkpoints(Path(trial.config["folder"]), self._keep if state in ("COMPLETE", "PAUSED") else 0)
         shutil.rmtree(trial.local_path, ignore_errors=True)
 
 
-def sweep_checkpoints(folder: Path, *, keep_newest: bool) -> None:
-    """Delete the checkpoints in a trial's ``folder``: all, or all but the one with the highest step."""
+def sweep_checkpoints(folder: Path, keep: int) -> None:
+    """Delete the checkpoints in a trial's ``folder`` but the ``keep`` ones with the highest steps."""
     paths = sorted(folder.glob(f"checkpoint_*/{checkpoint.PATTERN}"), key=lambda path: path.name)
-    kept = paths[-1].parent if keep_newest and paths else None
+    kept = paths[-keep:] if keep else []
     for found in folder.glob("checkpoint_*"):
-        if found != kept:
+        if all(found != path.parent for path in kept):
             shutil.rmtree(found, ignore_errors=True)
-    for path in paths[:-1]:
-        if path.parent == kept:  # Tune numbers folders from 0 again when a trial goes on
-            path.unlink(missing_ok=True)
+    for path in paths[: len(paths) - len(kept)]:
+        path.unlink(missing_ok=True)  # Tune numbers folders from 0 again when a trial goes on
 
 
 def sweep_tune_files(folder: Path) -> None:

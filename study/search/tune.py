@@ -10,6 +10,7 @@ from ray.tune.search import ConcurrencyLimiter, Searcher
 
 from study.presets import Resolved
 from study.search import lost_workers
+from study.search.hanging import HangWatch
 from study.search.searcher import StudySearcher
 from study.search.stopping import CheckpointSweeper, StudyStopped, StudyStopper, sweep_tune_files
 from trainables.crew import Shards
@@ -57,15 +58,23 @@ class PruningScheduler(FIFOScheduler):
 
 
 class ElasticLimiter(ConcurrencyLimiter):
-    """Limits the number of live trials to what ``places`` returns now; Tune's own limit is constant during a run."""
+    """Limits the number of live trials to what ``places`` returns now; Tune's own limit is constant during a run.
 
-    def __init__(self, searcher: Searcher, places: Callable[[], int], most: int):
+    When the study stops it says FINISHED: Tune waits for the next trial while none runs, and asks nobody else then.
+    """
+
+    def __init__(
+        self, searcher: Searcher, places: Callable[[], int], most: int, stops: Callable[[], bool] = lambda: False
+    ):
         # Tune reads this number once: it is also the limit of trials that wait for a worker.
         super().__init__(searcher, max_concurrent=most)
         self._places = places
+        self._stops = stops
 
-    def suggest(self, trial_id: str) -> dict | None:
+    def suggest(self, trial_id: str) -> dict | str | None:  # type: ignore[override]  # FINISHED is a str
         """The searcher's next trial, or None while there are as many as allowed."""
+        if self._stops():
+            return Searcher.FINISHED
         self.max_concurrent = self._places()
         return super().suggest(trial_id)
 
@@ -84,7 +93,9 @@ def tune_study(
     """
     config, folder, task = study.config, study.folder, study.task
     stopper = StudyStopper(lambda: searcher.stop_reason is not None, config.hours)
-    workers = config.workers_per_trial
+    workers, keep = config.workers_per_trial, config.keep_checkpoints or 1
+    asked = None if config.trial_timeout is None else 60 * config.trial_timeout
+    watch = HangWatch(lambda: asked or searcher.reports.limit, searcher.hangs)
     parameters = {"task": task, "shards": shards, "cpus": config.cpus, "gpus": study.gpus, "workers": workers}
     # One placement group: a trial gets the places of all its workers at once. Two trials never hold half each.
     places = tune.PlacementGroupFactory([{"CPU": config.cpus, "GPU": study.gpus}] * workers, strategy="PACK")
@@ -95,7 +106,7 @@ def tune_study(
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=ElasticLimiter(searcher, at_a_time, most=config.trials),
+            search_alg=ElasticLimiter(searcher, at_a_time, most=config.trials, stops=stopper.stop_all),
             scheduler=PruningScheduler(searcher),
             num_samples=10**9,  # the searcher ends the run
             reuse_actors=True,
@@ -106,9 +117,9 @@ def tune_study(
             name=folder.trials.name,
             storage_path=str(folder.path.resolve()),
             stop=stopper,
-            callbacks=[*callbacks, CheckpointSweeper(searcher.state_of)],
+            callbacks=[*callbacks, watch, CheckpointSweeper(searcher.state_of, keep)],
             failure_config=tune.FailureConfig(max_failures=-1),  # PruningScheduler counts
-            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=2),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=max(2, keep)),
             verbose=0,
         ),
     )

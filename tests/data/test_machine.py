@@ -39,3 +39,18 @@ def test_half_a_core_counts_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "cpu.max").write_text("50000 100000")
     monkeypatch.setattr(machine, "CGROUP", tmp_path)
     assert machine.usable_cores() == 1
+
+
+def test_memory_is_that_of_the_container(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "CGROUP", tmp_path)
+    whole = machine.total_memory()
+    assert whole == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") > machine.free_memory() > 0
+    (tmp_path / "memory.max").write_text("max\n")
+    assert machine.total_memory() == whole
+    for name, text in (
+        ("memory.max", "1000000"),
+        ("memory.current", "900000"),
+        ("memory.stat", "anon 1\ninactive_file 300\n"),
+    ):
+        (tmp_path / name).write_text(text)
+    assert (machine.total_memory(), machine.free_memory()) == (1000000, 100300)

@@ -21,6 +21,8 @@ TESTS: dict[str, list[str]] = {
         "tests/study/search/test_promotion.py",
         "tests/study/search/test_goals.py",
     ],
+    "study/search/retries.py": ["tests/study/search/test_searcher.py"],
+    "study/search/hanging.py": ["tests/study/search/test_hanging.py"],
     "study/search/lost_workers.py": ["tests/study/search/test_lost_workers.py"],
     "study/search/patience.py": ["tests/study/search/test_patience.py"],
     "study/search/interrupted.py": ["tests/study/search/test_interrupted.py", "tests/study/search/test_promotion.py"],

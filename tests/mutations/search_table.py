@@ -9,11 +9,11 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("signal.signal(number, signal.default_int_handler)", "pass"),
         ("                signal.signal(number, handler)\n", "                pass\n"),
         ("(signal.SIGINT, signal.SIGTERM)", "(signal.SIGINT,)"),
-        ("state in (\"COMPLETE\", \"PAUSED\")", "True"),
+        ("if state in (\"COMPLETE\", \"PAUSED\") else 0", ""),
         ("if state != \"RUNNING\" and not cut_short:", "if not cut_short:"),
         ("state == \"PAUSED\" and trial.status == trial.PENDING", "False"),
         ("key=lambda path: path.name", "key=lambda path: str(path)"),
-        ("paths[-1].parent", "paths[0].parent"),
+        ("paths[-keep:]", "paths[:keep]"),
         ("            path.unlink()\n", "            pass\n"),
     ],
     "study/search/rungs.py": [
@@ -46,6 +46,18 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("if node not in gone]", "]"),
         ("and death.certain", ""),
     ],
+    "study/search/retries.py": [
+        ("if kills <= len(MEMORY_PAUSES):", "if True:"),
+        ("        self._kills.pop(number, None)\n", "        pass\n"),
+        ("if self._until[number] > self._clock():", "if False:"),
+        ("min(deaths, len(PAUSES)) - 1", "0"),
+    ],
+    "study/search/hanging.py": [
+        ("min(now - self._looked, LOOKED_AWAY)", "now - self._looked"),
+        ("max(AT_LEAST, ", "max(0.0, "),
+        ("if trial.is_finished() or actor is None:", "if False:"),
+        ("self._seconds[at:at] = [seconds] * times", "self._seconds += [seconds] * times"),
+    ],
     "study/search/goals.py": [
         ("losses[number][1] < losses[found[-1]][1]", "losses[number][1] <= losses[found[-1]][1]"),
         ("signs = [-1 if", "signs = [1 if"),
@@ -67,7 +79,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("trial.last_step <= progress", "trial.last_step < progress"),
         ("del trials[trial.number].system_attrs[stored[-1]]", "pass"),
         ("if \"reason\" in trial.user_attrs else", "if False else"),
-        ("keep_newest=False", "keep_newest=True"),
+        ("keep=0", "keep=1"),
     ],
     "study/search/storage.py": [
         ("sign = -1 if", "sign = 1 if"),

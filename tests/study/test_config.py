@@ -28,8 +28,10 @@ from study.presets import resolve
         ({"data": "synthetic:1.2"}, "from 0 to 1"),
         ({"scenes": 0}, "--scenes is 0"),
         ({"scenes": -5}, "--scenes is -5"),
+        ({"scenes": 10**10}, "--scenes is 10000000000; 1,000,000,000 is the most"),
         ({"scenes": 50, "data": "clevrtex"}, "clevrtex has a fixed number of scenes; leave out --scenes"),
         ({"scenes": 50, "data": "synthetic:0.4-60scenes"}, "for 60 and for 50 scenes"),
+        ({"data": "synthetic:0.4-10000000000scenes"}, "1,000,000,000 scenes are the most"),
         ({"trials": 0}, "--trials is 0"),
         ({"steps": -5}, "--steps is -5"),
         ({"steps": 5, "reports": 6}, "below --reports"),
@@ -37,6 +39,10 @@ from study.presets import resolve
         ({"sampler": "gp"}, "add --pruner none"),
         ({"sampler": "cmaes", "pruner": "median"}, "learns from complete trials only"),
         ({"cpus": 0.0}, "--cpus is 0"),
+        ({"cpus": float("inf")}, "--cpus is inf"),
+        ({"gpus": float("inf")}, "--gpus is inf"),
+        ({"keep_checkpoints": 0}, "--keep-checkpoints is 0"),
+        ({"trial_timeout": float("nan")}, "--trial-timeout is nan"),
         ({"gpus": -1.0}, "--gpus is -1"),
         ({"workers_per_trial": 0}, "--workers-per-trial is 0"),
         ({"workers_per_trial": 2, "gpus": 0.25}, "need a GPU each"),
@@ -85,7 +91,15 @@ def test_identity_holds_what_results_depend_on_and_nothing_else():
     base = StudyConfig(model="slot_attention")
     same = dataclasses.replace(base, trials=99, hours=2.0, concurrent=1, cpus=2.0, gpus=0.5)
     same = dataclasses.replace(
-        same, gpus=1, workers_per_trial=4, finalists=9, seeds=7, patience=3.0, from_=["results/other"]
+        same,
+        gpus=1,
+        workers_per_trial=4,
+        keep_checkpoints=3,
+        trial_timeout=1.0,
+        finalists=9,
+        seeds=7,
+        patience=3.0,
+        from_=["results/other"],
     )
     other = dataclasses.replace(base, seed=1)
     narrowed = dataclasses.replace(base, space=["lr=1e-4..1e-3"])

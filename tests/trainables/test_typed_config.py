@@ -49,6 +49,8 @@ def test_missing_keys_take_the_defaults() -> None:
         ("lr", True, "float"),
         ("lr", float("nan"), "finite number"),
         ("lr", float("inf"), "finite number"),
+        ("lr", 10**400, "finite number"),
+        ("num_slots", 10**22, "is 10000000000000000000000; 1,000,000,000 is the most"),
         ("lr", 0.0, "above zero"),
         ("num_slots", 4.0, "int"),
         ("num_slots", True, "int"),

@@ -20,6 +20,15 @@ def test_a_step_in_the_middle_of_a_trial_is_timed_on_the_images_of_a_pass(preset
     assert timed == images and seen == [(images, 500)] * 2
 
 
+def test_a_batch_that_no_memory_holds_is_named():
+    study = presets.resolve(StudyConfig(model="slot_attention", data="synthetic-(32,32)", preset="tiny"), has_gpu=False)
+    model = trainables.build("slot_attention", tiny("slot_attention", batch_size=10**12), 32)
+    with pytest.raises(
+        ValueError, match="a step with 1,000,000,000,000 images does not fit into memory; give a smaller"
+    ):
+        planning.seconds_per_step(study, model, torch.device("cpu"))
+
+
 def test_the_operations_of_an_image_are_counted():
     model = trainables.build("slot_attention", {"num_iters": 1}, 32)
     more = trainables.build("slot_attention", {"num_iters": 3}, 32)

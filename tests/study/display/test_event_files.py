@@ -1,7 +1,9 @@
 """The callback, called directly in the order in which Tune 2.60 does, its files read back by TensorBoard."""
 
 import math
+import os
 import pickle
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 from tensorboard.plugins.hparams import metadata
 
 from study.display.event_files import TensorBoardCallback
@@ -129,3 +132,49 @@ def test_the_callback_can_be_pickled_while_files_are_open(tmp_path: Path) -> Non
     callback.on_trial_start(0, [], one)
     assert pickle.loads(pickle.dumps(callback)).metric == "mIoU_fg"
     callback.on_experiment_end([])
+
+
+def test_a_clock_that_goes_back_hides_no_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three sessions, each an hour before the one before it; steps are repeated. One board is open all the time."""
+    one = trial(tmp_path)
+    folder = one.config["folder"]
+    board = EventMultiplexer().AddRun(folder, "run")
+    started = time.time()
+    for session, steps in enumerate([(1, 2, 3), (3, 4), (4, 5)]):
+        monkeypatch.setattr(time, "time", lambda ago=3600 * session: started - ago)
+        callback = TensorBoardCallback("mIoU_fg")
+        callback.on_trial_start(0, [], one)
+        for step in steps:
+            report(callback, one, step, session + step / 10)
+        callback.on_experiment_end([])
+        board.Reload()
+    expected = [(1, 0.1), (2, 0.2), (3, 1.3), (4, 2.4), (5, 2.5)]
+    assert curve(folder, "val/mIoU_fg") == expected
+    assert [(event.step, pytest.approx(event.value)) for event in board.Scalars("run", "val/mIoU_fg")] == expected
+
+
+def test_a_file_of_a_host_whose_clock_is_ahead_hides_no_curve(tmp_path: Path) -> None:
+    one = trial(tmp_path)
+    for session, steps in enumerate([(1, 2, 3), (3, 4)]):
+        callback = TensorBoardCallback("mIoU_fg")
+        callback.on_trial_start(0, [], one)
+        for step in steps:
+            report(callback, one, step, session + step / 10)
+        callback.on_experiment_end([])
+        if session == 0:
+            (path,) = Path(one.config["folder"]).iterdir()
+            path.rename(path.with_name("events.out.tfevents.4000000000.zebra.1.0"))
+    assert curve(one.config["folder"], "val/mIoU_fg") == [(1, 0.1), (2, 0.2), (3, 1.3), (4, 1.4)]
+
+
+def test_files_of_one_second_are_read_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within a second the number of the process is what tells two files apart."""
+    one, now = trial(tmp_path), time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    for step, pid in ((1, 7000), (2, 6000)):
+        monkeypatch.setattr(os, "getpid", lambda pid=pid: pid)
+        callback = TensorBoardCallback("mIoU_fg")
+        callback.on_trial_start(0, [], one)
+        report(callback, one, step, step / 100)
+        callback.on_experiment_end([])
+    assert curve(one.config["folder"], "val/mIoU_fg") == [(1, 0.01), (2, 0.02)]

@@ -12,7 +12,7 @@ from study.config import StudyConfig
 from study.presets import resolve
 from study.results_folder import StudyFolder
 from study.scoring.ranking import Run
-from study.search import finalists
+from study.search import finalists, retries
 from study.search.finalists import Configuration
 from study.search.lost_workers import Death
 from study.search.proposal import Proposal
@@ -151,7 +151,10 @@ def test_after_a_kill_nothing_is_repeated_and_what_ran_goes_on(again: Callable) 
     assert not searcher.pending() and len(reruns.get_trials()) == 4
 
 
-def test_a_run_that_lost_its_worker_is_tried_again_by_the_same_command(again: Callable, tmp_path: Path) -> None:
+def test_a_run_that_lost_its_worker_is_tried_again_by_the_same_command(
+    again: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retries, "PAUSES", (0,))
     searcher, reruns = again(BOTH)
     for i in range(4):
         searcher.suggest(str(i))

@@ -5,13 +5,18 @@ from types import SimpleNamespace
 
 import pytest
 from ray import cloudpickle
-from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayTaskError
 
 from study.search import lost_workers
 from study.search.lost_workers import Death, Gone, KilledForMemory, death_of
-from trainables.crew import LAST_WORDS
+from trainables.crew import LAST_WORDS, Crew
 
 DIED = "The actor died unexpectedly before finishing this task.\n\tpid: 3\nIts worker process has died." + 300 * "x"
+
+LOW = (
+    "1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 10.0.0.2, ID: d26e98) was "
+    "22.9GB used / 23.54GB limit (0.97)\nOOM kill reason: and fifty lines more"
+)
 
 
 @pytest.fixture
@@ -51,8 +56,12 @@ def test_a_node_that_may_be_gone_is_not_certain(read):
 
 
 def test_a_kill_by_rays_memory_monitor_is_certain_and_says_so(read):
-    death = read(KilledForMemory("1 worker(s) were killed due to the node running low on memory\nthe rest"))
-    assert death == Death("", "1 worker(s) were killed due to the node running low on memory")
+    assert read(KilledForMemory("1 worker(s) were killed\nthe rest")) == Death(
+        "", "the node ran out of memory", memory=True
+    )
+    death = read(KilledForMemory(LOW))
+    assert death == Death("d26e98", "the node 10.0.0.2 ran out of memory (22.9GB of 23.54GB were in use)", memory=True)
+    assert read(RayTaskError("start", "Traceback", KilledForMemory(LOW))) == death
 
 
 def test_an_error_in_a_worker_is_quoted(read):
@@ -63,7 +72,17 @@ def test_an_error_in_a_worker_is_quoted(read):
 
 
 def test_the_last_words_of_the_first_worker_tell_of_another(read, tmp_path):
-    left = {"actor": "two", "words": "its node has died", "certain": False}
+    left = {"actor": "two", "words": "its node has died", "certain": False, "memory": False}
     (tmp_path / LAST_WORDS).write_text(json.dumps(left))
     assert read(RayActorError("one", DIED)) == Death("node 2", "its node has died", certain=False)
     assert read(RayActorError("one", DIED)).node == "node 1", "they were read twice"
+
+
+@pytest.mark.parametrize("error", [OutOfMemoryError(LOW), RayActorError("two", DIED)])
+def test_what_a_crew_leaves_about_a_worker_is_read_by_the_driver(read, tmp_path, error):
+    crew = Crew.__new__(Crew)
+    crew._folder = str(tmp_path)
+    crew._leave_words(error)
+    death = read(RayActorError("one", DIED))
+    assert death.memory == isinstance(error, OutOfMemoryError)
+    assert death.node == ("d26e98" if death.memory else "node 2") and "\n" not in death.words

@@ -1,9 +1,15 @@
 """The searcher against a real Optuna storage; Tune's part is in test_study_on_ray.py."""
 
+from types import SimpleNamespace
+
+import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from study.scoring.trial_table import trial_table
+from study.search import retries
+from study.search import searcher as searcher_module
+from study.search.evidence import worker_lost
 from study.search.lost_workers import Death
 from study.search.searcher import MAX_WORKER_DEATHS
 from tests.study.search.made_up import result
@@ -83,7 +89,8 @@ def test_a_trial_stopped_from_outside_stays_running(make_searcher):
     assert states(searcher) == [TrialState.RUNNING]
 
 
-def test_workers_that_die_on_living_nodes_fail_a_trial_after_some_and_lost_nodes_never_do(make_searcher):
+def test_workers_that_die_on_living_nodes_fail_a_trial_after_some_and_lost_nodes_never_do(make_searcher, monkeypatch):
+    monkeypatch.setattr(retries, "PAUSES", (0,))
     searcher = make_searcher(pruner="none")
     searcher.suggest("a")
     for i in range(3 * MAX_WORKER_DEATHS):  # each node is found to be gone when the next one is
@@ -150,3 +157,115 @@ def test_checkpoints_that_could_not_be_read_are_recorded_with_the_trial(make_sea
     searcher.on_trial_complete("a", result(10, 0.5, done=True))
     (trial,) = searcher.study.get_trials()
     assert trial.user_attrs["progress"]["passed_over"] == ["step_000000004.pt cannot be read: began again", "another"]
+
+
+FULL = Death("node", "the node 10.0.0.1 ran out of memory (22GB of 23GB were in use)", memory=True)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds, to be set; all searchers made after it count by them."""
+    now = SimpleNamespace(seconds=0.0)
+    monkeypatch.setattr(searcher_module, "Retries", lambda: retries.Retries(lambda: now.seconds))
+    return now
+
+
+def test_a_trial_that_is_short_of_memory_rests_and_nothing_else_begins(make_searcher, clock):
+    searcher = make_searcher(trials=3, pruner="none")
+    first = searcher.suggest("a")
+    searcher.worker_died("a", FULL, set())
+    assert "a" not in searcher.live and searcher.suggest("b") is None
+    assert searcher.retries.take_notes() == [f"0: {FULL.words}; it goes on in 10 s"]
+    assert searcher.retries.take_notes() == []
+    clock.seconds = 9.0
+    assert searcher.suggest("b") is None
+    clock.seconds = 10.0
+    assert searcher.suggest("b") == first, "the same trial, which finds its checkpoint in its folder"
+    assert searcher.suggest("c")["number"] == 1
+    searcher.on_trial_complete("b", result(10, 0.5, done=True))
+    assert states(searcher) == [TrialState.COMPLETE, TrialState.RUNNING]
+
+
+def test_pauses_grow_until_a_report_and_then_the_next_session_goes_on(make_searcher, clock):
+    searcher = make_searcher(trials=2, pruner="none")
+    searcher.suggest("0")
+    searcher.worker_died("0", FULL, set())
+    rounds = len(retries.MEMORY_PAUSES) + 1
+    for i in range(rounds):
+        clock.seconds += 1000
+        searcher.suggest(f"again {i}")
+        if i == 0:
+            searcher.record("again 0", result(1, 0.2))
+            searcher.retries.take_notes()
+        searcher.worker_died(f"again {i}", FULL, set())
+    *pauses, last = searcher.retries.take_notes()
+    assert [float(line.split()[-2]) for line in pauses] == list(retries.MEMORY_PAUSES), "they begin anew at a report"
+    assert last == f"0 waits: {FULL.words}, {rounds} times; the same command goes on with it"
+    assert searcher.suggest("next")["number"] == 1, "it is over for this session"
+    searcher.on_trial_complete("next", result(10, 0.1, done=True))
+    assert searcher.suggest("none") == Searcher.FINISHED
+    (row, _) = sorted(trial_table(searcher.study).to_pylist(), key=lambda row: row["number"])
+    assert (row["state"], row["reason"]) == ("RUNNING", FULL.words), "a bad result for nobody"
+
+    again = make_searcher(trials=2, pruner="none")  # the same command
+    assert again.suggest("x")["number"] == 0
+    again.on_trial_complete("x", result(10, 0.5, done=True))
+    assert again.suggest("y") == Searcher.FINISHED and states(again) == [TrialState.COMPLETE] * 2
+    assert {row["reason"] for row in trial_table(again.study).to_pylist()} == {None}
+
+
+def test_a_node_without_memory_stops_a_study_in_which_nothing_has_reported(make_searcher, clock):
+    searcher = make_searcher(trials=20, pruner="none")
+    for i in range(5 * (len(retries.MEMORY_PAUSES) + 1)):
+        clock.seconds += 1000
+        assert searcher.stop_reason is None
+        searcher.suggest(str(i))
+        searcher.worker_died(str(i), FULL, set())
+    assert searcher.stop_reason == (
+        "all 5 trials that have ended failed before their first report: the node ran out of memory"
+    )
+    assert make_searcher(trials=20, pruner="none").suggest("x")["number"] == 0
+
+
+def test_the_second_and_third_death_of_a_worker_are_followed_by_pauses(make_searcher, clock):
+    searcher = make_searcher(pruner="none")
+    searcher.suggest("0")
+    for i, pause in enumerate((0, 15, 60)):
+        searcher.worker_died(str(i), Death("solid", "segmentation fault"), set())
+        if pause:
+            clock.seconds += pause - 1
+            assert searcher.suggest("early") is None
+            clock.seconds += 1
+            assert searcher.suggest(str(i + 1))["number"] == 0
+        else:
+            searcher.live[str(i + 1)] = searcher.live.pop(str(i))  # Tune itself gives it a worker
+    searcher.worker_died("3", Death("solid", "segmentation fault"), set())
+    assert states(searcher) == [TrialState.FAIL]
+
+
+def test_a_trial_that_hangs_goes_on_once_and_is_then_failed_for_that_reason(make_searcher):
+    searcher = make_searcher(pruner="none")
+    searcher.suggest("a")
+    killed = Death("node", "it was killed by `ray.kill`")
+    searcher.hangs("a", 1800.0)
+    searcher.worker_died("a", killed, set())
+    assert "a" in searcher.live and "deaths" not in searcher.study.get_trials()[0].user_attrs
+    assert searcher.retries.take_notes() == [
+        "0: no report for 30 minutes (--trial-timeout); it goes on with a new worker"
+    ]
+    again = make_searcher(pruner="none")
+    again.suggest("b")
+    again.hangs("b", 2400.0)
+    again.worker_died("b", killed, set())
+    (trial,) = again.study.get_trials()
+    assert trial.state == TrialState.FAIL and worker_lost(trial), "no fault of its hyperparameters"
+    assert trial.user_attrs["reason"] == "it hung 2 times: no report for 40 minutes (--trial-timeout)"
+
+
+def test_the_time_that_reports_take_is_known_to_the_next_session(make_searcher):
+    searcher = make_searcher(pruner="none")
+    searcher.suggest("a")
+    assert searcher.reports.limit is None
+    searcher.record("a", result(1, 0.2, **{"time/train_s": 300.0}))
+    limit = searcher.reports.limit
+    assert limit == 10 * 300.5 and make_searcher(pruner="none").reports.limit == limit

@@ -25,20 +25,35 @@ def names(folder):
 
 def test_the_newest_is_the_highest_step_not_the_highest_folder(tmp_path):
     folder = folder_with(tmp_path, checkpoint_000000=30, checkpoint_000001=10, checkpoint_000002=20)
-    sweep_checkpoints(folder, keep_newest=True)
+    sweep_checkpoints(folder, keep=1)
     assert names(folder) == ["checkpoint_000000", "events.out.tfevents.1"]
 
 
 def test_a_folder_that_tune_has_used_twice_keeps_the_newer_file(tmp_path):
     folder = folder_with(tmp_path, checkpoint_000000=10)
     (folder / "checkpoint_000000" / "step_000000020.pt").write_text("")
-    sweep_checkpoints(folder, keep_newest=True)
+    sweep_checkpoints(folder, keep=1)
     assert names(folder / "checkpoint_000000") == ["step_000000020.pt"]
+
+
+def test_as_many_are_kept_as_are_asked_for_wherever_they_lie(tmp_path):
+    folder = folder_with(tmp_path, checkpoint_000000=10, checkpoint_000001=15)
+    (folder / "checkpoint_000000" / "step_000000020.pt").write_text("")
+    sweep_checkpoints(folder, keep=2)
+    assert [path.name for path in sorted(folder.rglob("step_*.pt"))] == ["step_000000020.pt", "step_000000015.pt"]
+    sweep_checkpoints(folder, keep=9)
+    assert len(list(folder.rglob("step_*.pt"))) == 2
+    sweeper = CheckpointSweeper(lambda number: "COMPLETE", keep=2)
+    trial = SimpleNamespace(
+        config={"number": 7, "folder": str(folder)}, local_path=str(tmp_path / "x"), status="", PENDING="P"
+    )
+    sweeper.on_trial_complete(1, [trial], trial)
+    assert len(list(folder.rglob("step_*.pt"))) == 2
 
 
 def test_a_pruned_trial_keeps_its_curves_only(tmp_path):
     folder = folder_with(tmp_path, checkpoint_000000=30)
-    sweep_checkpoints(folder, keep_newest=False)
+    sweep_checkpoints(folder, keep=0)
     assert names(folder) == ["events.out.tfevents.1"]
 
 

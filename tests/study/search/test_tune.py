@@ -69,3 +69,12 @@ def test_as_many_trials_live_as_there_are_places_at_the_moment():
     places = 2
     limiter.on_trial_complete("b", {})
     assert limiter.suggest("e") is None
+
+
+def test_a_study_that_stops_gets_no_more_trials_though_tune_only_asks_for_the_next_one():
+    """As after Ctrl-C while the only trial rests: Tune then looks at nothing else until it gets a trial."""
+    stops = False
+    limiter = ElasticLimiter(Endless(), lambda: 2, most=10, stops=lambda: stops)
+    assert limiter.suggest("a") == {"trial": "a"}
+    stops = True
+    assert limiter.suggest("b") == Searcher.FINISHED
