@@ -139,6 +139,13 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("if max(changed for _, changed, _ in found) / 1e9 > looked - SETTLED:", "if False:"),
         ("{what}\\n", ""),
     ],
+    "data/stop_signals.py": [
+        ("(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)", "(signal.SIGINT, signal.SIGTERM)"),
+        ("number != signal.SIGHUP or before[number] != signal.SIG_IGN", "True"),
+        ("        left.pop()()\n", "        left[0]()\n"),
+        ("        _unplug(terminals)\n", ""),
+        ("                return STATUS\n", "                return 0\n"),
+    ],
     "data/progress.py": [
         ("or self._done == self._total:", "or False:"),
     ],

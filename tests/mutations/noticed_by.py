@@ -74,6 +74,7 @@ TESTS: dict[str, list[str]] = {
     "data/final_splits.py": ["tests/data/test_final_splits.py"],
     "data/loader.py": ["tests/data/test_loader.py"],
     "data/unchanged.py": ["tests/data/test_unchanged.py"],
+    "data/stop_signals.py": ["tests/data/test_stop_signals.py"],
     "data/progress.py": ["tests/data/test_progress.py"],
     "data/index_file.py": ["tests/data/test_damage.py", "tests/data/test_shards.py", "tests/data/test_verify.py"],
     "data/integrity.py": ["tests/data/test_verify.py"],
