@@ -5,7 +5,7 @@ CONSTRAINTS ?= constraints.txt
 PYTHON ?= python3
 PIP_FLAGS ?= -qq --disable-pip-version-check
 
-.PHONY: demo test test-lowest mutate lint bench bench-data clean
+.PHONY: demo test test-lowest test-faults mutate lint bench bench-data soak clean
 
 demo: $(VENV)/installed-report  ## tune SPACE on the embedded data: 8 trials on a laptop's CPU
 	$(VENV)/bin/python study/run.py --model space --trials 8
@@ -16,6 +16,9 @@ test: $(VENV)/installed-dev  ## the whole test suite on two cores
 
 test-lowest: $(VENV)/lowest/constraints.txt  ## the test suite on the lower bounds of setup.cfg, in an environment of its own
 	$(MAKE) --no-print-directory test VENV=$(VENV)/lowest CONSTRAINTS=$<
+
+test-faults: $(VENV)/installed-dev  ## make faults for real on small studies, and a table of what they survived; about half an hour
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m tests.faults
 
 mutate: $(VENV)/installed-dev  ## change one line at a time and see whether the file's own tests notice
 	$(VENV)/bin/python -m tests.mutations
@@ -31,6 +34,9 @@ bench: $(VENV)/installed-dev  ## speed and memory beside the published code's, o
 
 bench-data: $(VENV)/installed-dev  ## conversion, loading, batches and mapped files, about two minutes
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m tests.benchmarks.data
+
+soak: $(VENV)/installed-dev  ## a thousand tiny trials on a journal, SQLite and PostgreSQL: time, memory, open files
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m tests.benchmarks.soak
 
 # One stamp per extra of setup.cfg: `dev` for working on the project, `report` for running a study.
 $(VENV)/installed-%: setup.cfg $(CONSTRAINTS)

@@ -7,11 +7,10 @@ import argparse
 import contextlib
 import os
 import pathlib
-import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 if __name__ == "__main__":
     sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])  # the checkout, in place of data/
@@ -19,7 +18,7 @@ if __name__ == "__main__":
 from pyarrow import fs
 from rich.console import Console
 
-from data import conversion, integrity, places, shards, unchanged
+from data import conversion, integrity, places, shards, stop_signals, unchanged
 from data.progress import Watched, say
 from data.shards import ShardIndex
 from data.source import Found, MissingDataset, local_folder, names
@@ -225,6 +224,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}; `{self.prog} --help` lists the flags\n")
 
 
+@stop_signals.obeyed("stopped; nothing half-written is used, and the same command goes on")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit status: 0 complete, 2 bad input, which one line names, 130 interrupted."""
     parser = Parser(
@@ -241,7 +241,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--address", help="Ray cluster whose nodes convert, those that share all folders; e.g. auto")
     asked = parser.parse_args(arguments)
     console = Console(stderr=True)
-    signal.signal(signal.SIGTERM, _stop)
     given = {"root": asked.data_root, "cache": asked.cache}
     try:
         with _cluster(asked.address):
@@ -251,9 +250,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         console.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         return 2
-    except (KeyboardInterrupt, SystemExit):
-        say(console, "stopped; nothing half-written is used, and the same command goes on")
-        return 130
     for split, entries in index.splits.items():
         size = sum(shard.bytes for shard in entries) / 2**20
         print(f"{split:13} {index.counts[split]:7,} scenes  {len(entries):3} shards  {size:8.1f} MiB")
@@ -269,11 +265,6 @@ def _cluster(address: str | None) -> contextlib.AbstractContextManager[None]:
     from data import converters
 
     return converters.connected(address)
-
-
-def _stop(*_: Any) -> NoReturn:
-    """Do at SIGTERM what Ctrl-C does."""
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

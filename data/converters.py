@@ -4,8 +4,6 @@ import collections
 import contextlib
 import os
 import posixpath
-import signal
-import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -35,10 +33,7 @@ def connected(address: str | None = None) -> Iterator[None]:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    on_sigterm = signal.getsignal(signal.SIGTERM)
     ray_session.connect(address, object_store_memory=_STORE)
-    if callable(on_sigterm) and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own prints a stack and aborts what takes more than 3 seconds
     try:
         yield
     finally:

@@ -1,22 +1,49 @@
 """This process's connection to Ray: to a cluster, or to a Ray of its own on this machine."""
 
 import contextlib
+import functools
 import io
 import logging
 import os
+import re
 import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from data import machine
+from data import machine, stop_signals
 
 _ROOT = Path(__file__).resolve().parents[1]  # the checkout, or the folder of the installed packages
 
 ATTEMPTS = 2
 """How often a Ray of our own is started before giving up."""
 
+START_SECONDS = 300
+"""How long a Ray of our own may take to start."""
+
 ANSWER_SECONDS = 10
-"""How long a cluster may take to accept a connection."""
+"""How long a cluster may take to accept a connection, and to greet."""
+
+WORKER_SECONDS = 15
+"""How long Ray's first worker may take before the logs are asked whether workers die at their start."""
+
+AGENTS = ("dashboard_agent_listen_port", "metrics_agent_port", "metrics_export_port", "runtime_env_agent_port")
+"""What Ray calls the ports of the helpers of a node."""
+
+HEAD_SECONDS = 45
+"""How long the head of a cluster may be away: Ray itself, which waits for 60 s, goes on after a shorter time."""
+
+WANT_OF_MEMORY = ", which may be the kernel's for want of memory"
+"""What SIGKILL often means."""
+
+LOST = 1
+"""The exit status of a process whose Ray has ended: stopped."""
+
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""How a client of gRPC begins: HTTP/2's preface and empty settings (RFC 9113, 3.4); a server answers with its own."""
 
 NEEDS_TOKEN = "set RAY_AUTH_TOKEN to the token of the cluster (`ray get-auth-token` on its head prints it)"
 
@@ -27,6 +54,9 @@ def connect(address: str | None, **own: Any) -> None:
     ``own`` are further arguments of ``ray.init`` for a new one, which has the cores that this process may use. Workers
     find our packages in the checkout, whatever the current directory is, and then what PYTHONPATH names. Raises
     ValueError if there is no cluster at ``address``, if it wants another token, or if Ray does not start.
+
+    A Ray of our own listens on loopback only. Its servers are no members of this process's group, so that Ctrl-C, and
+    a signal of ``timeout`` or of a terminal that closes, reach this process alone. Signals keep their handlers.
     """
     import ray  # not above: it takes seconds, and some only ask for a name here
 
@@ -42,17 +72,19 @@ def connect(address: str | None, **own: Any) -> None:
         "logging_level": logging.ERROR,
         "log_to_driver": False,
         **({"num_cpus": machine.usable_cores(), "include_dashboard": False, **own} if starts else {}),
+        # Else ray.init waits for the first workers, for ever if they die at their start.
+        **({"_system_config": {"prestart_worker_first_driver": False}} if starts else {}),
     }
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            with contextlib.redirect_stderr(io.StringIO()):
+            with _own() if starts else _of_others(), contextlib.redirect_stderr(io.StringIO()):
                 ray.init(**given)
-            return
+            break
         except ray.exceptions.AuthenticationError as error:
             raise ValueError(f"--address {address}: {_first_line(error)}; {NEEDS_TOKEN}") from error
         except ConnectionError as error:
             raise _no_cluster(address, "no Ray cluster answers there") from error
-        except Exception as error:  # on a busy machine Ray gives up after its fixed half minute, with a bare Exception
+        except Exception as error:  # whatever Ray raises; a bare Exception when it takes too long
             ray.shutdown()
             if starts and attempt < ATTEMPTS:
                 continue
@@ -61,6 +93,11 @@ def connect(address: str | None, **own: Any) -> None:
                 f"Ray did not start {where}: {_first_line(error)}; look at the machine's load and free memory, and "
                 "type the same command again"
             ) from error
+    watch = _end_without_servers if starts else _end_without_head
+    threading.Thread(target=watch, args=[_node()], daemon=True).start()
+    if starts:
+        _say_where_the_store_lies()
+        _wait_for_a_worker()
 
 
 def is_inside_job() -> bool:
@@ -68,16 +105,194 @@ def is_inside_job() -> bool:
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
+@contextlib.contextmanager
+def _of_others() -> Iterator[None]:
+    """Let ``ray.init`` start no copy of uv's environment for workers: they have the driver's Python, or the job's.
+
+    And let it leave the signals alone. The handlers of its library are set while it connects.
+    """
+    from ray._private import ray_constants, utils, worker
+
+    real = worker.connect
+
+    def connect(*of: Any, **options: Any) -> None:
+        with stop_signals.kept():
+            real(*of, **options)
+
+    without_uv = _replaced(ray_constants, "RAY_ENABLE_UV_RUN_RUNTIME_ENV", False)
+    with without_uv, _replaced(utils, "set_sigterm_handler", bool), _replaced(worker, "connect", connect):
+        yield
+
+
+@contextlib.contextmanager
+def _own() -> Iterator[None]:
+    """Let ``ray.init`` start servers that listen on loopback, each in a process group of its own, and wait for them.
+
+    Its own half minute is too short on a busy machine, and no setting makes it longer. Nor are there settings for the
+    15 s that a raylet gives its agents to tell which ports they took; those that are named here it does not wait for.
+    """
+    from ray._private import parameter, ray_constants, services
+
+    start, make, ports = services.ConsolePopen, parameter.RayParams, _free_ports()
+    servers: list[Any] = []
+
+    def apart(words: list[str], **options: Any) -> Any:
+        if any(word.startswith("--raylet_socket_name=") for word in words):
+            words = [*words, f"--{AGENTS[0]}={ports[AGENTS[0]]}"]  # the one that Ray does not hand on
+        servers.append(start(words, process_group=0, **options))
+        return servers[-1]
+
+    def with_ports(**given: Any) -> Any:
+        return make(**given | ports)
+
+    patient = functools.partial(_found, services.get_node, servers)
+    with contextlib.ExitStack() as replaced:
+        replaced.enter_context(_of_others())
+        replaced.enter_context(_replaced(ray_constants, "ENABLE_RAY_CLUSTER", False))
+        replaced.enter_context(_replaced(services, "ConsolePopen", apart))
+        replaced.enter_context(_replaced(services, "get_node", patient))
+        replaced.enter_context(_replaced(parameter, "RayParams", with_ports))
+        yield
+
+
+def _free_ports() -> dict[str, int]:
+    """A free port on loopback for each of Ray's agents."""
+    with contextlib.ExitStack() as held:
+        made = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in AGENTS]
+        return {name: server.getsockname()[1] for name, server in zip(AGENTS, made, strict=True)}
+
+
+def _found(get_node: Callable[..., Any], servers: list[Any], *of: Any) -> Any:
+    """What ``get_node`` says of a node that is starting.
+
+    Raises RuntimeError if one of its ``servers`` has ended, or it takes longer than START_SECONDS.
+    """
+    begun = time.monotonic()
+    while True:
+        try:
+            return get_node(*of)
+        except RuntimeError:
+            if time.monotonic() - begun > START_SECONDS or any(server.poll() for server in servers):
+                raise
+        time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
+
+
+def _say_where_the_store_lies() -> None:
+    """Print a line if Ray's object store is no shared memory, because /dev/shm is small: Ray itself logs it."""
+    words = _node().all_processes["raylet"][0].process.args
+    (place,) = [word.partition("=")[2] for word in words if word.startswith("--plasma_directory=")]
+    if place != "/dev/shm":
+        print(
+            f"note: /dev/shm is small, so Ray's object store lies in {place}, which is slower; enlarge it "
+            "(`docker run --shm-size=8g`), or free it",
+            file=sys.stderr,
+        )
+
+
+def _node() -> Any:
+    """What this process knows of its Ray's processes and files."""
+    from ray._private import worker
+
+    return worker.global_worker.node
+
+
+def _end_without_servers(node: Any) -> None:
+    """End this process when a server of its own Ray has ended: every call would wait for a minute, and then abort.
+
+    Nothing that is written needs Ray, and a study survives the end of its process at any moment.
+    """
+    servers = [(kind, info.process) for kind in ("gcs_server", "raylet") for info in node.all_processes.get(kind, ())]
+    while _node() is node:
+        for kind, process in servers:
+            if (status := process.poll()) is not None and _node() is node:
+                how = f"by signal {-status}" if status < 0 else f"with status {status}"
+                _end(f"Ray's {kind} has ended {how}{WANT_OF_MEMORY if status == -9 else ''}")
+        time.sleep(0.2)
+
+
+def _end_without_head(node: Any) -> None:
+    """End this process when the head of its cluster is gone, a little before Ray aborts it with a riddle."""
+    host, _, port = node.gcs_address.rpartition(":")
+    seen = time.monotonic()
+    while _node() is node:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
+            seen = time.monotonic()
+        except OSError as error:
+            if time.monotonic() - seen > HEAD_SECONDS and _node() is node:
+                _end(f"the head of the cluster, {node.gcs_address}, is gone ({error.strerror or error})")
+        time.sleep(2)
+
+
+def _end(why: str) -> NoReturn:
+    sys.stdout.flush()
+    print(f"stopped: {why}; the same command goes on from here", file=sys.stderr, flush=True)
+    os._exit(LOST)
+
+
+def _wait_for_a_worker() -> None:
+    """Raise ValueError if the workers of a Ray of our own die at their start: Ray starts one after another for ever."""
+    import ray
+
+    look: Any = ray.remote(num_cpus=0, max_retries=0)(_hello)
+    begun, answer = time.monotonic(), look.remote()
+    while not ray.wait([answer], timeout=1)[0]:
+        if time.monotonic() - begun > WORKER_SECONDS and (words := last_words()):
+            ray.shutdown()
+            raise ValueError(
+                f"Ray's workers end at their start; the last one said: {words}; mend what {sys.executable} imports "
+                "there (PYTHONPATH, packages), and type the same command again"
+            )
+    try:
+        ray.get(answer)
+    except ray.exceptions.RayError as error:
+        words = last_words() or _first_line(error)
+        ray.shutdown()
+        raise ValueError(f"Ray's workers do not work: {words}; type the same command again") from error
+
+
+def _hello() -> None:
+    """What the first worker does."""
+
+
+def last_words() -> str | None:
+    """The last error that a worker of this machine's Ray printed as it ended, None if there is none."""
+    logs = Path(_node().get_logs_dir_path())
+    said = [path for path in (*logs.glob("raylet.err"), *logs.glob("worker-*.err")) if path.stat().st_size]
+    for path in sorted(said, key=lambda path: path.stat().st_mtime, reverse=True):
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        errors = [line for line in lines if re.match(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt)\b", line)]
+        if errors:
+            return errors[-1]
+    return None
+
+
 def _knock(address: str) -> None:
-    """Raise ValueError unless something listens at ``address``, if it is HOST:PORT: Ray itself waits for minutes."""
+    """Raise ValueError unless a server of gRPC is at ``address``, if it is HOST:PORT: Ray itself waits for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not (colon and port.isdecimal()):
         return
     try:
-        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
+        with socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") == "1":
+                return  # it speaks first in TLS
+            connection.sendall(_GREETING)
+            greeted = connection.recv(9)  # the head of a frame: length, type 4 (settings), flags, stream 0
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or error
         raise _no_cluster(address, f"nothing answers there ({why})") from error
+    if greeted[3:4] != b"\x04":
+        raise _no_cluster(address, "what answers there is no Ray")
 
 
 def _no_cluster(address: str | None, why: str) -> ValueError:

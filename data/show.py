@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 
+from data import stop_signals
 from data.convert import DEFAULT_CACHE, Parser, prepare
 from data.final_splits import curve_splits, final_splits
 from data.shards import ShardIndex
@@ -230,6 +231,7 @@ def _table(rows: Iterable[tuple[str, float]]) -> str:
     return f"<table>{''.join(lines)}</table>"
 
 
+@stop_signals.obeyed()
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit status: 0 written, 2 bad input, which one line names."""
     parser = Parser(prog="python data/show.py", description="Show what a data set looks like.", allow_abbrev=False)

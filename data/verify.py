@@ -12,7 +12,7 @@ if __name__ == "__main__":
 
 from rich.console import Console
 
-from data import convert, integrity, places
+from data import convert, integrity, places, stop_signals
 from data.shards import ShardIndex
 from data.spec import parse
 
@@ -30,6 +30,7 @@ def find(what: str, cache: str | None = None) -> ShardIndex:
     return convert.find(parse(what), cache)
 
 
+@stop_signals.obeyed()
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit status: 0 intact, 2 damaged or bad input."""
     parser = convert.Parser(

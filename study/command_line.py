@@ -8,6 +8,7 @@ import difflib
 import functools
 import importlib
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 from cyclopts import App, ArgumentCollection, CoercionError, CycloptsError, Parameter
 
 import trainables
-from data import source
+from data import source, stop_signals
 from study.config import StudyConfig
 
 Flags = TypeVar("Flags")
@@ -70,8 +71,11 @@ def parse(
 
 
 def errors_in_one_line(main: Callable[P, int]) -> Callable[P, int]:
-    """``main``, but what a person can mend is one line on standard error, and status 2."""
+    """``main``, but what a person can mend is one line on standard error, and status 2; it ends in good order at a
+    signal, see :mod:`data.stop_signals`.
+    """
 
+    @stop_signals.obeyed()
     @functools.wraps(main)
     def command(*args: P.args, **keywords: P.kwargs) -> int:
         for stream in (sys.stdout, sys.stderr):
@@ -79,6 +83,11 @@ def errors_in_one_line(main: Callable[P, int]) -> Callable[P, int]:
                 stream.reconfigure(errors="replace")
         try:
             return main(*args, **keywords)
+        except BrokenPipeError:  # as of `| head`: nobody reads the output
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            for stream in (1, 2):
+                os.dup2(nowhere, stream)
+            return UNREAD
         except OSError as error:
             line = f"{error.filename or 'a file'}: {error.strerror or error}"
         except ValueError as error:
@@ -142,6 +151,9 @@ def _whole_numbers_are_not_rounded(_: App, __: Any, arguments: ArgumentCollectio
             if not re.fullmatch(r"[+-]?\d+", token.value):
                 raise CoercionError(argument=argument, token=token, target_type=int)
 
+
+UNREAD = 141
+"""The exit status of a command whose output nobody reads, as a shell has it: 128 + SIGPIPE."""
 
 VERBS = {
     "run": ("study.run", "tune a model, score the best trials on test, OOD and CAMO, and report"),

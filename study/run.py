@@ -9,13 +9,24 @@ if __name__ == "__main__":  # Python puts study/ first on the path; the packages
 
 from rich.console import Console
 
+from data import stop_signals
 from study import command_line
+from study.config import StudyConfig
 
 
 @command_line.errors_in_one_line
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns the exit status: 0 complete, 1 stopped, 2 bad input, 130 interrupted."""
+    """The command; returns the exit status: 0 complete, 1 stopped, 2 bad input, 130 interrupted by a signal."""
     studies = command_line.studies(arguments)
+    try:
+        return _run(studies)
+    except KeyboardInterrupt as signal:
+        again = str(signal) or studies[0].again
+        print(f"interrupted: nothing is lost; {again} goes on from here", file=sys.stderr)
+        return stop_signals.STATUS
+
+
+def _run(studies: Sequence[StudyConfig]) -> int:
     from study import stages  # not before the arguments are read: torch, Ray and Optuna take seconds
 
     console = Console()
@@ -27,9 +38,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except stages.StudyStopped as error:
         print(f"stopped: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f"interrupted: nothing is lost; {studies[0].again} goes on from here", file=sys.stderr)
-        return 130
     return 0
 
 

@@ -2,16 +2,16 @@
 
 import math
 import shutil
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 from ray.tune.stopper import Stopper
 
+from data import stop_signals
 from trainables import checkpoint
 
 TUNE_FILES = ("tuner.pkl", "experiment_state-*", "search*state-*", ".validate_storage_marker")
@@ -46,20 +46,15 @@ class StudyStopper(Stopper):
         """Whether to stop the study now."""
         return self.interrupted or self._given_up() or self._clock() > self._deadline
 
-    @contextmanager
-    def catching_signals(self) -> Iterator[None]:
-        """Within this context the first SIGINT or SIGTERM stops the study in good order, a second one at once."""
+    def catching_signals(self) -> AbstractContextManager[None]:
+        """Within this context the first Ctrl-C, SIGTERM or SIGHUP stops the study in good order, a second one at once.
 
-        def interrupt(number: int, frame: Any) -> None:
-            self.interrupted = True
-            signal.signal(number, signal.default_int_handler)
+        See :mod:`data.stop_signals`.
+        """
+        return stop_signals.calling(self._interrupt)
 
-        before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def _interrupt(self) -> None:
+        self.interrupted = True
 
 
 class CheckpointSweeper(tune.Callback):

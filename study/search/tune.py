@@ -88,7 +88,7 @@ def tune_study(
 ) -> None:
     """Run trials until ``study`` has as many as asked for or its hours are up; ``at_a_time`` limits the live ones.
 
-    Raises StudyStopped when trials only fail and KeyboardInterrupt after Ctrl-C; the same command continues the study
+    Raises StudyStopped when trials only fail and KeyboardInterrupt after a signal; the same command continues the study
     after either.
     """
     config, folder, task = study.config, study.folder, study.task

@@ -27,7 +27,7 @@ def run(asked: StudyConfig, console: Console) -> Path:
     """Run the study that is ``asked`` for, or continue it. Returns its folder.
 
     Raises ValueError for what a person can mend, StudyStopped if there is nothing to score, too many trials failed or
-    the storage failed, and KeyboardInterrupt on Ctrl-C. The report is written in all these cases, once trials could
+    the storage failed, and KeyboardInterrupt on a signal. The report is written in all these cases, once trials could
     have run.
     """
     try:
@@ -41,13 +41,16 @@ def run(asked: StudyConfig, console: Console) -> Path:
 
 
 def _run(asked: StudyConfig, console: Console) -> Path:
-    study = presets.resolve(asked, has_gpu=ray_runtime.has_gpu(asked.address))
-    _announce(study, console)
-    folder = study.folder.path
-    if asked.dry_run:
-        dry_run_table.show(study, console)
-        return folder
-    prepared = prepare(study, console)
+    try:
+        study = presets.resolve(asked, has_gpu=ray_runtime.has_gpu(asked.address))
+        _announce(study, console)
+        folder = study.folder.path
+        if asked.dry_run:
+            dry_run_table.show(study, console)
+            return folder
+        prepared = prepare(study, console)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the same command") from None  # with --fresh: nothing was replaced yet
     ends = time.monotonic() + 3600 * (asked.hours or math.inf)
     try:
         if prepared.searcher.pending():

@@ -102,6 +102,23 @@ def test_tune_follows_the_causes_of_what_a_trial_raises():
         skip_exceptions(error)
 
 
+def test_a_start_of_ray_looks_up_what_is_replaced():
+    """``ray_session._own`` and ``_of_others``: the names, and that Ray reads them when it starts."""
+    from ray._private import node, parameter, services, worker
+
+    assert ray_constants.ENABLE_RAY_CLUSTER is True and ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV is True
+    assert "ray_constants.ENABLE_RAY_CLUSTER" in inspect.getsource(services.get_node_ip_address)
+    assert "ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV" in inspect.getsource(worker)
+    assert "ray._private.utils.set_sigterm_handler(" in inspect.getsource(node.Node)
+    assert "\n    connect(\n" in inspect.getsource(worker.init)
+    assert "ray._private.parameter.RayParams(" in inspect.getsource(worker.init)
+    assert set(ray_session.AGENTS) <= set(inspect.signature(parameter.RayParams).parameters)
+    assert "process = ConsolePopen(" in inspect.getsource(services.start_ray_process)
+    assert "ray._private.services.get_node(" in inspect.getsource(node.Node.__init__)
+    assert "--raylet_socket_name={" in inspect.getsource(services.start_raylet)
+    assert "--plasma_directory={" in inspect.getsource(services.start_raylet)
+
+
 def test_errors_of_ray_have_these_names():
     """ray_runtime, submit, crew and trainable catch them."""
     names = ("AuthenticationError", "RayError", "RayTaskError", "RayActorError", "GetTimeoutError")

@@ -152,6 +152,13 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("_LOGIN.sub(\"***@\", text)", "text"),
         ("timeout=ANSWERS_WITHIN", "timeout=60"),
     ],
+    "data/stop_signals.py": [
+        ("(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)", "(signal.SIGINT, signal.SIGTERM)"),
+        ("number != signal.SIGHUP or before[number] != signal.SIG_IGN", "True"),
+        ("        left.pop()()\n", "        left[0]()\n"),
+        ("        _unplug(terminals)\n", ""),
+        ("                return STATUS\n", "                return 0\n"),
+    ],
     "data/progress.py": [
         ("or self._done == self._total:", "or False:"),
     ],

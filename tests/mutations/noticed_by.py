@@ -78,6 +78,7 @@ TESTS: dict[str, list[str]] = {
     "data/unchanged.py": ["tests/data/test_unchanged.py"],
     "data/subset.py": ["tests/data/test_subset.py"],
     "data/places.py": ["tests/data/test_places.py"],
+    "data/stop_signals.py": ["tests/data/test_stop_signals.py"],
     "data/progress.py": ["tests/data/test_progress.py"],
     "data/index_file.py": ["tests/data/test_damage.py", "tests/data/test_shards.py", "tests/data/test_verify.py"],
     "data/integrity.py": ["tests/data/test_verify.py"],

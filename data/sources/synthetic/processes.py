@@ -2,12 +2,11 @@
 
 import collections
 import multiprocessing
-import signal
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
-from data import machine
+from data import machine, stop_signals
 from data.scenes import Scenes
 from data.sources.synthetic import drawing
 
@@ -38,7 +37,7 @@ def batches(
         yield from drawing.batches(count, size, seed, split, strength, siblings=siblings)
         return
     # A fork of this process, which has threads, might wait for ever for a lock that one of them holds.
-    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _ignore_interrupts)
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), stop_signals.ignore_in_child)
     ahead: collections.deque[Future[list[Scenes]]] = collections.deque()
     try:
         for start in range(0, count, piece):
@@ -55,8 +54,3 @@ def batches(
 
 def _draw(*arguments: int | float | str | tuple[int, int]) -> list[Scenes]:
     return list(drawing.batches(*arguments))  # type: ignore[arg-type]
-
-
-def _ignore_interrupts() -> None:
-    """On Ctrl-C, which reaches all processes, the first one ends the others."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,22 @@ import pytest
 from study.results_folder import ROOT
 
 START = """
-import os, sys
+import os, signal, sys
+from data import stop_signals
 from study.cluster import ray_runtime
-ray_runtime.start(None)
+with stop_signals.calling():
+    ours = signal.getsignal(signal.SIGTERM)
+    ray_runtime.start(None)
+    assert signal.getsignal(signal.SIGTERM) is ours
 import ray
+from tests.faults.session import below
+listening = {line.split()[9]: line.split()[1].partition(":")[0]
+             for table in ("tcp", "tcp6") for line in open(f"/proc/net/{table}") if line.split()[3] == "0A"}
+mine = {os.getpid()} | below(os.getpid())
+sockets = [os.readlink(entry) for pid in mine for entry in os.scandir(f"/proc/{pid}/fd")]
+places = {listening[name[8:-1]] for name in sockets if name.startswith("socket:[") and name[8:-1] in listening}
+assert places and all(place.endswith("0100007F") for place in places), places
+assert os.getpgrp() not in map(os.getpgid, mine - {os.getpid()})
 
 @ray.remote
 def seen():
@@ -25,15 +38,29 @@ print(int(ray.cluster_resources()["CPU"]), *ray.get(seen.remote()))
 """
 
 
+UV = """
+import os, subprocess
+raise SystemExit(subprocess.run([os.environ["REAL"], "-c", os.environ["SCRIPT"]]).returncode)
+"""
+"""For Ray this is ``uv run``: a parent with these words as its command line."""
+
+
 @pytest.mark.ray
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
 def test_a_ray_of_our_own_takes_the_cores_and_the_python_path_that_it_was_given(tmp_path: Path) -> None:
-    """A data.py on PYTHONPATH must not stand before ours; what else is there must be found."""
+    """A data.py on PYTHONPATH must not stand before ours; what else is there must be found.
+
+    Ray listens on loopback, is in other process groups, leaves the signals alone, and copies no environment of uv's.
+    """
     (tmp_path / "of_the_user.py").write_text("WORD = 'found'")
     (tmp_path / "data.py").write_text("raise SystemExit('the wrong data')")
     script = f"import os; os.sched_setaffinity(0, [{min(os.sched_getaffinity(0))}])\n{START}"
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "run").write_text(UV)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    environment |= {"REAL": sys.executable, "SCRIPT": script}
+    here = {"cwd": tmp_path / "here", "env": environment}
+    run = subprocess.run(["uv", "run"], executable=sys.executable, capture_output=True, text=True, **here)
     assert run.returncode == 0, run.stderr
     assert run.stdout.split() == ["1", str(ROOT / "data" / "__init__.py"), "found"]
 
@@ -55,6 +82,18 @@ def test_an_address_where_nothing_listens_is_one_line_at_once(address: str) -> N
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     assert "nothing answers there" in refused(address.format(port=port))
+
+
+@pytest.mark.parametrize("speaks", [b"", b"HTTP/1.0 400 Bad Request\r\n\r\n"])
+def test_an_address_that_is_no_ray_is_one_line_within_seconds(speaks: bytes) -> None:
+    """Ray itself waits for minutes."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        if not speaks:
+            assert "nothing answers there" in refused(address)
+            return
+        threading.Thread(target=lambda: server.accept()[0].sendall(speaks), daemon=True).start()
+        assert "what answers there is no Ray" in refused(address)
 
 
 @pytest.mark.parametrize("address", ["head", "http://head:8265"])

@@ -1,0 +1,84 @@
+"""Signals that end a command: real ones, sent to real processes."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from data import stop_signals
+from study.results_folder import ROOT
+
+WAITS = """
+import sys, time
+from data import stop_signals
+
+@stop_signals.obeyed("ended in good order")
+def main():
+    print("ready", flush=True)
+    time.sleep(60)
+    return 0
+
+sys.exit(main())
+"""
+
+
+def start(*before: str, **streams: int) -> subprocess.Popen[str]:
+    words = [*before, sys.executable, "-c", WAITS]
+    return subprocess.Popen(
+        words, cwd=ROOT, text=True, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
+    )
+
+
+@pytest.mark.parametrize("number", stop_signals.NUMBERS)
+def test_each_signal_ends_a_command_in_one_line(number):
+    process = start()
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == stop_signals.STATUS and said == "ended in good order\n"
+
+
+def test_nohup_is_left_alone():
+    process = start("nohup")
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=1)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == stop_signals.STATUS
+
+
+def test_a_terminal_that_is_closed_is_no_error():
+    """Its lines go nowhere; each would be an OSError."""
+    ours, its = pty.openpty()
+    process = start(stdout=its, stderr=its)
+    os.close(its)
+    assert b"ready" in os.read(ours, 100)
+    os.close(ours)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=60) == stop_signals.STATUS
+
+
+def test_the_first_signal_is_told_and_the_second_interrupts():
+    told = []
+    before = [signal.getsignal(number) for number in stop_signals.NUMBERS]
+    with stop_signals.calling(lambda: told.append("first")):
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert told == ["first"]
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert told == ["first"]
+    assert [signal.getsignal(number) for number in stop_signals.NUMBERS] == before
+
+
+def test_what_another_library_sets_in_between_does_not_stay():
+    with stop_signals.calling():
+        ours = signal.getsignal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt), stop_signals.kept():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is ours
