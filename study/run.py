@@ -10,15 +10,18 @@ if __name__ == "__main__":  # Python puts study/ first on the path; the packages
 from rich.console import Console
 
 from study import command_line
+from study.search import finished
 
 
 @command_line.errors_in_one_line
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit status: 0 complete, 1 stopped, 2 bad input, 130 interrupted."""
     studies = command_line.studies(arguments)
+    console = Console()
+    if len(studies) == 1 and finished.say_again(studies[0], console) is not None:
+        return 0
     from study import stages  # not before the arguments are read: torch, Ray and Optuna take seconds
 
-    console = Console()
     try:
         if len(studies) == 1:
             stages.run(studies[0], console)
