@@ -34,7 +34,8 @@ def connect(address: str | None, **own: Any) -> None:
     starts = address is None and not inside_job
     if address is not None:
         _knock(address)
-    paths = filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")])
+    named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    paths = [str(_ROOT), *(str(Path(path).resolve()) for path in named if path)]
     given: dict[str, Any] = {
         "address": "local" if starts else address or "auto",
         # A job's working directory is the checkout; without a job the workers need its path.
@@ -45,7 +46,8 @@ def connect(address: str | None, **own: Any) -> None:
     }
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            with contextlib.redirect_stderr(io.StringIO()):
+            # Workers look in the driver's directory first, and a person's own data.py or study.py may lie there.
+            with contextlib.redirect_stderr(io.StringIO()), contextlib.chdir(_ROOT):
                 ray.init(**given)
             return
         except ray.exceptions.AuthenticationError as error:

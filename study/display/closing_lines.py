@@ -1,6 +1,7 @@
 """The last lines of a study: what was found beside the base, where it lies, and what to type next."""
 
 import dataclasses
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ import numpy as np
 
 from study.config import StudyConfig
 from study.display.findings import Findings
+from study.display.values import brief
 from study.results_folder import ROOT
 from study.scoring.leaderboard import FRACTIONS, KMEANS, METRICS, TITLES, Row, cell, entry_name
 from study.scoring.ranking import BASE, Finalist
@@ -21,9 +23,15 @@ Line = tuple[str, bool]
 LONGER = 3
 """How many times as many steps the command that trains the winner again takes."""
 
-NOT_AGAIN = ("trials", "steps", "seeds", "finalists", "name", "from_", "preset", "sampler", "pruner", "patience")
-NOT_AGAIN += ("concurrent", "hours", "fresh", "dry_run")
+NOT_AGAIN = (
+    *("trials", "steps", "seeds", "finalists", "name", "from_", "preset", "sampler", "pruner", "patience"),
+    *("concurrent", "hours", "fresh", "dry_run"),
+)
 """Fields of a study that mean nothing to a single trial, or that the command has its own flags for."""
+
+
+LENGTH = re.compile(r"-\d+-steps$")
+"""The end of the name of a study that such a command began."""
 
 
 def found_lines(found: Findings) -> list[Line]:
@@ -49,7 +57,7 @@ def found_lines(found: Findings) -> list[Line]:
         for key in chosen.shown:
             value, before = chosen.hyperparameters[key], chosen.base.get(key)
             changed = key in chosen.base and value != before
-            told = f"{_brief(value)}  (base {_brief(before)})" if changed else _brief(value)
+            told = f"{brief(value)}  (base {brief(before)})" if changed else brief(value)
             lines.append((f"        {key:{width}}  {told}", changed))
     best = found.folder / "best"
     lines.append((f"files:  {best / found.best['model']}.safetensors, {found.folder / 'best.json'}", False))
@@ -68,7 +76,7 @@ def longer(asked: StudyConfig, preset: str, steps: int, folder: Path, *, base: b
         default = one.default_factory() if one.default_factory is not dataclasses.MISSING else one.default
         if one.name not in (*NOT_AGAIN, "model") and value != default:
             words += _flag(one.name, value)
-    words += ["--preset", preset, "--name", f"{folder.name}-{more}-steps"]
+    words += ["--preset", preset, "--name", f"{LENGTH.sub('', folder.name)}-{more}-steps"]
     words += [] if base else ["--from", str(folder)]
     return shlex.join([*words, *f"--trials 1 --steps {more} --seeds 1 --pruner none".split()])
 
@@ -95,10 +103,6 @@ def _spoken(metric: str, name: str, finalist: Finalist) -> str:
     several = len(values) > 1
     seeds = f" over {len(values)} fresh seeds" if several else ""
     return f"{name} {cell(metric, finalist.mean, float(np.std(values)) if several else None)}{seeds}"
-
-
-def _brief(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _unit(metric: str) -> str:

@@ -4,7 +4,6 @@ import time
 from datetime import datetime
 from typing import Any
 
-from optuna.trial import FrozenTrial
 from ray import tune
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -201,7 +200,7 @@ class ProgressCallback(tune.Callback):
         study = self._searcher.study
         return next(iter(storage.best_trials(study, 1)), None)
 
-    def _add_ended(self, table: Table, trial: FrozenTrial, best: bool) -> None:
+    def _add_ended(self, table: Table, trial: Any, best: bool) -> None:
         last = trial.last_step
         state = STATES[self._searcher.state_of(trial.number)]
         table.add_row(

@@ -13,7 +13,7 @@ from study import results_folder
 from study.cluster import ray_runtime
 from study.cluster.places import Places
 from study.cluster.preflight import Preflight
-from study.display.plain_lines import say
+from study.display.plain_lines import begin, say
 from study.presets import Resolved
 from study.results_folder import LOST, StudyFolder
 from study.scoring import curve
@@ -103,6 +103,7 @@ def _prepare(study: Resolved, console: Console) -> Prepared:
     read = [(index, ["train", "val"]), *((part, [split]) for part, split in [*splits.values(), *on_curve.values()])]
     preflight = Preflight(folder, read, study.gpus)
     preflight.check(console)
+    begin(console, f"loading {study.data}")
     shards = store.load(index, ["train", "val"], console=console)
 
     replaces = starting_over.set_aside(asked, folder) if asked.fresh else None

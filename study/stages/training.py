@@ -120,7 +120,8 @@ def _train(prepared: Prepared, study: Resolved, searcher: StudySearcher, places:
         beside=_kmeans(study) if noun == "trial" else "",
         then=study.reruns if noun == "trial" else 0,
     )
-    callbacks = [TensorBoardCallback(asked.goals[0]), progress, Newcomers(prepared.preflight, searcher.stop)]
+    searched = [key for key in prepared.proposal.searched() if key not in prepared.proposal.fixed]
+    callbacks = [TensorBoardCallback(asked.goals[0], searched), progress, Newcomers(prepared.preflight, searcher.stop)]
     callbacks.append(starting_over.RemoveOld(prepared.study.config, prepared.study.folder))
     started = time.monotonic()
     try:
