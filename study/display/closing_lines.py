@@ -14,7 +14,7 @@ from study.config import StudyConfig
 from study.display.findings import Findings
 from study.display.values import brief
 from study.results_folder import ROOT
-from study.scoring.leaderboard import FRACTIONS, KMEANS, METRICS, TITLES, Row, cell, entry_name
+from study.scoring.leaderboard import FRACTIONS, KMEANS, METRICS, TITLES, cell, entry_name
 from study.scoring.ranking import BASE, Finalist
 
 Line = tuple[str, bool]
@@ -40,17 +40,21 @@ def found_lines(found: Findings) -> list[Line]:
     """
     if not found.best.get("hyperparameters") or found.chosen is None:
         return []
-    metric, winner = found.goals[0], found.winner
-    ranked = {entry_name(finalist.entry): finalist for finalist in found.finalists}
-    scores = [_spoken(metric, name, ranked[name]) for name in dict.fromkeys((winner, BASE)) if name in ranked]
-    what = ", ".join(scores) if winner != BASE else f"no trial better than the {scores[0]}"
-    lines: list[Line] = [(f"found:  {what} ({_unit(metric)} on validation)", True)]
+    metric, winner = found.goals[0], found.winner or BASE
+    lines: list[Line] = [(f"found:  {winner if winner != BASE else 'no trial that is better than the base'}", True)]
+    names = dict.fromkeys((winner, BASE, KMEANS))
+    runs = {entry_name(finalist.entry): finalist for finalist in found.finalists}
+    means = {name: _mean(metric, runs[name]) for name in names if name in runs}
+    seeds = max((len(finalist.complete) for finalist in runs.values()), default=0)
+    fresh = f", mean of {seeds} fresh seeds" if seeds > 1 else ""
+    lines.append((f"        validation: {_beside(metric, means)}{fresh}", False))
     judged = metric if metric in METRICS else METRICS[0]
     for split in dict.fromkeys(row.split for row in found.rows):
         here = {row.entry: row for row in found.rows if row.split == split}
-        names = [name for name in dict.fromkeys((winner, BASE, KMEANS)) if name in here]
-        told = ", ".join(f"{_name(name)} {_score(judged, here[name])}" for name in names)
-        lines.append((f"        {TITLES.get(split, split)}: {told} ({_unit(judged)})", False))
+        scores = {
+            name: cell(judged, here[name].means[judged], here[name].stds.get(judged)) for name in names if name in here
+        }
+        lines.append((f"        {TITLES.get(split, split) + ':':12}{_beside(judged, scores)}", False))
     chosen = found.chosen
     if winner != BASE:
         width = max(map(len, chosen.shown), default=0)
@@ -98,20 +102,13 @@ def _typed() -> list[str]:
     return ["python", "study/run.py"] if script else ["clevrtune", "run"]
 
 
-def _spoken(metric: str, name: str, finalist: Finalist) -> str:
+def _mean(metric: str, finalist: Finalist) -> str:
     values = [run.value for run in finalist.complete if run.value is not None]
-    several = len(values) > 1
-    seeds = f" over {len(values)} fresh seeds" if several else ""
-    return f"{name} {cell(metric, finalist.mean, float(np.std(values)) if several else None)}{seeds}"
+    return cell(metric, finalist.mean, float(np.std(values)) if len(values) > 1 else None)
 
 
-def _unit(metric: str) -> str:
-    return f"{metric} in %" if metric in FRACTIONS else metric
-
-
-def _name(entry: str) -> str:
-    return "k-means" if entry == KMEANS else entry
-
-
-def _score(metric: str, row: Row) -> str:
-    return cell(metric, row.means[metric], row.stds.get(metric))
+def _beside(metric: str, scores: Mapping[str, str]) -> str:
+    """The first score, and the others in parentheses with their names."""
+    (_, first), *others = scores.items()
+    told = ", ".join(f"{'k-means' if name == KMEANS else name} {score}" for name, score in others)
+    return f"{metric} {first}{' %' if metric in FRACTIONS else ''}{f' ({told})' if told else ''}"
