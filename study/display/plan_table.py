@@ -30,9 +30,7 @@ def show(study: "Resolved", machines: Machines, step: Step, plan: Plan, console:
         + (f", if {each:g} of a {device} is {each:g} times as fast as all of it" if each < 1 else ""),
     }
     if asked.pruner == "asha":
-        lines["with early stopping"] = (
-            f"{whole_study}; {plan.share:.0%} of the steps are left (simulated; 45 to 57 % in our studies)"
-        )
+        lines["with early stopping"] = f"{whole_study}; {plan.share:.0%} of the steps are left (simulated)"
         lines["without"] = _hours(plan.hours_without_pruning, step)
     else:
         lines["the whole study"] = whole_study
