@@ -2,11 +2,12 @@
 
 The same command then has nothing to do, and ends with the same lines, without torch or Ray. The file goes away when
 work begins, and does not count where a flag that matters is another one, where a file of the results is not as it was,
-or where another version of this program wrote it.
+or where other code of ours or of the model wrote it.
 """
 
 import dataclasses
 import hashlib
+import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,11 +73,26 @@ def _now(folder: Path, asked: StudyConfig) -> dict[str, Any]:
     """What must be the same, ready for JSON."""
     flags = {key: value for key, value in dataclasses.asdict(asked).items() if key not in WITHOUT_EFFECT}
     files = {str(path.relative_to(folder)): _digest(path) for name in CHECKED for path in sorted(folder.glob(name))}
-    program = {"version": results_folder.versions()["clevrtune"], "git": results_folder.git_revision()}
+    files |= {entry: _digest(Path(entry)) for entry in asked.space if entry.endswith(".py")}
     found: dict[str, Any] = json.loads(
-        json.dumps({"asked": flags | {"fresh": False}, "program": program, "files": files}, default=str)
+        json.dumps({"asked": flags | {"fresh": False}, "program": _program(asked.model), "files": files}, default=str)
     )
     return found
+
+
+def _program(model: str) -> str:
+    """A hash of our sources and of those of ``model``, which may lie elsewhere."""
+    roots = [results_folder.ROOT / package for package in results_folder.PACKAGES]
+    for package in ("search_spaces", "trainables"):
+        spec = importlib.util.find_spec(f"{package}.{model}")
+        if spec is not None and spec.origin is not None:
+            origin = Path(spec.origin)
+            roots.append(origin.parent if origin.name == "__init__.py" else origin)
+    digest = hashlib.sha256()
+    for root in roots:
+        for path in [root] if root.is_file() else sorted(root.rglob("*.py")):
+            digest.update(_digest(path).encode())
+    return digest.hexdigest()
 
 
 def _digest(path: Path) -> str:

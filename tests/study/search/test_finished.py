@@ -69,9 +69,20 @@ def test_a_report_may_be_made_anew_but_must_be_there(folder: Path, tmp_path: Pat
     assert finished.lines(folder, asked_for(tmp_path)) is None
 
 
+def test_an_edit_of_a_file_of_ranges_goes_on(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "def space(trial, base):\n    return {'sigma': trial.suggest_float('sigma', 0.1, 0.2)}"
+    )
+    asked = asked_for(tmp_path, space=[str(tmp_path / "mine.py")])
+    finished.write(folder, asked, LINES)
+    assert finished.lines(folder, asked) == LINES
+    (tmp_path / "mine.py").write_text(code + "\n")
+    assert finished.lines(folder, asked) is None
+
+
 def test_work_that_begins_another_version_and_damage_are_no_end(folder: Path, tmp_path: Path, monkeypatch) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(results_folder, "git_revision", lambda: "another")
+        patched.setattr(results_folder, "PACKAGES", ("data", "study"))
         assert finished.lines(folder, asked_for(tmp_path)) is None
     said = (folder / finished.FILE).read_text()
     for damage in ("", "[]", "{}", said[:-9]):
