@@ -70,9 +70,8 @@ def test_a_report_may_be_made_anew_but_must_be_there(folder: Path, tmp_path: Pat
 
 
 def test_an_edit_of_a_file_of_ranges_goes_on(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(
-        "def space(trial, base):\n    return {'sigma': trial.suggest_float('sigma', 0.1, 0.2)}"
-    )
+    code = "def space(trial, base):\n    return {'sigma': trial.suggest_float('sigma', 0.1, 0.2)}"
+    (tmp_path / "mine.py").write_text(code)
     asked = asked_for(tmp_path, space=[str(tmp_path / "mine.py")])
     finished.write(folder, asked, LINES)
     assert finished.lines(folder, asked) == LINES
