@@ -24,6 +24,8 @@ class Watched:
 
     def __enter__(self) -> Self:
         self._bar.start()
+        if not self._console.is_terminal:
+            say(self._console, f"{self._title}: {self._total:,} images")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -64,7 +64,8 @@ def connect(address: str | None, **own: Any) -> None:
     starts = address is None and not inside_job
     if address is not None:
         _knock(address)
-    paths = filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")])
+    named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    paths = [str(_ROOT), *(str(Path(path).resolve()) for path in named if path)]
     given: dict[str, Any] = {
         "address": "local" if starts else address or "auto",
         # A job's working directory is the checkout; without a job the workers need its path.
@@ -77,7 +78,9 @@ def connect(address: str | None, **own: Any) -> None:
     }
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            with _own() if starts else _of_others(), contextlib.redirect_stderr(io.StringIO()):
+            # Workers look in the driver's directory first, and a person's own data.py or study.py may lie there.
+            ours = _own() if starts else _of_others()
+            with ours, contextlib.redirect_stderr(io.StringIO()), contextlib.chdir(_ROOT):
                 ray.init(**given)
             break
         except ray.exceptions.AuthenticationError as error:

@@ -266,6 +266,11 @@ class StudyConfig:
         """Whether the final stage scores the winner on other variants, too."""
         return spec.is_drawn(self.data) if self.curve is None else self.curve
 
+    def folder(self, preset: str) -> Path:
+        """The study's folder, with ``preset`` in place of auto."""
+        name = self.name or f"{self.model}-{self.data}-{preset}".translate(str.maketrans(":(),", "----"))
+        return Path(self.results) / name.replace("--", "-").strip("-")
+
     @property
     def again(self) -> str:
         """What to type to go on with a study, for people."""

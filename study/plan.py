@@ -21,6 +21,7 @@ from study import command_line
 from study.cluster.estimate import Machines
 from study.command_line import FLAT, HIDDEN, NAMES, Asked
 from study.display import plan_table
+from study.display.plain_lines import say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if i:
                 console.print()
             resolved = presets.resolve(study, has_gpu=machines.gpus > 0)
+            if machines.seconds_per_step is None:
+                say(console, f"measuring one training step of {study.model} on this machine, {resolved.preset} preset")
             step, plan = planning.plan(resolved, machines)
             plan_table.show(resolved, machines, step, plan, console)
     except ValueError as error:  # in the words of study/run.py

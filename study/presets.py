@@ -3,7 +3,6 @@
 import dataclasses
 import importlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -144,7 +143,7 @@ def resolve(config: StudyConfig, *, has_gpu: bool) -> Resolved:
     """
     preset = config.preset
     if preset == "auto":
-        found = [] if config.fresh else [_folder(config, name).read() for name in IMAGE_SIZE]
+        found = [] if config.fresh else [StudyFolder(config.folder(name)).read() for name in IMAGE_SIZE]
         there = [stored["config"].get("preset") for stored in found if stored is not None]
         preset = there[0] if len(there) == 1 or (config.name and there) else "paper" if has_gpu else "tiny"
         if preset not in IMAGE_SIZE:
@@ -157,9 +156,4 @@ def resolve(config: StudyConfig, *, has_gpu: bool) -> Resolved:
         raise ValueError(f"--reports {config.reports} is above the {steps} steps of a trial; a report needs a step")
     gpus = config.gpus if config.gpus is not None else float(has_gpu and preset == "paper")
     config = dataclasses.replace(config, reports=config.reports or min(REPORTS[preset], steps))
-    return Resolved(config, preset, data, steps, gpus, _folder(config, preset))
-
-
-def _folder(config: StudyConfig, preset: str) -> StudyFolder:
-    name = config.name or f"{config.model}-{config.data}-{preset}".translate(str.maketrans(":(),", "----"))
-    return StudyFolder(Path(config.results) / name.replace("--", "-").strip("-"))
+    return Resolved(config, preset, data, steps, gpus, StudyFolder(config.folder(preset)))

@@ -18,7 +18,7 @@ class Flags:
     """The flags of this command."""
 
     folder: Path
-    """folder of a study, e.g. results/space-synthetic-tiny"""
+    """folder of a study, e.g. 'results/space-synthetic-0.2+siblings-tiny'"""
     markdown: bool = field(default=False, kw_only=True)
     """print the leaderboard as Markdown"""
     storage: str | None = field(default=None, kw_only=True)

@@ -12,6 +12,7 @@ from rich.console import Console
 from data import stop_signals
 from study import command_line
 from study.config import StudyConfig
+from study.search import finished
 
 
 @command_line.errors_in_one_line
@@ -27,9 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(studies: Sequence[StudyConfig]) -> int:
+    console = Console()
+    if len(studies) == 1 and finished.say_again(studies[0], console) is not None:
+        return 0
     from study import stages  # not before the arguments are read: torch, Ray and Optuna take seconds
 
-    console = Console()
     try:
         if len(studies) == 1:
             stages.run(studies[0], console)

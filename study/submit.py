@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from zipfile import ZIP_DEFLATED, ZipFile
@@ -25,7 +26,7 @@ from cyclopts import Parameter
 
 from data.ray_session import NEEDS_TOKEN
 from study import command_line, results_folder
-from study.cluster import ray_runtime
+from study.cluster import job_python, ray_runtime
 from study.config import StudyConfig
 from study.display.error_lines import first_line, last_line
 from study.results_folder import PACKAGES, ROOT
@@ -125,11 +126,12 @@ def _given(flags: Sequence[str], flag: str) -> list[str]:
 
 
 def files(root: Path = ROOT) -> Iterator[Path]:
-    """The files that a job needs: those of our packages in folders with Python code, and what pip reads.
+    """The files that a job needs: those of our packages in folders with Python code, and what pip reads,
+    where there is a checkout.
 
     Folders of data sets, shards and results hold no code, so they stay here, wherever in the checkout they are.
     """
-    yield from (root / "setup.cfg", root / "constraints.txt")
+    yield from (path for name in ("setup.cfg", "constraints.txt") if (path := root / name).is_file())
     for package in PACKAGES:
         for folder, _, names in os.walk(root / package):
             if any(name.endswith(".py") for name in names):
@@ -157,7 +159,14 @@ def write_package(target: Path, root: Path = ROOT) -> None:
 
 
 def requirements(root: Path = ROOT) -> list[str]:
-    """The direct dependencies of setup.cfg at the versions of constraints.txt; not Ray, which the cluster has."""
+    """The direct dependencies of setup.cfg at the versions of constraints.txt; not Ray, which the cluster has.
+
+    Without a checkout those of the installed package, at the versions that are installed here.
+    """
+    if not (root / "setup.cfg").is_file():  # of an installed clevrtune, as they are installed here
+        lines = [line for line in metadata.requires("clevrtune") or [] if "extra ==" not in line]
+        names = [re.split(r"[\[<>=!~; ]", line)[0] for line in lines]
+        return [f"{name}=={metadata.version(name)}" for name in names if name != "ray"]
     setup = configparser.ConfigParser(interpolation=None)
     setup.read(root / "setup.cfg")
     extras = setup["options.extras_require"]
@@ -166,6 +175,12 @@ def requirements(root: Path = ROOT) -> list[str]:
     pins = dict(line.split("==") for line in pinned if "==" in line)
     names = [re.split(r"[\[<>=!~]", line)[0] for line in wanted]
     return [f"{name}=={pins[name]}" for name in names if name != "ray"]
+
+
+def needed() -> list[str]:
+    """What a job cannot do without: Ray, and :func:`requirements` without the extras."""
+    names = ["ray", *(line.split("==")[0] for line in requirements())]
+    return [name for name in names if name not in ("plotly", "cmaes")]
 
 
 def runtime_env(package: Path, *, pip: bool) -> dict[str, Any]:
@@ -222,7 +237,8 @@ def use_token() -> bool:
 
 
 def submit(client: "JobSubmissionClient", studies: Sequence[StudyConfig], flags: Sequence[str], *, pip: bool) -> str:
-    """Start the job and return its id: the study's name and a running number. Raises ValueError if it runs already.
+    """Start the job and return its id: the study's name and a running number. Raises ValueError if it runs already, or
+    if the python that it would find lacks packages.
 
     The server gives an id to one job only, so of two submissions at the same moment one is refused.
     """
@@ -241,6 +257,8 @@ def submit(client: "JobSubmissionClient", studies: Sequence[StudyConfig], flags:
                 f"this study is being run by job {job.submission_id}; follow that one, stop it first, "
                 "or choose another --name"
             )
+    if not pip:
+        job_python.refuse_bare(client, needed())
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder, "package.zip")
         write_package(package)

@@ -210,7 +210,7 @@ class Training:
             "step": self.step,
             "objective": scores[self.task.metric],
             "done": self.step >= self.task.steps,
-            "lr": self.optimizers[0].param_groups[0]["lr"],
+            **{f"lr/{i}" if i > 1 else "lr": one.param_groups[0]["lr"] for i, one in enumerate(self.optimizers, 1)},
             "parameters": sum(p.numel() for p in self.model.parameters() if p.requires_grad),
             **{f"train/{name}": value for name, value in terms.items()},
             **{f"val/{name}": value for name, value in scores.items()},

@@ -70,6 +70,8 @@ class Step:
     """images"""
     origin: str
     """where the figure comes from, for people"""
+    within: float = 1.25
+    """the factor by which a plan from it may be wrong, in both directions; by experience, not by calculation"""
 
 
 @dataclass(frozen=True)

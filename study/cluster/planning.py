@@ -58,6 +58,7 @@ def measure(study: Resolved, machines: Machines) -> Step:
         f"{operations / 1e9:,.1f} GFLOP an image, in {seconds / batch:.2g} s on a core here; "
         f"at {tflops:g} TFLOP/s on a GPU"
         + ("" if machines.tflops else ", which is assumed: give --seconds-per-step if you can"),
+        within=2.0,
     )
 
 

@@ -13,6 +13,7 @@ from study.cluster import places
 from study.cluster.planning import seconds_per_step
 from study.display.durations import duration
 from study.display.plain_lines import say
+from study.display.values import brief, range_text
 from study.presets import Resolved
 from study.search import distributions, forecast, known
 from trainables.model import SegmentationModel
@@ -22,12 +23,16 @@ def show(study: Resolved, console: Console) -> None:
     """Print configuration, search space, parameter count and expected time after one training step on random images."""
     proposal = study.expected_proposal()
     hyperparameters = proposal.first_hyperparameters()
-    searched = {key: distributions.text(distributions.recorded(found)) for key, found in proposal.searched().items()}
+    found = {key: one for key, one in proposal.searched().items() if key not in proposal.fixed}
     table = Table(title=f"{study.config.model}, {study.preset} preset, {study.image_size}x{study.image_size}")
     for column in ("hyperparameter", "first trial", "searched"):
         table.add_column(column)
-    for key, value in hyperparameters.items():
-        table.add_row(key, str(value), "fixed" if key in proposal.fixed else searched.get(key, ""))
+    for key in dict.fromkeys([*found, *proposal.fixed, *hyperparameters]):
+        if key in hyperparameters:
+            asked = (
+                range_text(distributions.recorded(found[key])) if key in found else "fixed" * (key in proposal.fixed)
+            )
+            table.add_row(key, brief(hyperparameters[key]), asked)
     console.print(table)
     for note in proposal.notes:
         say(console, f"note: {note}")
@@ -67,9 +72,8 @@ def show(study: Resolved, console: Console) -> None:
             f"about {duration(trial * length)} more"
         )
     lines["checkpoints"] = _checkpoints(study, checkpoint_bytes(model), at_a_time)
-    lines["folder"] = str(study.folder.path)
     for name, text in lines.items():
-        say(console, f"{name + ':':16}{text}")
+        say(console, f"{name + ':':17}{text}")
 
 
 def checkpoint_bytes(model: SegmentationModel) -> int:

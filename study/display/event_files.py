@@ -7,7 +7,7 @@ as metrics.
 import json
 import numbers
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,11 +22,14 @@ from torch.utils.tensorboard.summary import hparams
 
 from trainables.pictures import PANEL_FILE
 
-SCALARS = ("train/", "val/", "time/", "memory/")
+SCALARS = ("train/", "val/", "time/", "memory/", "lr/")
 """Prefixes of the results that are curves; ``lr`` is one too, everything else belongs to Tune."""
 
 EVENTS = "events.out.tfevents."
 """How the names of event files begin; seconds since 1970 follow."""
+
+OBJECTIVE = "Objective/"
+"""Prefix of the objective's curve: TensorBoard sorts capitals first, so it is in the first group."""
 
 
 class TensorBoardCallback(tune.Callback):
@@ -34,11 +37,13 @@ class TensorBoardCallback(tune.Callback):
 
     Reads flat results with ``step`` (training steps so far) and, if present, the checkpoint's ``panel.png``;
     ``trial.config`` holds ``hyperparameters``, the trial's table, and ``folder``, where its events go. ``metric``
-    names the objective among the ``val/`` results; its last value appears in the HParams tab.
+    names the objective among the ``val/`` results; its last value appears in the HParams tab, beside the
+    hyperparameters that are ``searched``.
     """
 
-    def __init__(self, metric: str):
+    def __init__(self, metric: str, searched: Sequence[str]):
         self.metric = metric
+        self.searched = list(searched)
         self._writers: dict[str, SummaryWriter] = {}
         self._last: dict[str, tuple[int, float | None]] = {}
 
@@ -52,7 +57,7 @@ class TensorBoardCallback(tune.Callback):
         if any(Path(trial.config["folder"]).glob(f"{EVENTS}*")):
             return
         writer = self._writer(trial, purge_step=0)
-        writer.add_text("hyperparameters", _markdown(trial.config["hyperparameters"]), 0)
+        writer.add_text("hyperparameters", _markdown(trial.config["hyperparameters"], self.searched), 0)
         writer.flush()
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
@@ -65,6 +70,8 @@ class TensorBoardCallback(tune.Callback):
         for tag, value in result.items():
             if (tag == "lr" or tag.startswith(SCALARS)) and isinstance(value, numbers.Real):
                 writer.add_scalar(tag, float(value), step)
+                if tag == f"val/{self.metric}":
+                    writer.add_scalar(f"{OBJECTIVE}{self.metric}", float(value), step)
         writer.flush()
 
     def on_checkpoint(self, iteration: int, trials: list, trial: Any, checkpoint: Any, **info: Any) -> None:
@@ -109,12 +116,10 @@ class TensorBoardCallback(tune.Callback):
             return
         step, objective = self._last[trial.trial_id]
         writer = self._writer(trial, purge_step=step + 1)
-        metrics = {} if objective is None else {f"hparams/{self.metric}": float(objective)}
+        metrics = {} if objective is None else {f"{OBJECTIVE}{self.metric}": float(objective)}
         # SummaryWriter.add_hparams would open a subfolder, which TensorBoard shows as a second run
-        for summary in hparams(_plain(trial.config["hyperparameters"]), metrics):
+        for summary in hparams(_plain(trial.config["hyperparameters"], self.searched), metrics):
             writer._get_file_writer().add_summary(summary, step)
-        for tag, value in metrics.items():
-            writer.add_scalar(tag, value, step)
         self._close(trial)
 
     def _close(self, trial: Any) -> None:
@@ -145,14 +150,17 @@ def _named_later_than(newest: int) -> Iterator[None]:
         event_file_writer.time = time
 
 
-def _plain(hyperparameters: dict[str, Any]) -> dict[str, bool | int | float | str]:
+def _plain(hyperparameters: Mapping[str, Any], keys: Iterable[str]) -> dict[str, bool | int | float | str]:
     """Values of the types that the HParams tab knows; None becomes 'none', or its column would be missing."""
+    there = {key: hyperparameters[key] for key in keys if key in hyperparameters}
     return {
         key: value if isinstance(value, bool | int | float | str) else "none" if value is None else json.dumps(value)
-        for key, value in hyperparameters.items()
+        for key, value in there.items()
     }
 
 
-def _markdown(hyperparameters: dict[str, Any]) -> str:
-    rows = [f"| {key} | {value} |" for key, value in _plain(hyperparameters).items()]
+def _markdown(hyperparameters: Mapping[str, Any], searched: Sequence[str]) -> str:
+    """A table of all, those that are searched first."""
+    keys = dict.fromkeys([*searched, *hyperparameters])
+    rows = [f"| {key} | {value} |" for key, value in _plain(hyperparameters, keys).items()]
     return "\n".join(["| hyperparameter | value |", "|---|---|", *rows])

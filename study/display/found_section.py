@@ -79,10 +79,10 @@ def chosen(record: Mapping[str, Any], best: Mapping[str, Any], trials: Sequence[
     return Chosen(who, found, base, [key for key in found if key in asked], ranges)
 
 
-def best_section(name: str, found: Chosen | None, best: Mapping[str, Any]) -> list[str]:
+def best_section(name: str, found: Chosen | None, best: Mapping[str, Any], longer: str = "") -> list[str]:
     """The best hyperparameters against the base's, and where the weights are: fragments, none without a trial.
 
-    ``best`` is best.json; ``name`` is the study's.
+    ``best`` is best.json; ``name`` is the study's; ``longer`` is the command that trains the winner again.
     """
     if found is None:
         return []
@@ -95,12 +95,14 @@ def best_section(name: str, found: Chosen | None, best: Mapping[str, Any]) -> li
     model = best["model"]
     files = {
         "weights": f"best/{model}.safetensors",
+        "scores": "best.json",
         "configuration": f"best/{model}.json",
         "model card": "best/README.md",
         "seed": text(best.get("seed")),
         "training step": text(best.get("step")),
     }
-    beside = f"<div>{pages.key_values(files, 'Files')}{pages.code(how_to_load(name, best))}</div>"
+    again = pages.notes(["train it again with more steps:"]) + pages.code(longer) if longer else ""
+    beside = f"<div>{pages.key_values(files, 'Files')}{pages.code(how_to_load(name, best))}{again}</div>"
     return [pages.cards(f"<div>{''.join(fragments)}</div>", beside)]
 
 

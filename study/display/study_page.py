@@ -117,7 +117,7 @@ def _top(found: Findings) -> list[str]:
         pages.numbers(_numbers(trials, found.finalists, found.goals[0], found.record.get("timing") or {})),
     ]
     scores = scores_table(found.rows, found.finalists, found.best)
-    best = best_section(found.name, found.chosen, found.best)
+    best = best_section(found.name, found.chosen, found.best, found.record.get("longer", ""))
     if scores or best:
         fragments.append(pages.section("What was found", scores.html() if scores else "", *best))
     if found.failures:

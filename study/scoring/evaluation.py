@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from data import atomic, store
 from data.loader import Split, sequential
 from data.shards import ShardIndex
-from study.display.plain_lines import say
+from study.display.plain_lines import begin, say
 from study.presets import Resolved
 from study.results_folder import StudyFolder, write_json
 from study.scoring import baselines, diagnosis, extremes, objects, score_file
@@ -151,6 +151,7 @@ def evaluate_study(
     if not todo:
         assert table is not None
         return table
+    begin(console, f"scoring {len({entry for entry, _ in todo})} models and baselines on {len(splits)} splits")
     refs = {name: store.load(index, [split])[split] for name, (index, split) in splits.items()}
     kmeans = {
         name: _kmeans_labels.options(num_cpus=cpus).remote(refs[name], max_objects, task.seed)

@@ -32,6 +32,9 @@ BRIEF = ("mIoU_fg", "ARI_FG", "MSE")
 BASELINE = "baseline_"
 """How the entries of untrained baselines begin."""
 
+KMEANS = "kmeans"
+"""The baseline of k-means, as :func:`entry_name` has it."""
+
 
 @dataclass(frozen=True)
 class Row:

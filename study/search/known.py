@@ -14,6 +14,7 @@ import optuna
 
 from study.display.error_lines import first_line
 from study.results_folder import StudyFolder, read_record
+from study.scoring import ranking
 from study.search import distributions, storage
 from study.search.proposal import Proposal
 
@@ -95,6 +96,8 @@ def _source(path: Path, model: str, url: str | None) -> Source:
         raise ValueError(f"its trials cannot be read: {first_line(error)}") from error
     if not best:
         raise ValueError("it has no complete trial")
+    winner = next((finalist.trial for finalist in ranking.read(path)), None)  # by fresh seeds, which say more
+    best.sort(key=lambda number: number != winner)
     base = _mapping(record.get("base", {}), "base")
     searched = dict.fromkeys(key for number in best for key in trials[number].params)
     return Source(str(path), {number: {**base, **trials[number].params} for number in best}, tuple(searched))

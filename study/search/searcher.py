@@ -9,13 +9,14 @@ folders, in which they find their newest checkpoints.
 import math
 import warnings
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
+from study.display.durations import duration
 from study.results_folder import StudyFolder
 from study.search import interrupted
 from study.search.evidence import WORKER_LOST, Informed
@@ -29,6 +30,9 @@ from study.search.stopping import sweep_checkpoints
 
 GIVE_UP_AFTER = 5
 """So many trials must have failed before a study is stopped, all that have ended, and as many as still run."""
+
+SUMMARISED = ("mIoU_fg", "ARI_FG", "MSE", "loss")
+"""The validation scores that an ended trial's attribute ``summary`` names."""
 
 MAX_WORKER_DEATHS = 3
 """How often a trial's worker may die on a node that lives; after one more death the trial is failed."""
@@ -327,7 +331,10 @@ class StudySearcher(Searcher):
             self.stop(f"all {len(self._failures)} trials that have ended failed before their first report: {often}")
 
     def _end(self, trial_id: str, state: TrialState, values: list[float] | None = None) -> None:
-        number = self.live.pop(trial_id).number
+        trial = self.live.pop(trial_id)
+        number = trial.number
+        if "progress" in trial.user_attrs:
+            trial.set_user_attr("summary", _summary(trial.user_attrs["progress"]))
         self.study.tell(number, values, state=state)
         self._states[number] = state.name
 
@@ -383,3 +390,9 @@ class StudySearcher(Searcher):
             self._states[number] = TrialState.PRUNED.name
             self.promotion.mark_promoted(number, rung)  # type: ignore[union-attr]
             sweep_checkpoints(self.folder.trial(number), keep=0)
+
+
+def _summary(progress: Mapping[str, Any]) -> str:
+    """What a trial's attribute ``progress`` says, for people who look at it with Optuna's tools."""
+    scores = [f"{key} {progress['validation'][key]:.4g}" for key in SUMMARISED if key in progress["validation"]]
+    return ", ".join([f"step {progress['step']}", duration(progress["seconds"]), *scores])

@@ -8,12 +8,14 @@ import json
 import re
 import traceback
 import uuid
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -128,6 +130,7 @@ def open_study(
         pruner=strategies.pruner(config.pruner, config.reports),
         load_if_exists=True,
     )
+    name_goals(study, config.goals)
     mark = study.user_attrs.get(MARK, {})
     if "id" not in mark:
         _set_mark(study, {"id": uuid.uuid4().hex, "folder": _place(folder), "record": {"config": identity}})
@@ -136,6 +139,14 @@ def open_study(
     seeds = np.random.SeedSequence([config.seed, len(study.get_trials(deepcopy=False))])
     study.sampler = strategies.sampler(config.sampler, int(seeds.generate_state(1)[0]), base)
     return study
+
+
+def name_goals(study: optuna.Study, names: Sequence[str]) -> None:
+    """Let Optuna's own tools, such as optuna-dashboard, call the values of trials by ``names``."""
+    if study.metric_names != list(names):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(list(names))
 
 
 def record(study: optuna.Study, folder: StudyFolder, **entries: Any) -> None:

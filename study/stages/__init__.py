@@ -16,9 +16,9 @@ from study.display.error_lines import first_line
 from study.display.plain_lines import say
 from study.presets import Resolved
 from study.scoring import comparison
-from study.search import known, storage
-from study.search.patience import more_trials
+from study.search import finished, known, storage
 from study.search.stopping import StudyStopped
+from study.stages.closing import close
 from study.stages.preparing import Prepared, prepare
 from study.stages.training import score, tune
 
@@ -41,6 +41,8 @@ def run(asked: StudyConfig, console: Console) -> Path:
 
 
 def _run(asked: StudyConfig, console: Console) -> Path:
+    if (done := finished.say_again(asked, console)) is not None:
+        return done
     try:
         study = presets.resolve(asked, has_gpu=ray_runtime.has_gpu(asked.address))
         _announce(study, console)
@@ -59,16 +61,11 @@ def _run(asked: StudyConfig, console: Console) -> Path:
         over = patience is not None and patience.over() and prepared.searcher.left()
         if patience is not None and over:
             say(console, patience.text())
-        score(prepared, ends)
+        whole = score(prepared, ends)
     except BaseException:
         _report_all_the_same(prepared)
         raise
-    study_page.write(folder, console, asked.storage)
-    say(console, f"report: {folder / 'report.html'}")
-    say(console, f"curves: tensorboard --logdir {folder}")
-    how = "a larger --patience" if over else f"more than {asked.trials} --trials"
-    outlook = f"; {more_trials(prepared.searcher.study)}" if patience is not None else ""
-    say(console, f"more:   {asked.again} with {how} goes on from here{outlook}")
+    close(prepared, asked, whole=whole, over=bool(over))
     return folder
 
 
@@ -112,8 +109,8 @@ def run_all(studies: Sequence[StudyConfig], console: Console) -> None:
 def _announce(study: Resolved, console: Console) -> None:
     asked = study.config
     per = "trial" if asked.workers_per_trial == 1 else f"worker, {asked.workers_per_trial} per trial"
-    what = f"{asked.model} on {study.data}, {study.preset} preset"
-    say(console, f"{study.folder.name}: {what}, {study.gpus:g} GPUs per {per}")
+    say(console, f"{asked.model} on {study.data}, {study.preset} preset, {study.gpus:g} GPUs per {per}")
+    say(console, f"folder: {study.folder.path}")
     if len(asked.goals) > 1:
         say(console, f"two goals, {' and '.join(asked.goals)}: all trials run to the end (--pruner none)")
     if "seconds" in asked.goals:

@@ -13,11 +13,12 @@ from study import results_folder
 from study.cluster import ray_runtime
 from study.cluster.places import Places
 from study.cluster.preflight import Preflight
-from study.display.plain_lines import say
+from study.display.plain_lines import begin, say
 from study.presets import Resolved
 from study.results_folder import LOST, StudyFolder
 from study.scoring import curve
-from study.search import finalists, journal, known, starting_over, storage, strategies
+from study.scoring.trial_table import ENDED
+from study.search import finalists, finished, journal, known, starting_over, storage, strategies
 from study.search.patience import Patience
 from study.search.proposal import Proposal
 from study.search.searcher import StudySearcher
@@ -47,6 +48,8 @@ class Prepared:
     proposal: Proposal
     """what makes hyperparameters of its trials"""
     console: Console
+    lacking: bool
+    """whether data is missing that may be there another time"""
 
 
 def prepare(study: Resolved, console: Console) -> Prepared:
@@ -102,21 +105,30 @@ def _prepare(study: Resolved, console: Console) -> Prepared:
     read = [(index, ["train", "val"]), *((part, [split]) for part, split in [*splits.values(), *on_curve.values()])]
     preflight = Preflight(folder, read, study.gpus)
     preflight.check(console)
+    begin(console, f"loading {study.data}")
     shards = store.load(index, ["train", "val"], fraction=asked.data_fraction, console=console)
 
     replaces = starting_over.set_aside(asked, folder) if asked.fresh else None
     try:
         optuna_study = storage.open_study(asked, folder, study.identity, proposal.first_hyperparameters())
         said = [*notices, *(f"curve: {notice}" for notice in left_out)]
+        finished.forget(folder.path)
         _record(study, optuna_study, proposal, index, splits, said, replaces)
+        lines = lost_trials(folder, optuna_study)
+        if asked.trials == 1:  # the only trial is the best of --from; the base comes in the final stage
+            lines += known.propose(optuna_study, folder, proposal, sources)
         searcher = _searcher(study, optuna_study, proposal)
-        for line in [*lost_trials(folder, optuna_study), *known.propose(optuna_study, folder, proposal, sources)]:
+        lines += known.propose(optuna_study, folder, proposal, sources)
+        for line in [*lines, *_taken_up(searcher)]:
             say(console, line)
     except BaseException:
         if replaces is not None:
             starting_over.bring_back(asked, folder, replaces)
         raise
-    return Prepared(study, index.max_objects, splits, on_curve, shards, places, preflight, searcher, proposal, console)
+    lacking = bool(said) or any(part.incomplete for part, _ in splits.values()) or index.incomplete
+    return Prepared(
+        study, index.max_objects, splits, on_curve, shards, places, preflight, searcher, proposal, console, lacking
+    )
 
 
 def _searcher(study: Resolved, optuna_study: Any, proposal: Proposal) -> StudySearcher:
@@ -126,6 +138,15 @@ def _searcher(study: Resolved, optuna_study: Any, proposal: Proposal) -> StudySe
     patience = None if second else Patience(optuna_study, study.reports, asked.patience, finalists.noise(asked, folder))
     wanted = study.finalists + 1
     return StudySearcher(optuna_study, folder, asked.trials, proposal, promotion, wanted, second, patience)
+
+
+def _taken_up(searcher: StudySearcher) -> list[str]:
+    """What a study goes on with, in a line; nothing for a new one."""
+    counts = searcher.counts()
+    done = sum(counts[state] for state in (*ENDED, "PAUSED"))
+    if not done + counts["RUNNING"]:
+        return []
+    return [f"continuing: {done} done, {counts['RUNNING']} taken up, {searcher.left()} to go"]
 
 
 def lost_trials(folder: StudyFolder, optuna_study: Any) -> list[str]:

@@ -1,6 +1,7 @@
 """The stages that train and score: the search, the finalists with fresh seeds, the final splits."""
 
 import math
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ from study.display.plain_lines import say
 from study.display.progress import ProgressCallback
 from study.presets import Resolved
 from study.scoring import curve, evaluation, ranking
-from study.scoring.leaderboard import entry_name
+from study.scoring.leaderboard import KMEANS, METRICS, entry_name, read_leaderboard
 from study.scoring.ranking import Finalist
 from study.search import finalists, starting_over, storage
 from study.search.finalists import Configuration
@@ -27,12 +28,14 @@ from trainables.objectives import OBJECTIVES
 def tune(prepared: Prepared) -> None:
     """Run the trials that are missing. Raises what tune_study raises."""
     study, console = prepared.study, prepared.console
-    say(console, f"watch: tensorboard --logdir {study.folder.path}  ({prepared.places.count()} trials at a time)")
+    where, count = shlex.quote(str(study.folder.path)), prepared.places.count()
+    say(console, f"watch:  tensorboard --logdir {where}  ({count} trial{'s' * (count != 1)} at a time)")
     _train(prepared, study, prepared.searcher, prepared.places, "trial")
 
 
-def score(prepared: Prepared, ends: float = math.inf) -> None:
-    """Retrain the finalists, score them on the final splits, and export the winner.
+def score(prepared: Prepared, ends: float = math.inf) -> bool:
+    """Retrain the finalists, score them on the final splits, and export the winner. Returns whether all of that is
+    done: no finalist waits for its training, and no checkpoint is lost.
 
     At ``ends``, by time.monotonic, training stops: then the search's own checkpoints are scored, as with one seed.
     Raises StudyStopped if there is nothing to score, and what tune_study raises.
@@ -43,6 +46,7 @@ def score(prepared: Prepared, ends: float = math.inf) -> None:
     if chosen and not storage.best_trials(optuna_study, 1):
         say(console, "no trial is complete: the finalists are those that got furthest")
     found = retrain(prepared, chosen, ends) if chosen and study.seeds > 1 else None
+    whole = found is not None or study.seeds == 1
     damage: list[str] = []
     if found is None:
         chosen = finalists.choose(optuna_study, proposal, len(optuna_study.get_trials(deepcopy=False)))
@@ -72,6 +76,7 @@ def score(prepared: Prepared, ends: float = math.inf) -> None:
     evaluation.evaluate_study(study, entries, prepared.splits, prepared.max_objects, console)
     evaluation.export_best(study.folder, study.task, order[0], {"metric": metric, "data": str(study.data)})
     curve.score(study, entries, order[0].entry, prepared.curve, prepared.max_objects, console)
+    return whole and not damage and not more
 
 
 def retrain(prepared: Prepared, chosen: Sequence[Configuration], ends: float) -> list[Finalist] | None:
@@ -106,8 +111,17 @@ def retrain(prepared: Prepared, chosen: Sequence[Configuration], ends: float) ->
 def _train(prepared: Prepared, study: Resolved, searcher: StudySearcher, places: Places, noun: str) -> None:
     """Run the trials of ``searcher``, and add the time that they took to study.json. Raises what tune_study raises."""
     asked, console = study.config, prepared.console
-    progress = ProgressCallback(searcher, console, metric=asked.goals[0], reports=study.reports, noun=noun)
-    callbacks = [TensorBoardCallback(asked.goals[0]), progress, Newcomers(prepared.preflight, searcher.stop)]
+    progress = ProgressCallback(
+        searcher,
+        console,
+        metric=asked.goals[0],
+        reports=study.reports,
+        noun=noun,
+        beside=_kmeans(study) if noun == "trial" else "",
+        then=study.reruns if noun == "trial" else 0,
+    )
+    searched = [key for key in prepared.proposal.searched() if key not in prepared.proposal.fixed]
+    callbacks = [TensorBoardCallback(asked.goals[0], searched), progress, Newcomers(prepared.preflight, searcher.stop)]
     callbacks.append(starting_over.RemoveOld(prepared.study.config, prepared.study.folder))
     started = time.monotonic()
     try:
@@ -115,3 +129,13 @@ def _train(prepared: Prepared, study: Resolved, searcher: StudySearcher, places:
     finally:
         progress.close()
         prepared.study.folder.add_session(time.monotonic() - started, searcher.busy_seconds, places.mean())
+
+
+def _kmeans(study: Resolved) -> str:
+    """What k-means has on test images, where an earlier call has scored it."""
+    try:
+        rows = read_leaderboard(study.folder.path)
+    except ValueError:  # damaged; the final stage computes it anew
+        return ""
+    found = [row for row in rows if row.entry == KMEANS and row.split == "test"]
+    return f"k-means {found[0].means[METRICS[0]]:.4f} on test" if found and study.config.goals[0] == METRICS[0] else ""

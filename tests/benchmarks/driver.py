@@ -106,7 +106,7 @@ def run(trials: int, nodes: int, places: int) -> Meter:
         promotion = strategies.promotion(config.pruner, REPORTS, maximize=True)
         searcher = StudySearcher(optuna_study, study.folder, trials, study.proposal(10), promotion)
         tune.StudyTrainable = Sleeper  # type: ignore[misc, assignment]
-        tune.tune_study(study, searcher, {}, lambda: places, [meter, TensorBoardCallback(config.metric)])
+        tune.tune_study(study, searcher, {}, lambda: places, [meter, TensorBoardCallback(config.metric, ())])
         journal = (study.folder.path / "optuna.journal").stat().st_size / 2**20
         states = [trial.state.name for trial in searcher.study.get_trials(deepcopy=False)]
         found = {state: states.count(state) for state in sorted(set(states))}

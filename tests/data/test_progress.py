@@ -14,11 +14,11 @@ def test_off_a_terminal_a_line_comes_now_and_then(monkeypatch):
     monkeypatch.setattr(progress, "EVERY", 600.0)
     with Watched("converting x", 3000, console) as watched:
         watched.advance(1000)
-        assert console.file.getvalue() == ""
+        assert console.file.getvalue() == "converting x: 3,000 images\n"
         monkeypatch.setattr(progress, "EVERY", 0.0)
         watched.advance(1000)
         watched.advance(1000)
-    (line,) = console.file.getvalue().splitlines()
+    _, line = console.file.getvalue().splitlines()
     assert re.fullmatch(r"converting x: 2,000 of 3,000 images, [\d,]+ a second, less than a minute left", line)
 
 

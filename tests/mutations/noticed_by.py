@@ -13,6 +13,7 @@ TESTS: dict[str, list[str]] = {
     "trainables/objectives.py": ["tests/trainables/test_objectives.py"],
     "trainables/schedules.py": ["tests/trainables/test_schedules.py"],
     "study/search/stopping.py": ["tests/study/search/test_stopping.py"],
+    "study/search/finished.py": ["tests/study/search/test_finished.py"],
     "study/search/rungs.py": ["tests/study/search/test_rungs.py"],
     "study/search/evidence.py": ["tests/study/search/test_evidence.py"],
     "study/search/goals.py": ["tests/study/search/test_goals.py"],

@@ -14,6 +14,14 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("paths[-keep:]", "paths[:keep]"),
         ("            path.unlink()\n", "            pass\n"),
     ],
+    "study/search/finished.py": [
+        ("if asked.fresh or asked.dry_run or not", "if not"),
+        ("said if stored == _now(folder, asked) else None", "said"),
+        ("found.pop() if len(found) == 1 else None", "found.pop() if found else None"),
+        (', "program": _program(asked.model)', ""),
+        ("if key not in WITHOUT_EFFECT", "if True"),
+        ("    (folder / FILE).unlink(missing_ok=True)\n", "    pass\n"),
+    ],
     "study/search/rungs.py": [
         ("range(1, _DEPTH + 1)", "range(_DEPTH + 1)"),
         ("-1.0 if maximize else 1.0", "1.0"),

@@ -1,6 +1,7 @@
 """The command lines: flags and values as typed, a mistake in one line, and nothing slow before the answer."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -209,3 +210,14 @@ def test_a_users_own_data_and_study_do_not_get_in_the_way(tmp_path):
     for command in ([script, "convert"], [sys.executable, ROOT / "data" / "convert.py"]):
         run = subprocess.run([*command, "nothing"], cwd=tmp_path, capture_output=True, text=True)
         assert run.returncode == 2 and "data set 'nothing' is unknown" in run.stderr
+
+
+def test_nor_do_they_on_pythonpath(tmp_path):
+    """The installed command's own file, with the same on PYTHONPATH and in the working directory."""
+    for name in ("data", "search_spaces", "study", "trainables"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('the wrong {name}')")
+    code = f"import sys; sys.path.append({str(ROOT)!r}); import clevrtune; sys.exit(clevrtune.main())"
+    words = [sys.executable, "-c", code, "convert", "nothing"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    run = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert run.returncode == 2 and "data set 'nothing' is unknown" in run.stderr

@@ -21,6 +21,8 @@ def test_a_study_of_a_model_and_scenes_that_lie_outside_the_checkout(tmp_path: P
         assert code, f"CONTRIBUTING.md shows no {path}"
         (tmp_path / "mine" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "mine" / path).write_text(code[1])
+    for name in ("data.py", "study.py"):  # workers look in the working directory first
+        (tmp_path / name).write_text(f"raise SystemExit('a person's own {name}')")
     command = [Path(sys.executable).with_name("clevrtune"), "run", "--model", "colour_field", "--data", "squares"]
     command += "--trials 1 --steps 6 --reports 3 --seeds 1 --results results --cache cache".split()
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "mine")}

@@ -1,5 +1,7 @@
 """The plan on the command line, and the one line of a mistake."""
 
+import re
+
 import pytest
 import torch
 from rich.console import Console
@@ -18,6 +20,8 @@ def test_the_command_prints_a_plan(capsys):
     assert "200 trials of slot_attention on clevrtex:full-(128,128), paper preset, 500,000 steps" in printed
     assert "64 GPUs on 8 nodes; 64 trials at a time, 1 GPU each" in printed
     assert "bottleneck: " in printed and "at 2 an hour" in printed
+    assert "measuring" not in printed and "divided and multiplied by 1.25" in printed
+    assert re.search(r"it costs: +[\d,]+000? to [\d,]+000? GPU hours", printed) and ".0 h" not in printed
     assert "12 reruns of 3 finalists and the base with 3 seeds each" in printed
     assert plan.main([*line.split(), "--seeds", "1"]) == 0 and "rerun" not in capsys.readouterr().out
     assert "with early stopping: " in printed and "assumed: " in printed and "not counted: " in printed
@@ -35,7 +39,20 @@ def test_the_command_prints_its_assumptions(capsys):
 
 def test_a_core_here_is_measured(capsys):
     assert plan.main("--model slot_attention --trials 4 --cpus 2 --set batch_size=2".split()) == 0
-    assert "measured on one" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert printed.startswith("measuring one training step of slot_attention on this machine, ")
+    assert "measured on one" in printed
+
+
+def test_a_dry_run_shows_searched_keys_first_with_ranges_for_people(capsys):
+    study = StudyConfig(model="slot_attention", preset="tiny", set={"batch_size": 2}, space=["num_iters=2,3"])
+    dry_run_table.show(presets.resolve(study, has_gpu=False), Console(width=100))
+    lines = [line.split("│") for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    rows = [[cell.strip() for cell in cells[1:4]] for cells in lines]
+    searched = [row for row in rows if row[2] not in ("", "fixed")]
+    assert rows[: len(searched)] == searched and rows[len(searched)] == ["batch_size", "2", "fixed"]
+    assert ["num_iters", "2", "2, 3"] in searched or ["num_iters", "3", "2, 3"] in searched
+    assert any(" .. " in row[2] and row[2].endswith(" log") for row in searched)
 
 
 @pytest.mark.skipif(torch.backends.cuda.is_built() and not torch.cuda.is_available(), reason="torch asks for a driver")

@@ -1,7 +1,9 @@
 """The real command from end to end: study, event files, final stage, report; then kills and continuations."""
 
+import html
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -71,6 +73,31 @@ def test_the_storage_holds_the_trials(finished):
     record = json.loads((folder / "study.json").read_text())
     assert trials[0].params == {key: record["base"][key] for key in trials[0].params}
     assert 0 < record["timing"]["busy_share"] <= 1
+
+
+def test_a_finished_study_asked_again_ends_with_the_same_lines_and_changes_nothing(finished, place):
+    folder, done = finished
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    again = run(place, "--trials", "4", "--finalists", "2", "--pruner", "none", "--concurrent", "1")
+    first, *lines = again.stdout.splitlines()
+    assert first == f"{folder} is finished: nothing is left to do" and lines[0].startswith("found:  ")
+    assert again.returncode == 0 and done.stdout.endswith("\n".join(lines) + "\n")
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    for what in ("drawing ", "loading ", "starting workers", "scoring "):
+        assert any(line.startswith(what) for line in done.stdout.splitlines()), "a long step without a line"
+
+
+def test_the_printed_command_trains_the_winner_again_with_more_steps(finished, place):
+    folder, done = finished
+    (words,) = [shlex.split(line)[1:] for line in done.stdout.splitlines() if line.startswith("longer: ")]
+    assert words[:2] == ["python", "study/run.py"]
+    assert html.escape(shlex.join(words)) in (folder / "report.html").read_text(), "at the top of the report"
+    words = [sys.executable, *words[1:]]
+    longer = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=280)
+    assert longer.returncode == 0, longer.stdout + longer.stderr
+    (trial,) = stored(place / "results" / "small-60-steps")
+    winner = json.loads((folder / "best.json").read_text())["hyperparameters"]
+    assert trial.user_attrs["progress"]["step"] == 60 and trial.params.items() <= winner.items()
 
 
 def test_the_event_files_hold_curves_pictures_and_hyperparameters(finished):

@@ -104,6 +104,17 @@ def test_pip_installs_the_pinned_dependencies_and_leaves_ray_alone():
     assert {"torch", "numpy", "optuna", "pyarrow", "scipy"} <= names and "ray" not in names
 
 
+def test_without_a_checkout_the_installed_versions_are_asked_for(tmp_path):
+    wanted = submit.requirements(tmp_path)
+    assert {line.split("==")[0] for line in wanted} == set(submit.needed()) - {"ray"}
+    assert f"optuna=={optuna.__version__}" in wanted
+    write(tmp_path, *CODE - {"setup.cfg", "constraints.txt"})
+    assert {path.name for path in submit.files(tmp_path)} == {Path(path).name for path in CODE} - {
+        "setup.cfg",
+        "constraints.txt",
+    }
+
+
 class Line(socketserver.ThreadingTCPServer):
     """A line to ``target`` that can be cut: the network between a laptop and a cluster."""
 
@@ -291,6 +302,31 @@ def test_a_job_that_fails_on_the_cluster_passes_its_status_on(head):
     assert failed.returncode == 2 and failed.stderr == "", failed.stderr
     assert "error: " in failed.stdout and "/nowhere" in failed.stdout
     assert failed.stdout.endswith("job absent-1: FAILED\n")
+
+
+@pytest.mark.ray
+def test_a_python_without_the_packages_is_named_before_the_job_is_sent(head):
+    address = f"http://127.0.0.1:{head.dashboard}"
+    code = f"""
+from study import submit
+from study.cluster import job_python
+
+submit.use_token()
+client = submit.connect({address!r})
+job_python.refuse_bare(client, submit.needed())
+try:
+    job_python.refuse_bare(client, ["ray", "no-such-package"])
+except ValueError as error:
+    print(error)
+print([job.submission_id for job in client.list_jobs() if "looks-for-packages" in job.submission_id])
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=head.environment, capture_output=True, text=True, timeout=200
+    )
+    assert run.returncode == 0, run.stderr
+    said, jobs = run.stdout.splitlines()
+    assert "python lacks no-such-package (" in said and address in said and jobs == "[]"
+    assert "--pip" in said and "Dockerfile" in said and "activate" in said
 
 
 @pytest.mark.ray

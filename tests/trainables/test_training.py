@@ -87,6 +87,7 @@ def test_reports_are_evenly_spaced_and_hold_training_and_validation():
         (4, 10, True),
     ]
     assert [r["lr"] for r in reports] == pytest.approx([0.1 * 0.5 ** (r["step"] - 1) for r in reports])
+    assert [r["lr/2"] for r in reports] == pytest.approx([0.3 * (1 + (r["step"] - 1) / 4) for r in reports])
     last = reports[-1]
     assert last["objective"] == last["val/MSE"]
     assert last["parameters"] == sum(p.numel() for p in run.model.parameters()) > 0

@@ -17,6 +17,7 @@ from tensorboard.plugins.hparams import metadata
 from study.display.event_files import TensorBoardCallback
 
 HYPERPARAMETERS = {"lr": 4e-4, "num_slots": 11, "optimizer": "adam", "grad_clip": None, "betas": (0.9, 0.95)}
+SEARCHED = ("num_slots", "grad_clip", "betas")
 
 
 def trial(tmp_path: Path, number: int = 7) -> SimpleNamespace:
@@ -36,7 +37,14 @@ def checkpoint(tmp_path: Path, colour: int) -> SimpleNamespace:
 
 
 def report(callback: TensorBoardCallback, of: SimpleNamespace, step: int, value: float, **more: object) -> None:
-    result = {"step": step, "train/loss": 10.0 - step, "val/mIoU_fg": value, "time/train_s": 1.5, "lr": 1e-3}
+    result = {
+        "step": step,
+        "train/loss": 10.0 - step,
+        "val/mIoU_fg": value,
+        "time/train_s": 1.5,
+        "lr": 1e-3,
+        "lr/2": 2e-3,
+    }
     result |= {"training_iteration": step, "time_total_s": 3.0, "hostname": "box", "config": {}} | more
     callback.on_trial_result(0, [], of, result)
 
@@ -50,7 +58,7 @@ def curve(folder: str, tag: str) -> list[tuple[int, float]]:
 
 
 def test_a_trial_writes_curves_picture_text_and_hparams_into_one_run(tmp_path: Path) -> None:
-    callback, one = TensorBoardCallback("mIoU_fg"), trial(tmp_path)
+    callback, one = TensorBoardCallback("mIoU_fg", SEARCHED), trial(tmp_path)
     folder = one.config["folder"]
     callback.on_trial_start(0, [], one)
     report(callback, one, 1, 0.25)
@@ -60,30 +68,34 @@ def test_a_trial_writes_curves_picture_text_and_hparams_into_one_run(tmp_path: P
     callback.on_trial_complete(0, [], one)
 
     events = read(folder)
-    tags = {"train/loss", "val/mIoU_fg", "time/train_s", "lr", "hparams/mIoU_fg"}
+    tags = {"train/loss", "val/mIoU_fg", "time/train_s", "lr", "lr/2", "Objective/mIoU_fg"}
     assert set(events.Tags()["scalars"]) == tags
     assert curve(folder, "train/loss") == [(1, 9.0), (2, 8.0)]
-    assert curve(folder, "hparams/mIoU_fg") == [(2, 0.5)]
+    assert curve(folder, "Objective/mIoU_fg") == [(1, 0.25), (2, 0.5)]
+    assert curve(folder, "lr/2")[-1] == (2, 2e-3)
     (picture,) = events.Images("panel")
     assert (picture.step, picture.width, picture.height) == (1, 8, 4)
     (table,) = events.Tensors("hyperparameters/text_summary")
-    assert b"| num_slots | 11 |" in table.tensor_proto.string_val[0]
+    rows = table.tensor_proto.string_val[0].decode().splitlines()[2:]
+    assert [row.split(" | ")[0][2:] for row in rows] == ["num_slots", "grad_clip", "betas", "lr", "optimizer"]
+    assert rows[0] == "| num_slots | 11 |"
     start = metadata.parse_session_start_info_plugin_data(
         events.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
     )
-    assert start.hparams["lr"].number_value == 4e-4
+    assert set(start.hparams) == set(SEARCHED), "fixed ones would be columns without a message"
+    assert start.hparams["num_slots"].number_value == 11
     assert start.hparams["grad_clip"].string_value == "none"
     assert start.hparams["betas"].string_value == "[0.9, 0.95]"
     assert all(path.is_file() for path in Path(folder).iterdir()), "a subfolder would be a second run"
 
 
 def test_an_interrupted_trial_shows_every_step_once(tmp_path: Path) -> None:
-    first = TensorBoardCallback("mIoU_fg")
+    first = TensorBoardCallback("mIoU_fg", SEARCHED)
     first.on_trial_start(0, [], trial(tmp_path))
     for step in (1, 2, 3, 4):
         report(first, trial(tmp_path), step, step / 10)
     # the driver dies without closing anything; the next one goes on from the checkpoint of step 2
-    second, one = TensorBoardCallback("mIoU_fg"), trial(tmp_path)
+    second, one = TensorBoardCallback("mIoU_fg", SEARCHED), trial(tmp_path)
     second.on_trial_start(0, [], one)
     for step in (3, 4, 5):
         report(second, one, step, step / 5)
@@ -94,7 +106,7 @@ def test_an_interrupted_trial_shows_every_step_once(tmp_path: Path) -> None:
 
 
 def test_a_retry_after_a_lost_worker_shows_every_step_once(tmp_path: Path) -> None:
-    callback, one = TensorBoardCallback("mIoU_fg"), trial(tmp_path)
+    callback, one = TensorBoardCallback("mIoU_fg", SEARCHED), trial(tmp_path)
     for steps in ((1, 2, 3), (3, 4)):
         callback.on_trial_start(0, [], one)
         for step in steps:
@@ -104,7 +116,7 @@ def test_a_retry_after_a_lost_worker_shows_every_step_once(tmp_path: Path) -> No
 
 
 def test_bad_numbers_and_failed_trials_do_not_stop_the_study(tmp_path: Path) -> None:
-    callback, one, silent = TensorBoardCallback("mIoU_fg"), trial(tmp_path), trial(tmp_path, 8)
+    callback, one, silent = TensorBoardCallback("mIoU_fg", SEARCHED), trial(tmp_path), trial(tmp_path, 8)
     callback.on_trial_start(0, [], one)
     report(callback, one, 1, 0.3)
     report(callback, one, 2, math.nan, **{"train/loss": np.float32("inf"), "train/note": "text"})
@@ -118,7 +130,7 @@ def test_bad_numbers_and_failed_trials_do_not_stop_the_study(tmp_path: Path) -> 
 
 
 def test_two_trials_keep_apart(tmp_path: Path) -> None:
-    callback, one, two = TensorBoardCallback("ARI_FG"), trial(tmp_path, 1), trial(tmp_path, 2)
+    callback, one, two = TensorBoardCallback("ARI_FG", SEARCHED), trial(tmp_path, 1), trial(tmp_path, 2)
     for each, value in ((one, 0.1), (two, 0.2)):
         callback.on_trial_start(0, [], each)
         report(callback, each, 1, value)
@@ -128,7 +140,7 @@ def test_two_trials_keep_apart(tmp_path: Path) -> None:
 
 
 def test_the_callback_can_be_pickled_while_files_are_open(tmp_path: Path) -> None:
-    callback, one = TensorBoardCallback("mIoU_fg"), trial(tmp_path)
+    callback, one = TensorBoardCallback("mIoU_fg", SEARCHED), trial(tmp_path)
     callback.on_trial_start(0, [], one)
     assert pickle.loads(pickle.dumps(callback)).metric == "mIoU_fg"
     callback.on_experiment_end([])

@@ -13,6 +13,8 @@ from rich.console import Console
 from study import presets, stages
 from study.config import StudyConfig
 from study.results_folder import ROOT, StudyFolder
+from study.scoring import ranking
+from study.scoring.ranking import Finalist
 from study.search import known, storage
 from study.search.searcher import StudySearcher
 from tests.study.search.made_up import result
@@ -63,6 +65,14 @@ def test_the_best_trials_come_after_the_base_and_are_marked(tmp_path):
     assert record is not None and record["from"] == [
         {"study": str(there.folder.path), "trials": [2, 3, 1], "moved": [], "not_taken": []}
     ]
+
+
+def test_who_won_with_fresh_seeds_comes_first(tmp_path):
+    there = finished(tmp_path, "there")
+    ranking.write(there.folder.path, [Finalist("trial_0001", 1, ()), Finalist("trial_0002", 2, ())])
+    here = opened(tmp_path, "here", seed=1)
+    (line,) = propose(here, there.folder.path)
+    assert "(its trials: 1, 2, 3)" in line
 
 
 def test_a_source_is_used_once_and_another_can_come_later(tmp_path):

@@ -36,6 +36,7 @@ def test_outcomes_reach_the_storage_with_their_values(make_searcher):
         "hosts": ["here"],
         "judged": 10,
     }
+    assert complete.user_attrs["summary"] == "step 100, 3 s, mIoU_fg 0.7"
     assert diverged.state == TrialState.FAIL and diverged.user_attrs["reason"] == "training loss is nan"
     assert searcher.busy_seconds == 3.0
 

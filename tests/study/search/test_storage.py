@@ -39,6 +39,16 @@ def test_a_shared_storage_keeps_studies_of_one_name_apart(tmp_path):
     assert len(storage.open_study(asked, here, {"seed": 0}).get_trials()) == 1, "of another folder, and still there"
 
 
+@pytest.mark.parametrize("metric", ["ARI_FG", "mIoU_fg,seconds"])
+def test_optunas_own_tools_know_the_goals_by_name(tmp_path, metric):
+    asked = StudyConfig(model="slot_attention", metric=metric)
+    folder = StudyFolder(tmp_path / "study")
+    folder.path.mkdir()
+    for _ in range(2):
+        assert storage.open_study(asked, folder, {"seed": 0}).metric_names == metric.split(",")
+    assert (folder.path / "optuna.journal").read_text().count("metric_names") == 1
+
+
 def test_an_unreachable_storage_is_one_clear_line(tmp_path):
     with pytest.raises(ValueError, match="cannot be opened"):
         storage.open_storage(StudyFolder(tmp_path), "nosuch://database")
