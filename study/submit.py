@@ -30,6 +30,7 @@ from study.config import StudyConfig
 from study.display.error_lines import first_line, last_line
 from study.results_folder import PACKAGES, ROOT
 from study.search.storage_url import PASSWORD_FROM, StorageURL
+from trainables import plugins
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -124,6 +125,12 @@ def _given(flags: Sequence[str], flag: str) -> list[str]:
     return apart + [word.removeprefix(f"{flag}=") for word in flags if word.startswith(f"{flag}=")]
 
 
+def _without(flags: Sequence[str], flag: str) -> list[str]:
+    """``flags`` without ``flag`` and its value."""
+    before = ["", *flags]
+    return [word for one, word in zip(before, flags, strict=False) if flag not in (one, word, word.partition("=")[0])]
+
+
 def files(root: Path = ROOT) -> Iterator[Path]:
     """The files that a job needs: those of our packages in folders with Python code, and what pip reads.
 
@@ -137,8 +144,11 @@ def files(root: Path = ROOT) -> Iterator[Path]:
                 yield from (path for path in found if path.is_file())  # an editor's lock file is a broken link
 
 
-def write_package(target: Path, root: Path = ROOT) -> None:
-    """Write the zip that becomes the job's working directory. Raises ValueError if Ray would not take it."""
+def write_package(target: Path, root: Path = ROOT, own: str | None = None) -> None:
+    """Write the zip that becomes the job's working directory; what the folder ``own`` of --plugins adds is among ours.
+
+    Raises ValueError if Ray would not take it.
+    """
     sizes: dict[Path, int] = {}
     found = list(files(root))
     for path in found:
@@ -154,6 +164,8 @@ def write_package(target: Path, root: Path = ROOT) -> None:
     with ZipFile(target, "w", ZIP_DEFLATED, strict_timestamps=False) as archive:  # Nix dates files to 1970
         for path in found:
             archive.write(path, path.relative_to(root))
+        for path in plugins.everything(Path(own)) if own is not None else ():
+            archive.write(path, path.relative_to(own))  # type: ignore[arg-type]
 
 
 def requirements(root: Path = ROOT) -> list[str]:
@@ -168,13 +180,15 @@ def requirements(root: Path = ROOT) -> list[str]:
     return [f"{name}=={pins[name]}" for name in names if name != "ray"]
 
 
-def runtime_env(package: Path, *, pip: bool) -> dict[str, Any]:
-    """What the job's processes get besides the image of their node."""
+def runtime_env(package: Path, *, pip: bool, own: str | None = None) -> dict[str, Any]:
+    """What the job's processes get besides their node's image; ``own`` is where the files of --plugins lie here."""
     environment = {
         **ray_runtime.QUIET,
         "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS),
         "COLUMNS": "120",  # tables in the log; there is no terminal to ask
     }
+    if own is not None:
+        environment[plugins.SENT_FROM] = own
     if revision := results_folder.git_revision():
         environment["CLEVRTUNE_GIT_REVISION"] = revision
     return {
@@ -243,11 +257,12 @@ def submit(client: "JobSubmissionClient", studies: Sequence[StudyConfig], flags:
             )
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder, "package.zip")
-        write_package(package)
+        own = studies[0].plugins
+        write_package(package, own=own)
         return client.submit_job(
-            entrypoint=shlex.join(["python", "study/run.py", "--address", "auto", *flags]),
+            entrypoint=shlex.join(["python", "study/run.py", "--address", "auto", *_without(flags, "--plugins")]),
             submission_id=f"{slug}-{max(taken) + 1}",
-            runtime_env=runtime_env(package, pip=pip),
+            runtime_env=runtime_env(package, pip=pip, own=own),
             metadata={"clevrtune": json.dumps(sorted(ours))},
             entrypoint_num_cpus=0,  # the driver waits for others; with nothing asked for, Ray puts it on the head
         )

@@ -180,7 +180,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
     "study/scoring/verdict.py": [
         ("gained = difference if", "gained = -difference if"),
         ("elif gained > half or", "elif True or"),
-        ("judged = metric if metric in METRICS else METRICS[0]", "judged = METRICS[0]"),
+        ("judged = metric if metric in METRICS or (rows and metric in rows[0].means) else METRICS[0]", "judged = METRICS[0]"),
     ],
     "study/scoring/diagnosis.py": [
         ("slice(max(first - 1, 0),", "slice(first,"),

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import ZipFile
 
 import optuna
 import pytest
@@ -94,6 +95,20 @@ def test_a_package_that_ray_would_not_take_is_refused_with_the_largest_folder(tm
     with pytest.raises(ValueError, match=r"folders: trainables/space/ 200\.0 MiB") as caught:
         submit.write_package(tmp_path / "package.zip", tmp_path)
     assert "\n" not in str(caught.value) and not (tmp_path / "package.zip").exists()
+
+
+def test_files_of_plugins_travel_among_ours_and_the_flag_stays_at_home(tmp_path):
+    write(tmp_path / "code", *CODE)
+    mine = "trainables/own.py", "trainables/large/__init__.py", "trainables/large/part.py", "search_spaces/own.py"
+    write(tmp_path / "mine", *mine, "notes.txt", "trainables/__pycache__/own.pyc", "data/pictures/0.png")
+    submit.write_package(tmp_path / "package.zip", tmp_path / "code", own=str(tmp_path / "mine"))
+    assert set(ZipFile(tmp_path / "package.zip").namelist()) == CODE | set(mine)
+    environment = submit.runtime_env(tmp_path / "package.zip", pip=False, own="/home/me/mine")["env_vars"]
+    assert environment["CLEVRTUNE_PLUGINS"] == "/home/me/mine"
+    assert "CLEVRTUNE_PLUGINS" not in submit.runtime_env(tmp_path / "package.zip", pip=False)["env_vars"]
+    for flag in (["--plugins", "mine"], ["--plugins=mine"]):
+        flags = ["--model", "own", *flag, "--trials", "3"]
+        assert submit._without(flags, "--plugins") == ["--model", "own", "--trials", "3"]
 
 
 def test_pip_installs_the_pinned_dependencies_and_leaves_ray_alone():
