@@ -8,6 +8,7 @@ from dataclasses import replace
 from study.cluster import ray_runtime
 from study.cluster.places import Places
 from study.cluster.preflight import Newcomers
+from study.display import loggers
 from study.display.event_files import TensorBoardCallback
 from study.display.plain_lines import say
 from study.display.progress import ProgressCallback
@@ -21,7 +22,7 @@ from study.search.searcher import StudySearcher
 from study.search.stopping import StudyStopped
 from study.search.tune import tune_study
 from study.stages.preparing import Prepared, lost_trials
-from trainables.objectives import OBJECTIVES
+from trainables.objectives import direction
 
 
 def tune(prepared: Prepared) -> None:
@@ -57,7 +58,7 @@ def score(prepared: Prepared, ends: float = math.inf) -> None:
             "or give the same command more --trials or --hours"
         )
     metric = study.config.goals[0]
-    order = ranking.ranked(found, OBJECTIVES[metric])
+    order = ranking.ranked(found, direction(metric))
     if not order:
         raise StudyStopped(f"no finalist could be trained anew: {found[0].runs[0].reason}")
     order, more = evaluation.readable(study.folder, order)
@@ -109,6 +110,8 @@ def _train(prepared: Prepared, study: Resolved, searcher: StudySearcher, places:
     progress = ProgressCallback(searcher, console, metric=asked.goals[0], reports=study.reports, noun=noun)
     callbacks = [TensorBoardCallback(asked.goals[0]), progress, Newcomers(prepared.preflight, searcher.stop)]
     callbacks.append(starting_over.RemoveOld(prepared.study.config, prepared.study.folder))
+    if asked.log:
+        callbacks += loggers.callbacks(asked.log, prepared.study.folder, study.folder, searcher.state_of)
     started = time.monotonic()
     try:
         tune_study(study, searcher, prepared.shards, places.wanted, callbacks)
