@@ -14,7 +14,6 @@ from study import results_folder
 from study.cluster import ray_runtime
 from study.cluster.places import Places
 from study.cluster.preflight import Preflight
-from study.display import loggers
 from study.display.plain_lines import say
 from study.presets import Resolved
 from study.results_folder import LOST, StudyFolder
@@ -68,7 +67,10 @@ def prepare(study: Resolved, console: Console) -> Prepared:
 
 def _prepare(study: Resolved, console: Console) -> Prepared:
     asked, folder = study.config, study.folder
-    loggers.check(asked.log)
+    if asked.log:
+        from study.display import loggers  # Ray's part of it imports the packages, which takes seconds
+
+        loggers.check(asked.log)
     storage.check(asked, folder, study.identity)
     if not asked.fresh:
         for line in filter(None, (journal.mend(folder.path / journal.FILE), storage.restore_record(asked, folder))):

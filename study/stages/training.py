@@ -8,7 +8,6 @@ from dataclasses import replace
 from study.cluster import ray_runtime
 from study.cluster.places import Places
 from study.cluster.preflight import Newcomers
-from study.display import loggers
 from study.display.event_files import TensorBoardCallback
 from study.display.plain_lines import say
 from study.display.progress import ProgressCallback
@@ -111,6 +110,8 @@ def _train(prepared: Prepared, study: Resolved, searcher: StudySearcher, places:
     callbacks = [TensorBoardCallback(asked.goals[0]), progress, Newcomers(prepared.preflight, searcher.stop)]
     callbacks.append(starting_over.RemoveOld(prepared.study.config, prepared.study.folder))
     if asked.log:
+        from study.display import loggers  # Ray's part of it imports the packages, which takes seconds
+
         callbacks += loggers.callbacks(asked.log, prepared.study.folder, study.folder, searcher.state_of)
     started = time.monotonic()
     try:
