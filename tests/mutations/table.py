@@ -188,7 +188,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
     "study/scoring/verdict.py": [
         ("gained = difference if", "gained = -difference if"),
         ("elif gained > half or", "elif True or"),
-        ("judged = metric if metric in METRICS or (rows and metric in rows[0].means) else", "judged = metric if False else"),
+        ("judged = metric if metric in METRICS or", "judged = metric if False and"),
     ],
     "study/scoring/diagnosis.py": [
         ("slice(max(first - 1, 0),", "slice(first,"),
