@@ -20,6 +20,7 @@ from cyclopts import App, ArgumentCollection, CoercionError, CycloptsError, Para
 import trainables
 from data import source, stop_signals
 from study.config import StudyConfig
+from trainables import plugins
 
 Flags = TypeVar("Flags")
 P = ParamSpec("P")
@@ -107,6 +108,7 @@ class Asked(StudyConfig):
     )
     space: Annotated[list[str], Parameter(metavar="KEY=RANGE|FILE", show_default=False)] = field(default_factory=list)
     from_: Annotated[list[str], Parameter(metavar="FOLDER", show_default=False)] = field(default_factory=list)
+    log: Annotated[list[str], Parameter(metavar="wandb|mlflow", show_default=False)] = field(default_factory=list)
     curve: Annotated[bool | None, Parameter(negative="--no-curve")] = None
 
     def __post_init__(self) -> None:
@@ -119,6 +121,8 @@ class Asked(StudyConfig):
         """
         given = {key: getattr(self, key) for key in StudyConfig.__dataclass_fields__}
         given["set"] = dict(map(_key_and_value, self.set))
+        if self.plugins is not None:
+            plugins.use(self.plugins)
         named = trainables.names() if self.model == "all" else self.model.split(",")
         models = list(dict.fromkeys(trainables.resolve(name) for name in named))
         if len(models) == 1 or self.name is None:
@@ -161,6 +165,7 @@ VERBS = {
     "report": ("study.report", "write the report of a study anew"),
     "compare": ("study.compare", "the best trials of several studies side by side"),
     "predict": ("study.predict", "segment pictures with the best model of a study"),
+    "check": ("study.check", "whether a model or a metric of your own keeps its promises"),
     "plan": ("study.plan", "time, cost and bottleneck of a study on a cluster that is not here"),
     "submit": ("study.submit", "send a study to a Ray cluster"),
     "convert": ("data.convert", "convert a data set ahead of a study"),

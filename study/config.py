@@ -9,7 +9,7 @@ import trainables
 from data import source, spec
 from study.search.rungs import FEWEST_REPORTS
 from study.search.storage_url import StorageURL
-from trainables import typed_config
+from trainables import plugins, typed_config
 from trainables.objectives import goals
 
 IDENTITY = (
@@ -101,6 +101,9 @@ class StudyConfig:
     """fresh seeds for each finalist and the base; 1 scores the search's own checkpoints [default: 3, tiny preset 2]"""
     curve: bool | None = None
     """score the winner on other variants, too, such as all strengths of texture [default: where scenes are drawn]"""
+    plugins: str | None = None
+    """folder of your own with trainables/NAME.py and search_spaces/NAME.py, data/sources/NAME.py or
+    trainables/own_metrics/NAME.py, which are found as if they were ours"""
     name: str | None = None
     """name of the study, a folder in --results [default: model-data-preset]"""
     results: str = "results"
@@ -109,6 +112,8 @@ class StudyConfig:
     """Optuna storage URL; its password is better in CLEVRTUNE_STORAGE_PASSWORD [default: a journal file]"""
     address: str | None = None
     """address of a running Ray cluster, or auto [default: a Ray of its own on this machine]"""
+    log: list[str] = field(default_factory=list)
+    """send the numbers of every report to wandb or mlflow, too, a package of that name; may be repeated"""
     fresh: bool = False
     """remove a study of the same name and start over"""
     dry_run: bool = False
@@ -116,6 +121,8 @@ class StudyConfig:
 
     def __post_init__(self) -> None:
         """Raise ValueError for values that no study can have."""
+        if self.plugins is not None:
+            object.__setattr__(self, "plugins", plugins.use(self.plugins))
         object.__setattr__(self, "model", trainables.resolve(self.model))
         data = spec.parse(self.data)
         if self.scenes is not None and 0 < self.scenes <= LARGEST_COUNT:  # others are refused below
@@ -188,6 +195,7 @@ class StudyConfig:
             raise ValueError(f"--name {self.name!r} must be a plain folder name")
         if (self.name or "").endswith("-finalists"):
             raise ValueError(f"--name {self.name}: the ending -finalists is for final stages; choose another")
+        object.__setattr__(self, "log", [name.strip() for entry in self.log for name in entry.split(",")])
         if self.set:
             object.__setattr__(self, "set", self._typed_set())
         if self.space:

@@ -24,6 +24,7 @@ from typing import Any
 
 from data import atomic, places
 from study.search.storage_url import redacted
+from trainables import plugins
 
 ROOT = Path(__file__).resolve().parents[1]
 """The checkout."""
@@ -135,7 +136,7 @@ class StudyFolder:
         self.write(timing={"sessions": sessions, "busy_share": sum(s["busy_s"] for s in sessions) / slots})
 
     def claim(self, identity: dict[str, Any], *, fresh: bool) -> list[Path]:
-        """Lock this folder for a study of ``identity`` until the process ends; returns the folders that it made.
+        """Lock this folder for a study of ``identity``, until :func:`release_locks`; returns the folders that it made.
 
         With ``fresh`` it may hold a study of another identity, for :meth:`set_aside`. A study that was set aside for
         one that never began comes back. Raises ValueError, and leaves everything as it was, if the folder cannot be
@@ -250,6 +251,15 @@ class StudyFolder:
             shutil.rmtree(self.aside)
 
 
+def release_locks() -> None:
+    """Give back the locks of all folders that this process has claimed: another one may run these studies now."""
+    while _LOCKS:
+        lock = _LOCKS.pop()
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_UN)  # closing is not enough where a forked process has the descriptor, too
+        os.close(lock)
+
+
 def _entries(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() else []
 
@@ -259,7 +269,7 @@ def read_record(folder: Path, *needed: str) -> dict[str, Any]:
 
     Raises ValueError if it is missing or damaged.
     """
-    record = StudyFolder(folder).read() if folder.is_dir() else None
+    record = StudyFolder(use_its_plugins(folder)).read() if folder.is_dir() else None
     if record is None:
         raise ValueError(f"{folder} holds no study.json; give the folder of a study below results/")
     missing = [key for key in needed if record["config"].get(key) is None]
@@ -270,6 +280,23 @@ def read_record(folder: Path, *needed: str) -> dict[str, Any]:
     return record
 
 
+def use_its_plugins(folder: Path) -> Path:
+    """``folder``, a study's or its ``best/``, after the models and metrics that it had by ``--plugins`` are found.
+
+    What is gone by now is met, and named, only where it is needed. Raises ValueError for plugins within the results
+    folder: it may come from elsewhere, and brings no code to run.
+    """
+    for path in (folder, folder.parent):
+        if (path / "study.json").is_file():
+            named = (StudyFolder(path)._load() or {}).get("plugins")
+            if isinstance(named, str) and Path(named).is_dir():
+                if Path(named).resolve().is_relative_to(path.resolve()):
+                    raise ValueError(f"{path}: its plugins lie within it; copy them elsewhere, and name that folder")
+                plugins.use(named)
+            break
+    return folder
+
+
 def sessions(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """When a study whose study.json says ``record`` was run, by which command, versions and git revision."""
     first = {key: record[key] for key in ("command", "versions", "git") if key in record}  # of an earlier version
@@ -278,10 +305,14 @@ def sessions(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def this_session() -> dict[str, Any]:
     """This process, as study.json has it."""
-    typed = ["clevrtune"] if Path(sys.argv[0]).name == "clevrtune" else ["python", "study/run.py"]
+    program = Path(sys.argv[0]).name
+    typed = {"clevrtune": ["clevrtune"], "run.py": ["python", "study/run.py"]}.get(program, ["python", program])
+    in_notebook = program == "ipykernel_launcher.py"
     return {
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": places.shown(redacted(shlex.join([*typed, *sys.argv[1:]]))),
+        "command": "Study.run in a notebook"
+        if in_notebook
+        else places.shown(redacted(shlex.join([*typed, *sys.argv[1:]]))),
         "versions": versions(),
         "git": git_revision(),
     }

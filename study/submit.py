@@ -1,7 +1,6 @@
 """Send a study to a Ray cluster as a job: ``python study/submit.py --address http://HEAD:8265 -- --model space``."""
 
 import asyncio
-import configparser
 import itertools
 import json
 import logging
@@ -12,12 +11,10 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-from zipfile import ZIP_DEFLATED, ZipFile
+from typing import TYPE_CHECKING, Annotated
 
 if __name__ == "__main__":  # Python puts study/ first on the path; the packages are one level up
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -25,21 +22,14 @@ if __name__ == "__main__":  # Python puts study/ first on the path; the packages
 from cyclopts import Parameter
 
 from data.ray_session import NEEDS_TOKEN
-from study import command_line, results_folder
-from study.cluster import job_python, ray_runtime
+from study import command_line
+from study.cluster import job_package, job_python
 from study.config import StudyConfig
 from study.display.error_lines import first_line, last_line
-from study.results_folder import PACKAGES, ROOT
 from study.search.storage_url import PASSWORD_FROM, StorageURL
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
-
-LARGEST_PACKAGE = 100 * 2**20
-"""Bytes that Ray's job server accepts in one request (ray_constants.DASHBOARD_CLIENT_MAX_SIZE)."""
-
-STOP_SECONDS = 120
-"""Time that a stopped study gets to save its trials and write its report; Ray's own is 3 s."""
 
 SILENCE_SECONDS, RETRY_SECONDS, PATIENCE_SECONDS = 60.0, 5.0, 900.0
 """When --follow reconnects to a silent log, how often it tries a server that does not answer, and for how long."""
@@ -125,78 +115,10 @@ def _given(flags: Sequence[str], flag: str) -> list[str]:
     return apart + [word.removeprefix(f"{flag}=") for word in flags if word.startswith(f"{flag}=")]
 
 
-def files(root: Path = ROOT) -> Iterator[Path]:
-    """The files that a job needs: those of our packages in folders with Python code, and what pip reads,
-    where there is a checkout.
-
-    Folders of data sets, shards and results hold no code, so they stay here, wherever in the checkout they are.
-    """
-    yield from (path for name in ("setup.cfg", "constraints.txt") if (path := root / name).is_file())
-    for package in PACKAGES:
-        for folder, _, names in os.walk(root / package):
-            if any(name.endswith(".py") for name in names):
-                found = (Path(folder, name) for name in sorted(names))
-                yield from (path for path in found if path.is_file())  # an editor's lock file is a broken link
-
-
-def write_package(target: Path, root: Path = ROOT) -> None:
-    """Write the zip that becomes the job's working directory. Raises ValueError if Ray would not take it."""
-    sizes: dict[Path, int] = {}
-    found = list(files(root))
-    for path in found:
-        folder = path.parent.relative_to(root)
-        sizes[folder] = sizes.get(folder, 0) + path.stat().st_size
-    if sum(sizes.values()) > LARGEST_PACKAGE:
-        largest = sorted(sizes, key=lambda folder: -sizes[folder])[:3]
-        named = ", ".join(f"{folder}/ {sizes[folder] / 2**20:.1f} MiB" for folder in largest)
-        raise ValueError(
-            f"the code that would travel takes {sum(sizes.values()) / 2**20:.1f} MiB, and Ray takes "
-            f"{LARGEST_PACKAGE >> 20} MiB; move what is not code out of the largest folders: {named}"
-        )
-    with ZipFile(target, "w", ZIP_DEFLATED, strict_timestamps=False) as archive:  # Nix dates files to 1970
-        for path in found:
-            archive.write(path, path.relative_to(root))
-
-
-def requirements(root: Path = ROOT) -> list[str]:
-    """The direct dependencies of setup.cfg at the versions of constraints.txt; not Ray, which the cluster has.
-
-    Without a checkout those of the installed package, at the versions that are installed here.
-    """
-    if not (root / "setup.cfg").is_file():  # of an installed clevrtune, as they are installed here
-        lines = [line for line in metadata.requires("clevrtune") or [] if "extra ==" not in line]
-        names = [re.split(r"[\[<>=!~; ]", line)[0] for line in lines]
-        return [f"{name}=={metadata.version(name)}" for name in names if name != "ray"]
-    setup = configparser.ConfigParser(interpolation=None)
-    setup.read(root / "setup.cfg")
-    extras = setup["options.extras_require"]
-    wanted = "\n".join([setup["options"]["install_requires"], extras["report"], extras["cmaes"]]).split()
-    pinned = (root / "constraints.txt").read_text().splitlines()
-    pins = dict(line.split("==") for line in pinned if "==" in line)
-    names = [re.split(r"[\[<>=!~]", line)[0] for line in wanted]
-    return [f"{name}=={pins[name]}" for name in names if name != "ray"]
-
-
-def needed() -> list[str]:
-    """What a job cannot do without: Ray, and :func:`requirements` without the extras."""
-    names = ["ray", *(line.split("==")[0] for line in requirements())]
-    return [name for name in names if name not in ("plotly", "cmaes")]
-
-
-def runtime_env(package: Path, *, pip: bool) -> dict[str, Any]:
-    """What the job's processes get besides the image of their node."""
-    environment = {
-        **ray_runtime.QUIET,
-        "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS),
-        "COLUMNS": "120",  # tables in the log; there is no terminal to ask
-    }
-    if revision := results_folder.git_revision():
-        environment["CLEVRTUNE_GIT_REVISION"] = revision
-    return {
-        "working_dir": str(package),
-        "env_vars": environment,
-        **({"pip": {"packages": requirements(), "pip_check": False}} if pip else {}),
-    }
+def _without(flags: Sequence[str], flag: str) -> list[str]:
+    """``flags`` without ``flag`` and its value."""
+    before = ["", *flags]
+    return [word for one, word in zip(before, flags, strict=False) if flag not in (one, word, word.partition("=")[0])]
 
 
 def connect(address: str) -> "JobSubmissionClient":
@@ -258,14 +180,15 @@ def submit(client: "JobSubmissionClient", studies: Sequence[StudyConfig], flags:
                 "or choose another --name"
             )
     if not pip:
-        job_python.refuse_bare(client, needed())
+        job_python.refuse_bare(client, job_package.needed())
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder, "package.zip")
-        write_package(package)
+        own = studies[0].plugins
+        job_package.write(package, own=own)
         return client.submit_job(
-            entrypoint=shlex.join(["python", "study/run.py", "--address", "auto", *flags]),
+            entrypoint=shlex.join(["python", "study/run.py", "--address", "auto", *_without(flags, "--plugins")]),
             submission_id=f"{slug}-{max(taken) + 1}",
-            runtime_env=runtime_env(package, pip=pip),
+            runtime_env=job_package.runtime_env(package, pip=pip, own=own),
             metadata={"clevrtune": json.dumps(sorted(ours))},
             entrypoint_num_cpus=0,  # the driver waits for others; with nothing asked for, Ray puts it on the head
         )

@@ -26,7 +26,6 @@ KNOW_RAY += ("data.converters.", "data.ray_session.")
 KNOW_OPTUNA = ("search_spaces.", "study.search.", "study.scoring.trial_table.", "study.scoring.importance.")
 KNOW_OPTUNA += ("study.display.plots.",)
 TOO_LONG = 400
-IN_THE_HALL = 12
 NAMELESS = {"utils", "util", "helpers", "helper", "misc", "common"}
 
 DRAWS = {"rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "normal"}
@@ -241,13 +240,6 @@ def files_are_short(root: Path) -> Iterator[str]:
             yield f"{path.relative_to(root)} has {lines} lines; below {TOO_LONG} is the rule"
 
 
-def the_hall_is_small(root: Path) -> Iterator[str]:
-    """At the top of study/ lies what a user types and what a study is; the rest is in rooms."""
-    at_the_top = [module for module in modules(root).values() if module.path.parent == root / "study"]
-    if len(at_the_top) > 1 + IN_THE_HALL:  # and __init__
-        yield f"study/ has {len(at_the_top) - 1} files at its top; {IN_THE_HALL} is the rule"
-
-
 WATCH = """
 import importlib, os, sys, threading
 root, names, libraries = sys.argv[1], sys.argv[2].split(","), sys.argv[3].split(",")
@@ -307,7 +299,6 @@ RULES: list[Rule] = [
     models_have_spaces,
     files_are_named_for_what_they_hold,
     files_are_short,
-    the_hall_is_small,
     importing_starts_nothing,
 ]
 
@@ -344,7 +335,6 @@ PLANTED: list[tuple[Rule, dict[str, str]]] = [
     (files_are_named_for_what_they_hold, {"study/ray.py": ""}),
     (files_are_named_for_what_they_hold, {"data/queue.py": ""}),
     (files_are_short, {"data/a.py": "\n" * TOO_LONG}),
-    (the_hall_is_small, {f"study/a{i}.py": "" for i in range(IN_THE_HALL)}),
     (importing_starts_nothing, {"data/a.py": "open('/etc/hostname')"}),
     (importing_starts_nothing, {"data/a.py": "import subprocess\nsubprocess.run(['true'])"}),
     (importing_starts_nothing, {"data/a.py": "from threading import *\nTimer(9, print).start()"}),

@@ -1,5 +1,7 @@
 """What a study may optimise; a file of its own, so that the command line needs no torch to know it."""
 
+from trainables import own_metrics
+
 OBJECTIVES = {"mIoU_fg": "max", "ARI_FG": "max", "MSE": "min", "loss": "min"}
 """Validation metric -> the direction in which it is better."""
 
@@ -10,11 +12,22 @@ COSTS = {"seconds": "min", "parameters": "min"}
 """
 
 DIRECTIONS = OBJECTIVES | COSTS
-"""Goal -> the direction in which it is better."""
+"""Goal -> the direction in which it is better; those of one's own are found by :func:`direction`."""
+
+
+def direction(goal: str) -> str:
+    """``max`` or ``min``: where ``goal`` is better, a metric of one's own included. Raises ValueError."""
+    if goal in DIRECTIONS:
+        return DIRECTIONS[goal]
+    if goal not in own_metrics.names():
+        raise ValueError(f"metric {goal!r} is unknown here; name the folder that has it with --plugins, or PYTHONPATH")
+    return own_metrics.direction(goal)
 
 
 def goals(metric: str) -> tuple[str, ...]:
-    """The goals that ``metric`` names, one or two, as ``mIoU_fg,seconds``: the first is a key of :data:`OBJECTIVES`.
+    """The goals that ``metric`` names, one or two, as ``mIoU_fg,seconds``.
+
+    The first is a key of :data:`OBJECTIVES`, or a metric of one's own.
 
     Raises ValueError for what no study can have.
     """
@@ -23,7 +36,9 @@ def goals(metric: str) -> tuple[str, ...]:
         raise ValueError(f"--metric {metric} names {len(names)} goals; give one, or two such as mIoU_fg,seconds")
     if names[0] in COSTS:
         raise ValueError(f"--metric {metric}: {names[0]} is a second goal; put a score first, as in mIoU_fg,{names[0]}")
-    for name, choices in zip(names, (OBJECTIVES, DIRECTIONS), strict=False):
+    own = [] if all(name in DIRECTIONS for name in names) else own_metrics.names()
+    for name, ours in zip(names, (OBJECTIVES, DIRECTIONS), strict=False):
+        choices = [*ours, *own]
         if name not in choices:
             raise ValueError(f"--metric {metric}: {name!r} is unknown; choose one of {', '.join(choices)}")
     if len(set(names)) < len(names):

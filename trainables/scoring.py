@@ -12,7 +12,7 @@ import torch
 
 import trainables
 from data.loader import Split, as_tensors, sequential
-from trainables import metrics, noise, pictures
+from trainables import metrics, noise, own_metrics, pictures
 from trainables.model import SegmentationModel
 from trainables.precision import autocast
 
@@ -42,7 +42,9 @@ def evaluate(
                 output = model(image, step)
             predicted, num_slots = metrics.harden(output.masks.float())  # (B, H, W)
             keep(predicted)
-            scores = metrics.score_labels(predicted, labels, num_slots, output.reconstruction.float(), image)
+            reconstruction = output.reconstruction.float()
+            scores = metrics.score_labels(predicted, labels, num_slots, reconstruction, image)
+            scores |= own_metrics.scores(predicted, labels, reconstruction, image)
             parts.append({**scores, "loss": np.full(len(chosen), float(output.loss))})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 

@@ -6,7 +6,7 @@ from typing import Any
 from study.display import pages
 from study.display.page_table import Cell, Table, as_number, csv_text
 from study.scoring.gaps import Gap
-from study.scoring.leaderboard import FRACTIONS, METRICS, TITLES, Row, Section, between, cell, sections
+from study.scoring.leaderboard import FRACTIONS, TITLES, Row, Section, between, cell, sections
 from study.scoring.published import Published
 
 DIAGNOSED = {
@@ -25,7 +25,7 @@ OVER_IMAGES = "[ ]: 95 % interval over images, by resampling them; another train
 
 def board(rows: Sequence[Row], size: int) -> list[Table]:
     """The leaderboard, one table per split, with intervals over images; the first one's CSV has all in full."""
-    tables = sections(rows, size, intervals=True)
+    tables = sections(rows, size, intervals=True, own=True)
     return [_split_table(one, scores_csv(rows) if i == 0 else None) for i, one in enumerate(tables)]
 
 
@@ -37,7 +37,7 @@ def scores_csv(rows: Sequence[Row]) -> str:
             *row.intervals.get(metric, (None, None)),
         ]
         for row in rows
-        for metric in METRICS
+        for metric in row.means
     ]
     heads = ["entry", "split", "images", "seeds", "metric", "mean", "deviation", "low", "high"]
     return csv_text(heads, lines)

@@ -19,7 +19,7 @@ def print_leaderboard(console: Console, rows: Sequence[Row], size: int, notes: S
 
     The best of each column is bold, baselines stand below a rule.
     """
-    for section in sections(rows, size, BRIEF):
+    for section in sections(rows, size, BRIEF, own=True):
         table = Table(title=section.title, title_justify="left", title_style="bold cyan")
         table.add_column("")
         for heading in section.headings:
@@ -41,7 +41,7 @@ def print_leaderboard(console: Console, rows: Sequence[Row], size: int, notes: S
 def leaderboard_markdown(rows: Sequence[Row], size: int, notes: Sequence[str] = ()) -> str:
     """The same tables in Markdown, for notes and issues."""
     lines = []
-    for section in sections(rows, size, BRIEF):
+    for section in sections(rows, size, BRIEF, own=True):
         body = []
         for row, cells, bold in section.rows:
             entry = f"*{row.entry}*" if row.kind in ("gain", "baseline") else row.entry

@@ -26,11 +26,11 @@ from data.loader import Split, sequential
 from data.shards import ShardIndex
 from study.display.plain_lines import begin, say
 from study.presets import Resolved
-from study.results_folder import StudyFolder, write_json
+from study.results_folder import StudyFolder, use_its_plugins, write_json
 from study.scoring import baselines, diagnosis, extremes, objects, score_file
 from study.scoring.baselines import BASELINES, GRIDS
 from study.scoring.ranking import BASE, Finalist
-from trainables import checkpoint, metrics, pictures
+from trainables import checkpoint, metrics, own_metrics, pictures
 from trainables.model import SegmentationModel
 from trainables.precision import allow_tf32
 from trainables.scoring import PANEL_IMAGES, evaluate, images_per_pass, panel, restore_model
@@ -262,7 +262,8 @@ def _score_baseline(name: str, refs: Refs, kmeans: metrics.Labels, max_objects: 
         else:
             labels, num_slots, reconstruction = (BASELINES | GRIDS)[name](images, max_objects, seed)
         truth = images.transpose(0, 3, 1, 2).astype(np.float32) / 255  # (B, 3, H, W)
-        parts.append(metrics.score_labels(labels, true_labels, num_slots, reconstruction, truth))
+        own = own_metrics.scores(labels, true_labels, reconstruction, truth)
+        parts.append(metrics.score_labels(labels, true_labels, num_slots, reconstruction, truth) | own)
         predicted.append(labels.astype(np.uint8))
         if not picture:
             few = slice(0, PANEL_IMAGES)
@@ -313,7 +314,7 @@ def load_best(folder: str | Path) -> SegmentationModel:
     ``folder`` is a study's, or its ``best/``. Raises ValueError if no best model is there, or if one of its two files
     is damaged; those of an earlier version have no checksum.
     """
-    folder = Path(folder)
+    folder = use_its_plugins(Path(folder))
     inside = folder / "best" if (folder / "best").is_dir() else folder
     paths = [path for path in inside.glob("*.json") if path.with_suffix(".safetensors").exists()]
     if len(paths) != 1:

@@ -16,6 +16,7 @@ from study.scoring.diagnosis import FIGURES, Diagnosis, diagnose
 from study.scoring.interval import paired
 from study.scoring.ranking import BASE
 from study.scoring.trial_table import read_trials
+from trainables import own_metrics
 
 TITLES = {"test": "test", "outd": "OOD", "camo": "CAMO", "camo_textured": "textured CAMO"}
 """The splits of the final stage in the order of the tables: name in files -> name in the papers."""
@@ -144,9 +145,11 @@ def read_scores(folder: Path, *, images: bool = True) -> tuple[list[Row], dict[b
 
 
 def sections(
-    rows: Sequence[Row], size: int, metrics: Sequence[str] = METRICS, *, intervals: bool = False
+    rows: Sequence[Row], size: int, metrics: Sequence[str] = METRICS, *, intervals: bool = False, own: bool = False
 ) -> list[Section]:
     """One table per split; ``size`` is the images' height and width in pixels, which MSE depends on.
+
+    With ``own`` the metrics of one's own follow.
 
     With ``intervals`` a cell ends with the interval over images, where it is known: '62.5 ± 1.0 [60.9, 64.2]'.
 
@@ -154,6 +157,8 @@ def sections(
     """
     metrics = [name for name in metrics if name in BRIEF or not all(math.isnan(row.means[name]) for row in rows)]
     headings = [f"{name} (%)" if name in FRACTIONS else f"{name} (sum over 3x{size}x{size})" for name in metrics]
+    more = [name for name in rows[0].means if name not in METRICS] if own and rows else []
+    metrics, headings = [*metrics, *more], [*headings, *more]
     result = []
     for split in dict.fromkeys(row.split for row in rows):
         here = [row for row in rows if row.split == split]
@@ -210,7 +215,8 @@ def _means(evaluation: pa.Table) -> dict[tuple[str, str], dict[int | None, dict[
         evaluation = evaluation.append_column("seed", pa.nulls(len(evaluation), pa.int64()))
     table = evaluation.select(keys)
     undefined = pa.array(np.zeros(len(evaluation), bool))
-    names = [name for name in (*METRICS, *FIGURES) if name in evaluation.column_names]
+    all_names = (*METRICS, *FIGURES, *(name for name in own_metrics.names() if name in evaluation.column_names))
+    names = [name for name in all_names if name in evaluation.column_names]
     for metric in names:
         values = evaluation[metric].combine_chunks().cast(pa.float64()).fill_null(math.nan)
         if metric in ("mIoU_fg", "ARI_FG"):
@@ -223,7 +229,7 @@ def _means(evaluation: pa.Table) -> dict[tuple[str, str], dict[int | None, dict[
     )
     found: dict[tuple[str, str], dict[int | None, dict[str, float]]] = {}
     for group in groups.to_pylist():
-        means = {metric: _or(group.get(f"{metric}_mean"), math.nan) for metric in (*METRICS, *FIGURES)}
+        means = {metric: _or(group.get(f"{metric}_mean"), math.nan) for metric in all_names}
         counts = {"images": group["count_all"], "undefined": group["undefined_sum"]}
         found.setdefault((group["entry"], group["split"]), {})[group["seed"]] = means | counts
     return found
@@ -231,7 +237,9 @@ def _means(evaluation: pa.Table) -> dict[tuple[str, str], dict[int | None, dict[
 
 def _row(entry: str, split: str, by_seed: Mapping[int | None, Mapping[str, float]]) -> Row:
     """Mean and population standard deviation (ddof 0, as published) over the seeds' means."""
-    values = {metric: np.array([means[metric] for means in by_seed.values()]) for metric in METRICS}
+    first = next(iter(by_seed.values()))
+    names = [name for name in first if name not in (*FIGURES, "images", "undefined")]
+    values = {metric: np.array([means[metric] for means in by_seed.values()]) for metric in names}
     several = len(by_seed) > 1
     return Row(
         entry=entry_name(entry),
@@ -250,7 +258,7 @@ def _gain(best: str, split: str, here: Mapping[str, Mapping[int | None, Mapping[
     """What ``best`` has more than the base on ``split``; ``here`` holds the means of all finalists there."""
     one, base = _row(best, split, here[best]), _row(BASE, split, here[BASE])
     differences, halves = {}, {}
-    for metric in METRICS:
+    for metric in one.means:
         scores = {
             entry: {seed: means[metric] for seed, means in by_seed.items() if seed is not None}
             for entry, by_seed in here.items()
@@ -268,6 +276,9 @@ def cell(metric: str, mean: float, spread: float | None = None, *, gain: bool = 
     """
     if math.isnan(mean):
         return "-"
+    if metric in own_metrics.names():  # of any scale
+        near = "" if spread is None or math.isnan(spread) else f" ± {spread:.3g}"
+        return f"{mean:{'+' if gain else ''}.3g}{near}"
     factor = 100 if metric in FRACTIONS else 1
     largest = abs(mean) + (spread if gain and spread is not None and not math.isnan(spread) else 0.0)
     digits = 1 if metric in FRACTIONS or largest < 100 else 0
@@ -307,7 +318,8 @@ def _best(metric: str, rows: Sequence[Row]) -> str | None:
     known = [row for row in rows if row.kind != "gain" and not math.isnan(row.means[metric])]
     if not known:
         return None
-    choose: Callable = max if metric in FRACTIONS else min
+    more = metric in FRACTIONS or (metric not in METRICS and own_metrics.direction(metric) == "max")
+    choose: Callable = max if more else min
     return cell(metric, choose(row.means[metric] for row in known))
 
 

@@ -8,7 +8,7 @@ from study.scoring import ranking
 from study.scoring.interval import paired
 from study.scoring.leaderboard import METRICS, TITLES, Row, cell, entry_name, read_leaderboard
 from study.scoring.ranking import BASE, Finalist
-from trainables.objectives import OBJECTIVES, goals
+from trainables.objectives import direction, goals
 
 
 def read_verdict(folder: Path, metric: str) -> list[str]:
@@ -33,7 +33,7 @@ def verdict(finalists: Sequence[Finalist], rows: Sequence[Row], metric: str) -> 
     difference, half = paired(scores, best.entry, BASE)
     alone = len(best.runs) == 1
     said.append(_sentence("validation", name, metric, difference, half, won=finalists[0].entry != BASE, one_seed=alone))
-    judged = metric if metric in METRICS else METRICS[0]
+    judged = metric if metric in METRICS or (rows and metric in rows[0].means) else METRICS[0]
     for split in dict.fromkeys(row.split for row in rows):
         here = {row.entry: row for row in rows if row.split == split}
         gain = here.get(f"{name} - {BASE}")
@@ -52,7 +52,7 @@ def _sentence(
     where: str, name: str, metric: str, difference: float, half: float, *, won: bool = True, one_seed: bool = False
 ) -> str:
     """``won``: no seed failed that puts the base in front; ``one_seed``: there is none to tell the interval from."""
-    gained = difference if OBJECTIVES[metric] == "max" else -difference
+    gained = difference if direction(metric) == "max" else -difference
     if not gained > 0 or not won:
         says = f"the search did not beat the base ({name} is its best)"
     elif gained > half or (math.isnan(half) and one_seed):

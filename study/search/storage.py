@@ -27,7 +27,7 @@ from study.search import goals, journal, strategies
 from study.search.distributions import recorded
 from study.search.question import refuse_another
 from study.search.storage_url import PASSWORD_FROM, StorageURL, redacted
-from trainables.objectives import DIRECTIONS
+from trainables.objectives import direction
 
 MARK = "clevrtune"
 """The attribute: ``id``, ``folder`` (where the study was last run), and ``record``, what study.json must say."""
@@ -315,7 +315,7 @@ def _free_name(opened: BaseStorage, name: str) -> str:
 
 
 def _directions(config: StudyConfig) -> list[Literal["maximize", "minimize"]]:
-    return ["maximize" if DIRECTIONS[goal] == "max" else "minimize" for goal in config.goals]
+    return ["maximize" if direction(goal) == "max" else "minimize" for goal in config.goals]
 
 
 def _set_mark(study: optuna.Study, mark: Mapping[str, Any]) -> None:

@@ -121,6 +121,7 @@ def tune_study(
             failure_config=tune.FailureConfig(max_failures=-1),  # PruningScheduler counts
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=max(2, keep)),
             verbose=0,
+            progress_reporter=tune.CLIReporter(),  # silent; that for notebooks would clear what the cell has printed
         ),
     )
     lost_workers.survive_memory_kills()

@@ -15,6 +15,7 @@ from study.display import comparison_page, dry_run_table, study_page, tables
 from study.display.error_lines import first_line
 from study.display.plain_lines import say
 from study.presets import Resolved
+from study.results_folder import release_locks
 from study.scoring import comparison
 from study.search import finished, known, storage
 from study.search.stopping import StudyStopped
@@ -38,6 +39,8 @@ def run(asked: StudyConfig, console: Console) -> Path:
         if (reason := storage.failure(error)) is None:
             raise
         raise StudyStopped(reason) from error
+    finally:
+        release_locks()
 
 
 def _run(asked: StudyConfig, console: Console) -> Path:

@@ -1,5 +1,6 @@
 """The first stage: check all that can be wrong, start Ray, load the data, open the study."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +23,9 @@ from study.search import finalists, finished, journal, known, starting_over, sto
 from study.search.patience import Patience
 from study.search.proposal import Proposal
 from study.search.searcher import StudySearcher
+from trainables import plugins
 from trainables.crew import Shards
-from trainables.objectives import OBJECTIVES
+from trainables.objectives import direction
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,10 @@ def prepare(study: Resolved, console: Console) -> Prepared:
 
 def _prepare(study: Resolved, console: Console) -> Prepared:
     asked, folder = study.config, study.folder
+    if asked.log:
+        from study.display import loggers  # Ray's part of it imports the packages, which takes seconds
+
+        loggers.check(asked.log)
     storage.check(asked, folder, study.identity)
     if not asked.fresh:
         for line in filter(None, (journal.mend(folder.path / journal.FILE), storage.restore_record(asked, folder))):
@@ -133,7 +139,7 @@ def _prepare(study: Resolved, console: Console) -> Prepared:
 
 def _searcher(study: Resolved, optuna_study: Any, proposal: Proposal) -> StudySearcher:
     asked, folder = study.config, study.folder
-    promotion = strategies.promotion(asked.pruner, study.reports, maximize=OBJECTIVES[asked.goals[0]] == "max")
+    promotion = strategies.promotion(asked.pruner, study.reports, maximize=direction(asked.goals[0]) == "max")
     second = asked.goals[1] if len(asked.goals) > 1 else None
     patience = None if second else Patience(optuna_study, study.reports, asked.patience, finalists.noise(asked, folder))
     wanted = study.finalists + 1
@@ -173,8 +179,9 @@ def _record(
         study.folder,
         config=study.identity,
         **proposal.question(),
-        direction=OBJECTIVES[study.config.goals[0]],
+        direction=direction(study.config.goals[0]),
         storage=study.config.storage,
+        plugins=study.config.plugins or os.environ.get(plugins.SENT_FROM),
         data={
             "spec": str(study.data),
             "fingerprint": index.fingerprint,

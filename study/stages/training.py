@@ -22,7 +22,7 @@ from study.search.searcher import StudySearcher
 from study.search.stopping import StudyStopped
 from study.search.tune import tune_study
 from study.stages.preparing import Prepared, lost_trials
-from trainables.objectives import OBJECTIVES
+from trainables.objectives import direction
 
 
 def tune(prepared: Prepared) -> None:
@@ -61,7 +61,7 @@ def score(prepared: Prepared, ends: float = math.inf) -> bool:
             "or give the same command more --trials or --hours"
         )
     metric = study.config.goals[0]
-    order = ranking.ranked(found, OBJECTIVES[metric])
+    order = ranking.ranked(found, direction(metric))
     if not order:
         raise StudyStopped(f"no finalist could be trained anew: {found[0].runs[0].reason}")
     order, more = evaluation.readable(study.folder, order)
@@ -123,6 +123,10 @@ def _train(prepared: Prepared, study: Resolved, searcher: StudySearcher, places:
     searched = [key for key in prepared.proposal.searched() if key not in prepared.proposal.fixed]
     callbacks = [TensorBoardCallback(asked.goals[0], searched), progress, Newcomers(prepared.preflight, searcher.stop)]
     callbacks.append(starting_over.RemoveOld(prepared.study.config, prepared.study.folder))
+    if asked.log:
+        from study.display import loggers  # Ray's part of it imports the packages, which takes seconds
+
+        callbacks += loggers.callbacks(asked.log, prepared.study.folder, study.folder, searcher.state_of)
     started = time.monotonic()
     try:
         tune_study(study, searcher, prepared.shards, places.wanted, callbacks)

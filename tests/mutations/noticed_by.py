@@ -10,6 +10,8 @@ TESTS: dict[str, list[str]] = {
     "trainables/output.py": ["tests/trainables/test_output.py"],
     "trainables/optim.py": ["tests/trainables/test_optim.py"],
     "trainables/metrics.py": ["tests/trainables/test_metrics.py"],
+    "trainables/plugins.py": ["tests/trainables/test_plugins.py"],
+    "trainables/own_metrics/__init__.py": ["tests/trainables/test_plugins.py"],
     "trainables/objectives.py": ["tests/trainables/test_objectives.py"],
     "trainables/schedules.py": ["tests/trainables/test_schedules.py"],
     "study/search/stopping.py": ["tests/study/search/test_stopping.py"],

@@ -89,7 +89,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
     ],
     "study/search/storage.py": [
         ("sign = -1 if", "sign = 1 if"),
-        ("\"maximize\" if DIRECTIONS[goal] == \"max\" else \"minimize\"", "\"maximize\""),
+        ("\"maximize\" if direction(goal) == \"max\" else \"minimize\"", "\"maximize\""),
         ("SeedSequence([config.seed, len(study.get_trials(deepcopy=False))])", "SeedSequence([config.seed])"),
         ("    if _is_in(mark, folder):\n        return\n", "    return\n"),
         ("refuse_other_identity(folder.name, theirs, dict(identity))", "pass"),

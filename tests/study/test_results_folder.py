@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import trainables
 from study import results_folder
 from study.results_folder import ROOT, StudyFolder, git_revision, versions, write_json
+from tests import own_folder
 
 IDENTITY = {"model": "space", "seed": 0, "steps": 100, "set": {"lr": 0.1}}
 
@@ -57,6 +59,42 @@ def test_a_second_process_is_refused_while_the_first_lives(tmp_path):
     holder.kill()
     holder.wait()
     folder.claim(IDENTITY, fresh=False)
+
+
+def test_a_released_study_can_be_run_by_another_process_and_again_by_this_one(tmp_path):
+    folder = StudyFolder(tmp_path / "study")
+    folder.claim(IDENTITY, fresh=False)
+    folder.write(config=IDENTITY)
+    folder.set_aside()
+    results_folder.release_locks()
+    results_folder.release_locks()
+    holder = hold(folder)
+    with pytest.raises(ValueError, match="being run by another process"):
+        folder.claim(IDENTITY, fresh=False)
+    holder.kill()
+    holder.wait()
+    folder.claim(IDENTITY, fresh=False)
+
+
+def test_the_plugins_that_a_study_names_are_used_unless_they_came_with_the_folder(tmp_path):
+    folder = StudyFolder(tmp_path / "results" / "own")
+    folder.path.mkdir(parents=True)
+    (folder.path / "best").mkdir()
+    with own_folder.kept_out():
+        mine = own_folder.write(tmp_path / "mine", *own_folder.MODEL)
+        for named in (None, str(tmp_path / "gone"), 3):
+            folder.write(config=IDENTITY, plugins=named)
+            assert results_folder.use_its_plugins(folder.path) == folder.path
+        assert "colour_field" not in trainables.names()
+        folder.write(plugins=str(mine))
+        results_folder.use_its_plugins(folder.path / "best")
+        assert "colour_field" in trainables.names()
+    with own_folder.kept_out():
+        within = own_folder.write(folder.path / "mine", *own_folder.MODEL)
+        folder.write(plugins=str(within))
+        with pytest.raises(ValueError, match="its plugins lie within it; copy them elsewhere"):
+            results_folder.read_record(folder.path)
+        assert "colour_field" not in trainables.names()
 
 
 def begun(tmp_path, **config):

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import ZipFile
 
 import optuna
 import pytest
@@ -23,6 +24,7 @@ from optuna.storages.journal import JournalFileBackend
 from ray._private import ray_constants
 
 from study import results_folder, submit
+from study.cluster import job_package
 
 ROOT = results_folder.ROOT
 
@@ -77,39 +79,53 @@ def test_code_travels_and_data_and_results_do_not(tmp_path):
     write(
         tmp_path, "results/space/study.json", "study/results/space/best.json", ".git/HEAD", ".venv/x.py", "clevr/x.png"
     )
-    assert {str(path.relative_to(tmp_path)) for path in submit.files(tmp_path)} == CODE
+    assert {str(path.relative_to(tmp_path)) for path in job_package.files(tmp_path)} == CODE
 
 
 def test_every_module_of_this_checkout_travels():
-    travels = set(submit.files())
+    travels = set(job_package.files())
     code = {path for package in results_folder.PACKAGES for path in (ROOT / package).rglob("*.py")}
     assert code <= travels and ROOT / "data" / "__init__.py" in code
     assert all(path.is_file() for path in travels)
 
 
 def test_a_package_that_ray_would_not_take_is_refused_with_the_largest_folder(tmp_path):
-    assert submit.LARGEST_PACKAGE == ray_constants.DASHBOARD_CLIENT_MAX_SIZE
+    assert job_package.LARGEST_PACKAGE == ray_constants.DASHBOARD_CLIENT_MAX_SIZE
     write(tmp_path, *CODE)
-    os.truncate(tmp_path / "trainables/space/weights.pt", 2 * submit.LARGEST_PACKAGE)
+    os.truncate(tmp_path / "trainables/space/weights.pt", 2 * job_package.LARGEST_PACKAGE)
     with pytest.raises(ValueError, match=r"folders: trainables/space/ 200\.0 MiB") as caught:
-        submit.write_package(tmp_path / "package.zip", tmp_path)
+        job_package.write(tmp_path / "package.zip", tmp_path)
     assert "\n" not in str(caught.value) and not (tmp_path / "package.zip").exists()
+
+
+def test_files_of_plugins_travel_among_ours_and_the_flag_stays_at_home(tmp_path):
+    write(tmp_path / "code", *CODE)
+    mine = "trainables/own.py", "trainables/large/__init__.py", "trainables/large/part.py", "search_spaces/own.py"
+    write(tmp_path / "mine", *mine, "notes.txt", "trainables/__pycache__/own.pyc", "data/pictures/0.png")
+    job_package.write(tmp_path / "package.zip", tmp_path / "code", own=str(tmp_path / "mine"))
+    assert set(ZipFile(tmp_path / "package.zip").namelist()) == CODE | set(mine)
+    environment = job_package.runtime_env(tmp_path / "package.zip", pip=False, own="/home/me/mine")["env_vars"]
+    assert environment["CLEVRTUNE_PLUGINS"] == "/home/me/mine"
+    assert "CLEVRTUNE_PLUGINS" not in job_package.runtime_env(tmp_path / "package.zip", pip=False)["env_vars"]
+    for flag in (["--plugins", "mine"], ["--plugins=mine"]):
+        flags = ["--model", "own", *flag, "--trials", "3"]
+        assert submit._without(flags, "--plugins") == ["--model", "own", "--trials", "3"]
 
 
 def test_pip_installs_the_pinned_dependencies_and_leaves_ray_alone():
     pinned = (ROOT / "constraints.txt").read_text().splitlines()
-    wanted = submit.requirements()
+    wanted = job_package.requirements()
     assert set(wanted) <= set(pinned)
     names = {line.split("==")[0] for line in wanted}
     assert {"torch", "numpy", "optuna", "pyarrow", "scipy"} <= names and "ray" not in names
 
 
 def test_without_a_checkout_the_installed_versions_are_asked_for(tmp_path):
-    wanted = submit.requirements(tmp_path)
-    assert {line.split("==")[0] for line in wanted} == set(submit.needed()) - {"ray"}
+    wanted = job_package.requirements(tmp_path)
+    assert {line.split("==")[0] for line in wanted} == set(job_package.needed()) - {"ray"}
     assert f"optuna=={optuna.__version__}" in wanted
     write(tmp_path, *CODE - {"setup.cfg", "constraints.txt"})
-    assert {path.name for path in submit.files(tmp_path)} == {Path(path).name for path in CODE} - {
+    assert {path.name for path in job_package.files(tmp_path)} == {Path(path).name for path in CODE} - {
         "setup.cfg",
         "constraints.txt",
     }
@@ -309,11 +325,11 @@ def test_a_python_without_the_packages_is_named_before_the_job_is_sent(head):
     address = f"http://127.0.0.1:{head.dashboard}"
     code = f"""
 from study import submit
-from study.cluster import job_python
+from study.cluster import job_package, job_python
 
 submit.use_token()
 client = submit.connect({address!r})
-job_python.refuse_bare(client, submit.needed())
+job_python.refuse_bare(client, job_package.needed())
 try:
     job_python.refuse_bare(client, ["ray", "no-such-package"])
 except ValueError as error:

@@ -3,8 +3,7 @@
 import subprocess
 import sys
 
-from study import submit
-from study.cluster import job_python
+from study.cluster import job_package, job_python
 
 
 def test_the_code_names_what_is_missing_and_which_python_lacks_it():
@@ -16,5 +15,5 @@ def test_the_code_names_what_is_missing_and_which_python_lacks_it():
 
 
 def test_all_that_a_study_imports_is_asked_for_and_extras_are_not():
-    assert {"ray", "torch", "optuna", "cyclopts", "safetensors"} <= set(submit.needed())
-    assert not {"plotly", "cmaes"} & set(submit.needed())
+    assert {"ray", "torch", "optuna", "cyclopts", "safetensors"} <= set(job_package.needed())
+    assert not {"plotly", "cmaes"} & set(job_package.needed())

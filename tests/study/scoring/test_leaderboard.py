@@ -4,11 +4,14 @@ import math
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from study.scoring import leaderboard
 from study.scoring.leaderboard import Row
+from tests import own_folder
 from tests.study.results import SCORES, evaluation, with_figures
+from trainables import plugins
 
 
 def rows() -> list[Row]:
@@ -34,6 +37,26 @@ def test_means_are_over_images_then_over_seeds() -> None:
     outd = rows()[6]
     assert outd.undefined == 1
     assert outd.means["mIoU_fg"] == pytest.approx(0.35 + 0.01 * (0 + 1 + 3 + 4 + 5) / 5)
+
+
+def test_a_metric_of_ones_own_is_a_column_in_its_own_scale_and_direction(tmp_path: Path) -> None:
+    scores = evaluation(SCORES)
+    lower = pc.subtract(pa.scalar(0.5), scores["mIoU_fg"])
+    with own_folder.kept_out():
+        mine = own_folder.write(tmp_path, own_folder.METRIC)
+        path = mine / own_folder.METRIC
+        path.write_text(path.read_text().replace('DIRECTION = "max"', 'DIRECTION = "min"'))
+        plugins.use(mine)
+        found = leaderboard.leaderboard(scores.append_column("coverage", lower), ["trial_0005", "base"])
+        assert found[0].means["coverage"] == pytest.approx(0.025) and found[0].stds["coverage"] == pytest.approx(0.05)
+        shown = leaderboard.sections(found, 32, leaderboard.BRIEF, own=True)[0]
+        cells = {row.entry: (cells[-1], bold[-1]) for row, cells, bold in shown.rows}
+        assert shown.headings[-1] == "coverage" and cells["trial 5"] == ("0.025 ± 0.05", False)
+        assert cells["trial 2"] == ("-0.145 ± 0.02", True), "the lowest is the best"
+        assert [row.means.keys() for row in found] == [found[0].means.keys()] * len(found)
+        without = leaderboard.sections(found, 32, leaderboard.BRIEF)[0]
+        assert len(without.headings) == len(leaderboard.BRIEF)
+        assert "coverage" not in rows()[0].means, "scores of before it was there"
 
 
 @pytest.mark.parametrize(

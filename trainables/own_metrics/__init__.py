@@ -1,0 +1,69 @@
+"""Metrics of one's own: each file here, or in a folder of this name on the path, is one, found by its name.
+
+A metric is a file NAME.py with two things::
+
+    DIRECTION = "max"  # or "min": where it is better
+
+    def score(predicted, true, reconstruction, image):
+        ...
+
+``predicted`` and ``true`` are label maps (B, H, W), integers with 0 = background in the truth; ``reconstruction`` and
+``image`` are (B, 3, H, W), float32 in [0, 1], the former unclamped. All are numpy arrays. It returns (B,) floats, one
+per image and independent of the other images; NaN where an image leaves it undefined.
+
+Validation and the final stage compute every metric that is found, and ``--metric NAME`` makes it the objective.
+"""
+
+import importlib
+import pkgutil
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__path__[:] = pkgutil.extend_path(__path__, __name__)
+
+
+def names() -> list[str]:
+    """The metrics there are, sorted."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def load(name: str) -> ModuleType:
+    """The file of the metric ``name``. Raises ValueError if it lacks one of the two things."""
+    module = importlib.import_module(f"{__name__}.{name}")
+    wanted = getattr(module, "DIRECTION", None)
+    if wanted not in ("max", "min"):
+        raise ValueError(f"{module.__file__}: DIRECTION is {wanted!r}; write DIRECTION = 'max' or 'min'")
+    if not callable(getattr(module, "score", None)):
+        raise ValueError(f"{module.__file__} has no function score(predicted, true, reconstruction, image)")
+    return module
+
+
+def direction(name: str) -> str:
+    """``max`` or ``min``: where the metric ``name`` is better. Raises ValueError."""
+    found: str = load(name).DIRECTION
+    return found
+
+
+def scores(*batch: Any) -> "dict[str, NDArray[np.float64]]":
+    """Every metric of one's own for a batch: name -> (B,).
+
+    ``batch`` is what a metric takes: predicted, true, reconstruction, image, arrays or tensors on any device.
+
+    Raises ValueError for a metric that returns another shape.
+    """
+    if not (found := names()):
+        return {}
+    import numpy as np
+
+    arrays = [np.asarray(given.detach().cpu() if hasattr(given, "detach") else given) for given in batch]
+    result = {}
+    for name in found:
+        values = np.asarray(load(name).score(*arrays), np.float64)
+        if values.shape != (len(arrays[0]),):
+            raise ValueError(f"metric {name} returned {values.shape} for {len(arrays[0])} images; return one per image")
+        result[name] = values
+    return result
