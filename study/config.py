@@ -91,6 +91,8 @@ class StudyConfig:
     """best trials that the final stage retrains and scores on test, OOD and CAMO [default: 3, tiny preset 2]"""
     seeds: int | None = None
     """fresh seeds for each finalist and the base; 1 scores the search's own checkpoints [default: 3, tiny preset 2]"""
+    draws: int = 1
+    """draws of noise over which the final stage takes the mean scores of models that draw it"""
     curve: bool | None = None
     """score the winner on other variants, too, such as all strengths of texture [default: where scenes are drawn]"""
     name: str | None = None
@@ -130,7 +132,7 @@ class StudyConfig:
         if len(self.goals) > 1:
             self._check_two_goals()
         counts = ("scenes", "trials", "steps", "concurrent", "workers_per_trial", "micro_batch", "reports")
-        for key in (*counts, "validation_images", "finalists", "seeds", "cpus", "hours", "patience"):
+        for key in (*counts, "validation_images", "finalists", "seeds", "draws", "cpus", "hours", "patience"):
             value = getattr(self, key)
             if value is not None and not value > 0:
                 raise ValueError(f"--{key.replace('_', '-')} is {value}; it must be above zero")
