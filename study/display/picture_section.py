@@ -120,14 +120,8 @@ def _predicted(row: Sequence[Image.Image]) -> tuple[Image.Image, Image.Image]:
 
 
 def _scene(caption: str, alt: str, *cells: Image.Image) -> str:
-    shown = "".join(pages.image(alt, _small(cell)) for cell in cells)
+    shown = "".join(pages.image(alt, pages.small(cell)) for cell in cells)
     return f"<figure><figcaption>{pages.escape(caption)}</figcaption>{shown}</figure>"
-
-
-def _small(cell: Image.Image) -> bytes:
-    file = io.BytesIO()
-    cell.save(file, "WEBP", quality=80, method=4)
-    return file.getvalue()
 
 
 def _webp(png: bytes, quality: int) -> bytes:

@@ -126,7 +126,7 @@ def wanted(own: DataSpec, name: str, data: str | None, part: str, *, scored: set
         raise ValueError(f"--split {name} is one of the study's own; its command scores it. Choose another name")
     if data is None:
         there = [*own.source.final_splits, *own.source.curve(own.variant)]
-        known = {each.name: each for each in reversed(there) if each.variant is not None and each.data is None}
+        known = {each.name: each for each in there if each.variant is not None and each.data is None}
         if name not in known:
             names = f"; without --data there are {', '.join(known)}" if known else ""
             raise ValueError(f"--split {name}: say with --data which images these are{names}")
