@@ -90,8 +90,8 @@ def test_a_split_joins_the_table_once(
     assert len(rows(folder, "0.4", objects.FILE)) > 400 < len(rows(folder, "test", objects.FILE))
     assert (folder.path / "pictures" / "slots" / "base_0.4.png").exists()
     html = (folder.path / "report.html").read_text()
-    assert "0.4 (synthetic:0.4-40scenes-(32,32) test)" in html and "scored after the study&#x27;s end" in html
-    assert "study/score.py results/study --split 0.4 --data &#x27;synthetic:0.4-40scenes-(32,32)&#x27;" in html
+    assert "0.4 (synthetic:0.4-(32,32) test)" in html and "scored after the study&#x27;s end" in html
+    assert "study/score.py results/study --split 0.4 --data &#x27;synthetic:0.4-(32,32)&#x27;" in html
     record = folder.read()
     assert record is not None and record["added"]["0.4"]["split"] == "test"
 
