@@ -14,7 +14,7 @@ from study.scoring import published
 from study.scoring.leaderboard import BRIEF, Section, between, cell, sections
 
 REFERENCES = Path(__file__).with_name("references.bib")
-"""BibTeX entries, each below a line ``% when KEY VALUE`` (of a study's configuration), or ``% when always``."""
+"""BibTeX entries, each below a line ``% when KEY VALUE|VALUE`` (of a study's configuration), or ``% when always``."""
 
 MARKDOWN, LATEX, BIBTEX, CARD = "report.md", "tables.tex", "results.bib", "README.md"
 
@@ -87,7 +87,7 @@ def references(config: Mapping[str, Any]) -> str:
     for block in REFERENCES.read_text(encoding="utf-8").split("% when ")[1:]:
         condition, _, entry = block.partition("\n")
         key, _, value = condition.strip().partition(" ")
-        if key == "always" or str(config.get(key)) == value:
+        if key == "always" or str(config.get(key)) in value.split("|"):
             found.append(entry.strip() + "\n")
     return "\n".join(found)
 
