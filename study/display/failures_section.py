@@ -20,7 +20,7 @@ BINS = 20
 """Bars of a histogram from 0 to 1."""
 LONG = 12
 """A table with more rows scrolls."""
-BUDGET = 1_300_000
+BUDGET = 900_000
 """Characters of pictures in this section."""
 KINDS = {"worst": "the worst images", "median": "middling images", "best": "the best images"}
 

@@ -10,7 +10,7 @@ from study.display import pages
 from study.scoring.leaderboard import Row, entry_name
 from trainables.pictures import CAPTION_HEIGHT, CAPTIONS, GAP
 
-BUDGET = 1_400_000
+BUDGET = 1_100_000
 """Bytes of pictures in a page; in base64 they take a third more."""
 INPUT, RECONSTRUCTION, TRUE, PREDICTED = range(len(CAPTIONS))
 """The columns of a panel."""

@@ -185,12 +185,13 @@ def timeline(search: Search) -> str | None:
                     "base": [f"{trial['start']:%Y-%m-%d %H:%M:%S}" for trial in here],
                     "x": [round((trial["complete"] - trial["start"]).total_seconds() * 1000) for trial in here],
                     "y": [trial["number"] for trial in here],
+                    "width": 0.8,  # else that of the closest numbers of this state
                     "marker": {"color": colour},
                     "hovertext": [f"trial {trial['number']}" for trial in here],
                 }
             )
     axis = _numbered([trial["number"] for trial in ran])
-    layout = {"xaxis": {"type": "date"}, "yaxis": axis, "barmode": "overlay", "bargap": 0.3}
+    layout = {"xaxis": {"type": "date"}, "yaxis": axis, "barmode": "overlay"}
     return figure(data, layout, about="when each trial began and ended")
 
 
@@ -206,7 +207,7 @@ def parallel_coordinates(search: Search, names: Sequence[str]) -> str | None:
     groups: list[list[Trial]] = [[] for _ in SHADES]
     for place, trial in enumerate(few):
         groups[len(SHADES) * place // len(few)].append(trial)
-    words = ["worst fifth", "", "middle fifth", "", "best fifth"]
+    words = ["worst fifth", "", "middle fifth", "", "best fifth"] if len(few) >= len(SHADES) else ["others"] + [""] * 4
     chosen = [best] if best in search.valued and best is not None else []
     styles = [
         *zip(SHADES, words, (1.2,) * 5, strict=True),

@@ -20,6 +20,9 @@ USED = "seg_segments"
 
 TRUTH = "the truth"
 
+BUDGET = 400_000
+"""Characters of masks in a page."""
+
 
 def used(evaluation: pa.Table, splits: Sequence[str], winner: str) -> str:
     """Histograms of the slots that ``winner``, its name in files, uses per image; nothing where that is not known."""
@@ -34,6 +37,7 @@ def used(evaluation: pa.Table, splits: Sequence[str], winner: str) -> str:
 def masks(folder: Path, splits: Sequence[str], winner: str) -> str:
     """The masks of each slot of ``winner`` on a few images by split; nothing without pictures."""
     blocks: list[str] = []
+    budget = BUDGET
     for split in splits:
         path = folder / "pictures" / slots.FOLDER / f"{winner}_{split}.png"
         found = slots.read(path.read_bytes()) if path.exists() else None
@@ -51,6 +55,9 @@ def masks(folder: Path, splits: Sequence[str], winner: str) -> str:
         )
         of = f", {len(found.slots)} of {found.count} slots" if len(found.slots) < found.count else ""
         card = f'<div class="card"><h3>Masks by slot, {title}{of}</h3><div class="scenes slots">{shown}</div></div>'
+        budget -= len(card)
+        if budget < 0:
+            break  # the page would become too large; the pictures are in the study's folder
         blocks.append(card if not blocks else pages.folded(f"{title}: masks by slot", card))
     said = "white: the slot's mask is 1; shares are over all images of the split; of the first seed"
     return "".join(blocks) + pages.notes([said]) if blocks else ""
