@@ -162,6 +162,7 @@ UNREAD = 141
 VERBS = {
     "run": ("study.run", "tune a model, score the best trials on test, OOD and CAMO, and report"),
     "trials": ("study.trials", "list, show or export the trials of studies"),
+    "score": ("study.score", "score the finalists of a study on further images, without training"),
     "report": ("study.report", "write the report of a study anew"),
     "compare": ("study.compare", "the best trials of several studies side by side"),
     "predict": ("study.predict", "segment pictures with the best model of a study"),

@@ -99,6 +99,8 @@ class StudyConfig:
     """best trials that the final stage retrains and scores on test, OOD and CAMO [default: 3, tiny preset 2]"""
     seeds: int | None = None
     """fresh seeds for each finalist and the base; 1 scores the search's own checkpoints [default: 3, tiny preset 2]"""
+    draws: int = 1
+    """draws of noise over which the final stage takes the mean scores of models that draw it"""
     curve: bool | None = None
     """score the winner on other variants, too, such as all strengths of texture [default: where scenes are drawn]"""
     plugins: str | None = None
@@ -148,7 +150,16 @@ class StudyConfig:
             self._check_two_goals()
         durations = ("hours", "patience", "trial_timeout")  # as long as you like
         counts = ("scenes", "trials", "steps", "concurrent", "workers_per_trial", "micro_batch", "reports")
-        for key in (*counts, "validation_images", "finalists", "seeds", "keep_checkpoints", "cpus", *durations):
+        for key in (
+            *counts,
+            "validation_images",
+            "finalists",
+            "seeds",
+            "draws",
+            "keep_checkpoints",
+            "cpus",
+            *durations,
+        ):
             value = getattr(self, key)
             if value is not None and not value > 0:
                 raise ValueError(f"--{key.replace('_', '-')} is {value}; it must be above zero")

@@ -36,7 +36,7 @@ LOST = "lost"
 """The folder below a study's for folders of trials whose records are lost."""
 
 SCHEMA = {
-    **dict.fromkeys(("config", "study", "data", "base", "ranges", "timing", "curve"), dict),
+    **dict.fromkeys(("config", "study", "data", "base", "ranges", "timing", "curve", "added"), dict),
     **dict.fromkeys(("sessions", "from", "replaces", "damage"), list),
 }
 """The kinds of the entries of study.json that the program looks into."""

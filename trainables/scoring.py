@@ -28,14 +28,15 @@ def evaluate(
     step: int,
     precision: str = "fp32",
     keep: Callable[[metrics.Labels], Any] = lambda labels: None,
+    draw: int = 0,
 ) -> dict[str, np.ndarray]:
     """Scores of the images ``rows`` (n,) of ``split``: metric name -> (n,) float64, ``loss`` included.
 
     The same model gets the same scores every time. ``loss`` is known per pass only and repeated for its images.
-    ``keep`` is given the predicted labels (B, H, W) of each pass, in the order of ``rows``.
+    ``keep`` is given the predicted labels (B, H, W) of each pass, in the order of ``rows``. ``draw`` chooses the noise.
     """
     parts: list[dict[str, np.ndarray]] = []
-    with judged(model) as device:
+    with judged(model, draw) as device:
         for chosen in sequential(len(rows), images_per_pass(model.image_size)):
             image, labels = as_tensors(*split.gather(rows[chosen]), device)  # (B, 3, H, W), (B, H, W)
             with autocast(device, precision):
@@ -82,9 +83,10 @@ def restore_model(state: Mapping[str, Any], device: torch.device | str = "cpu") 
 
 
 @contextmanager
-def judged(model: SegmentationModel) -> Iterator[torch.device]:
+def judged(model: SegmentationModel, draw: int = 0) -> Iterator[torch.device]:
     """Within this context ``model`` is in evaluation mode and draws the same noise every time; gives its device.
 
+    Each ``draw`` is other noise, from a generator with that seed.
     The noise comes from a generator of its own, so that the random numbers of training do not depend on how often a
     model is judged. Not inference_mode: IODINE and EfficientMORL need local gradients.
     """
@@ -92,7 +94,7 @@ def judged(model: SegmentationModel) -> Iterator[torch.device]:
     was_training = model.training
     model.eval()
     try:
-        with torch.no_grad(), noise.drawn_from(torch.Generator(device).manual_seed(0)):
+        with torch.no_grad(), noise.drawn_from(torch.Generator(device).manual_seed(draw)):
             yield device
     finally:
         model.train(was_training)

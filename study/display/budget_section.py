@@ -26,7 +26,9 @@ def budget_section(record: Mapping[str, Any], trials: Sequence[Trial], rungs: Se
     trained = sum(trial["step"] or 0 for trial in trials)
     if trained and steps and trials:
         facts["training steps of the search"] = f"{trained:,}"
-        facts["share of what all trials to their end would take"] = f"{trained / (steps * len(trials)):.0%}"
+        facts["share of the steps that all these trials would take to their end"] = (
+            f"{trained / (steps * len(trials)):.0%}"
+        )
     seconds = sum(trial["seconds"] or 0 for trial in trials)
     if seconds:
         facts["training and validation, all trials together"] = duration(seconds)
@@ -34,7 +36,7 @@ def budget_section(record: Mapping[str, Any], trials: Sequence[Trial], rungs: Se
     if timing.get("sessions"):
         facts["wall time of training, finalists included"] = duration(sum(s["wall_s"] for s in timing["sessions"]))
     if timing.get("busy_share") is not None:
-        facts["of the places' time in training and validation"] = f"{timing['busy_share']:.0%}"
+        facts["share of the time that trials had in which they trained or validated"] = f"{timing['busy_share']:.0%}"
     hosts = sorted({host for trial in trials for host in trial["hosts"] or ()})
     if hosts:
         facts["nodes"] = f"{len(hosts)}: {', '.join(hosts[:8])}{', ...' if len(hosts) > 8 else ''}"
@@ -57,7 +59,7 @@ def sessions(record: Mapping[str, Any]) -> list[dict[str, str]]:
         {key.replace("_", " "): _line(value) for key, value in entry.items() if value} for entry in _recorded(record)
     ]
     if times and len(found) == 1:
-        found[0]["time"] = f"{len(times)} times of training, {duration(sum(t['wall_s'] for t in times))} in all"
+        found[0]["time"] = f"{duration(sum(t['wall_s'] for t in times))} of training"
     return found
 
 
@@ -93,7 +95,18 @@ def command(name: str, folder: Path, record: Mapping[str, Any], trials: int) -> 
     words += [word for source in record.get("from", []) for word in ("--from", source["study"])]
     for key, count in ranking.read_asked(folder).items():
         words += [f"--{key}", str(count)]
-    return "\n".join([*lines, shlex.join(words)])
+    words += ["--draws", str(record["draws"])] if record.get("draws", 1) > 1 else []
+    later = [
+        shlex.join(["python", "study/score.py", f"results/{name}", "--split", split, *_where(about)])
+        for split, about in (record.get("added") or {}).items()
+    ]
+    return "\n".join([*lines, shlex.join(words), *later])
+
+
+def _where(about: Mapping[str, Any]) -> list[str]:
+    """The flags of study/score.py for an added split."""
+    draws = ["--draws", str(about["draws"])] if about["draws"] > 1 else []
+    return ["--data", about["spec"], "--part", about["split"], *draws]
 
 
 def _rungs(trials: Sequence[Trial], rungs: Sequence[int], reports: int, steps: int) -> str:

@@ -9,7 +9,7 @@ from study.display.curve_plot import curve_section
 from study.display.durations import duration
 from study.display.page_table import Cell, Table
 from study.display.picture_section import side_by_side
-from study.display.score_section import OVER_IMAGES, board, gaps_table
+from study.display.score_section import DIRECTIONS, LOSSES, OVER_IMAGES, board, gaps_table
 from study.results_folder import read_record
 from study.scoring import curve
 from study.scoring.comparison import Comparison
@@ -29,12 +29,18 @@ def write(comparison: Comparison, path: Path) -> None:
         pages.section(
             "Leaderboard",
             pages.cards(*(one.html() for one in board(comparison.rows, comparison.size)), layout="full-width"),
-            pages.notes([*comparison.notes, *([OVER_IMAGES] if comparison.rows else [])]),
+            pages.notes(
+                [
+                    *([DIRECTIONS] if comparison.rows else []),
+                    *comparison.notes,
+                    *([OVER_IMAGES] if comparison.rows else []),
+                ]
+            ),
         ),
         pages.section("Budgets", _budgets(comparison, path)),
     ]
     if lost := gaps_table(comparison.gaps):
-        fragments.append(pages.section("Generalisation", lost.html()))
+        fragments.append(pages.section("Generalisation", lost.html(), pages.notes([LOSSES])))
     if costs := _costs(comparison):
         fragments.append(pages.section("Scores and costs", costs))
     read = {entry: curve.read(folder, read_record(folder)) for entry, folder in comparison.folders.items()}

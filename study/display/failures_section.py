@@ -1,6 +1,5 @@
 """Where a study's winner fails: a histogram over images, its worst, middling and best ones, and scores by object."""
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,12 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image
 
-from study.display import figures, pages
+from study.display import figures, pages, slots_section
 from study.display.page_table import Cell, Table, figure
 from study.scoring import bootstrap, extremes, objects
-from study.scoring.leaderboard import TITLES, Row, entry_name
+from study.scoring.leaderboard import FRACTIONS, TITLES, Row, entry_name
 from study.scoring.ranking import BASE
 
 METRIC = "mIoU_fg"
@@ -22,6 +20,8 @@ BINS = 20
 """Bars of a histogram from 0 to 1."""
 LONG = 12
 """A table with more rows scrolls."""
+BUDGET = 900_000
+"""Characters of pictures in this section."""
 KINDS = {"worst": "the worst images", "median": "middling images", "best": "the best images"}
 
 
@@ -31,15 +31,18 @@ def failures_section(folder: Path, rows: Sequence[Row], winner: str | None) -> s
     if winner is None or not path.exists():
         return ""
     splits = list(dict.fromkeys(row.split for row in rows))
-    scores = bootstrap.per_image(pq.read_table(path), [METRIC])
+    evaluation = pq.read_table(path)
+    scores = bootstrap.per_image(evaluation, [METRIC])
     fragments = []
     if figures.script() is not None:
         drawn = [(_title(split), _histogram(scores, winner, split), False) for split in splits]
         fragments.append(pages.plots([(title, html, wide) for title, html, wide in drawn if html], "small"))
+        fragments.append(slots_section.used(evaluation, splits, winner))
     table = objects.read(folder / objects.FILE)
     if table is not None and splits:
         fragments.append(_breakdown(table, splits[0], winner))
     fragments.append(_pictures(folder, splits, winner))
+    fragments.append(slots_section.masks(folder, splits, winner))
     return pages.section("Where it fails", *fragments) if any(fragments) else ""
 
 
@@ -96,37 +99,48 @@ def _breakdown(table: pa.Table, split: str, winner: str) -> str:
 
 
 def _pictures(folder: Path, splits: Sequence[str], winner: str) -> str:
-    """The winner's worst, middling and best images by split, with overlays."""
+    """The winner's worst, middling and best images by split and metric, with overlays."""
     blocks: list[str] = []
+    budget = BUDGET
+    left_out: list[str] = []
     for split in splits:
         path = folder / "pictures" / extremes.FOLDER / f"{winner}_{split}.png"
         if not path.exists():
             continue
         title = TITLES.get(split, split)
-        kinds: dict[str, list[str]] = {}
-        for one, cells in extremes.read(path.read_bytes()):
-            caption = f"image {one.image}: {100 * one.score:.1f}"
-            images = "".join(
-                pages.image(f"{title}, {caption}, {column}", _small(cell))
-                for column, cell in zip(extremes.COLUMNS, cells, strict=True)
+        rows = extremes.read(path.read_bytes())
+        for metric in dict.fromkeys(one.metric for one, _ in rows):
+            kinds: dict[str, list[str]] = {}
+            for one, cells in (row for row in rows if row[0].metric == metric):
+                caption = f"image {one.image}: {_score(one)}"
+                images = "".join(
+                    pages.image(f"{title}, {caption}, {column}", pages.small(cell))
+                    for column, cell in zip(extremes.COLUMNS, cells, strict=True)
+                )
+                kinds.setdefault(one.kind, []).append(f"<figure><figcaption>{caption}</figcaption>{images}</figure>")
+            cards = [
+                f'<div class="card"><h3>{title}: {KINDS.get(kind, "")} by {metric}</h3>'
+                f'<div class="scenes">{"".join(shown)}</div></div>'
+                for kind, shown in kinds.items()
+            ]
+            shown = pages.cards(*cards, layout="small")
+            if len(shown) > budget:
+                left_out.append(f"{title} by {metric}")
+                continue
+            budget -= len(shown)
+            blocks.append(
+                shown if not blocks else pages.folded(f"{title}: worst, middling and best images by {metric}", shown)
             )
-            kinds.setdefault(one.kind, []).append(f"<figure><figcaption>{caption}</figcaption>{images}</figure>")
-        cards = [
-            f'<div class="card"><h3>{title}: {KINDS.get(kind, "")}</h3><div class="scenes">{"".join(shown)}</div></div>'
-            for kind, shown in kinds.items()
-        ]
-        shown = pages.cards(*cards, layout="small")
-        blocks.append(shown if not blocks else pages.folded(f"{title}: worst, middling and best images", shown))
-    columns = ", ".join(extremes.COLUMNS)
-    said = f"{METRIC} in %; from above: {columns}; of the first seed"
-    return "".join(blocks) + pages.notes([said]) if blocks else ""
+    if not blocks:
+        return ""
+    said = [f"scores in %, MSE as a sum; from above: {', '.join(extremes.COLUMNS)}; all of the first seed"]
+    said += [f"left out, the page would become too large: {', '.join(left_out)}"] if left_out else []
+    return "".join(blocks) + pages.notes(said)
+
+
+def _score(one: extremes.Shown) -> str:
+    return f"{100 * one.score:.1f}" if one.metric in FRACTIONS else f"{one.score:.4g}"
 
 
 def _percent(mean: float | None) -> Cell:
     return Cell("") if mean is None else Cell(f"{100 * mean:.1f}", mean)
-
-
-def _small(cell: Image.Image) -> bytes:
-    file = io.BytesIO()
-    cell.save(file, "WEBP", quality=80, method=4)
-    return file.getvalue()

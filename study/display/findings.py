@@ -9,7 +9,7 @@ from typing import Any
 from study.display import budget_section, found_section
 from study.display.found_section import Chosen
 from study.results_folder import read_record
-from study.scoring import published, ranking, verdict
+from study.scoring import added, published, ranking, verdict
 from study.scoring.baselines import grid_note
 from study.scoring.bootstrap import Floats, Key
 from study.scoring.gaps import Gap, gaps
@@ -97,7 +97,7 @@ def gather(folder: Path, name: str, trials: list[dict[str, Any]], *, images: boo
         best=best,
         chosen=found_section.chosen(record, best, trials),
         verdicts=verdict.read_verdict(folder, record["config"]["metric"]),
-        remarks=_remarks(record, rows),
+        remarks=_remarks(folder, record, rows),
         missing=_missing(folder, trials),
         failures=_failures(trials),
         published=numbers,
@@ -105,16 +105,29 @@ def gather(folder: Path, name: str, trials: list[dict[str, Any]], *, images: boo
     )
 
 
-def _remarks(record: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
+def _remarks(folder: Path, record: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
     incomplete = bool((record.get("data") or {}).get("incomplete"))
     several = len({row.entry for row in rows if row.kind in ("trial", "base")}) > 1
     return [
         *(["trials are in the order of their validation scores, which chose them"] if several else []),
         *grid_note(record),
         *footnotes(rows, incomplete),
+        *_draws(record),
+        *added.remarks(folder, record),
         *(record.get("damage") or []),
         *budget_section.changes(record),
     ]
+
+
+def _draws(record: Mapping[str, Any]) -> list[str]:
+    """A line if models that draw noise were scored several times."""
+    draws = {"": record.get("draws", 1)} | {
+        f" on {name}": about["draws"] for name, about in added.added(record).items()
+    }
+    several = [f"{count}{where}" for where, count in draws.items() if where == "" or count != draws[""]]
+    if max(draws.values()) == 1:
+        return []
+    return [f"draws of noise over which scores are means, for models that draw it: {', '.join(several)}"]
 
 
 def _failures(trials: Sequence[Mapping[str, Any]]) -> dict[str, int]:

@@ -91,7 +91,7 @@ def framed(caption: str, label: str, columns: str, body: Sequence[str]) -> list[
     """Lines of a LaTeX table whose rows are ``body``."""
     return [
         r"\begin{table}",
-        r"\centering\small",
+        r"\centering\footnotesize",
         rf"\caption{{{tex(caption)}}}",
         rf"\label{{tab:{label}}}",
         rf"\begin{{tabular}}{{{columns}}}",

@@ -1,12 +1,15 @@
 """HTML of the pages: fragments of one self-contained page that works offline, in light and dark, and on paper."""
 
 import base64
+import io
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+from PIL import Image
 
 from data import atomic
 from study.display.page_table import Cell, Table, as_number, figure, text
@@ -135,6 +138,13 @@ def image(alt: str, data: bytes) -> str:
     """A picture inside the page; ``data`` is a PNG or WebP file."""
     kind = "webp" if data[8:12] == b"WEBP" else "png"
     return f'<img alt="{escape(alt)}" src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'
+
+
+def small(cell: Image.Image) -> bytes:
+    """A picture of one scene as a WebP file of a few kB."""
+    file = io.BytesIO()
+    cell.save(file, "WEBP", quality=80, method=4)
+    return file.getvalue()
 
 
 def split_title(name: str) -> str:

@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from data import atomic
-from study.display import budget_section, tables
+from study.display import budget_section
 from study.display.findings import Findings
 from study.display.found_section import how_to_load
 from study.display.page_table import Table, framed, tex
 from study.display.score_section import OVER_IMAGES, board, gaps_table, protocol, published_table
 from study.scoring import published
-from study.scoring.leaderboard import BRIEF, Section, cell, sections
+from study.scoring.leaderboard import BRIEF, Section, between, cell, sections
 
 REFERENCES = Path(__file__).with_name("references.bib")
-"""BibTeX entries, each below a line ``% when KEY VALUE`` (of a study's configuration), or ``% when always``."""
+"""BibTeX entries, each below a line ``% when KEY VALUE|VALUE`` (of a study's configuration), or ``% when always``."""
 
 MARKDOWN, LATEX, BIBTEX, CARD = "report.md", "tables.tex", "results.bib", "README.md"
 
@@ -46,12 +46,12 @@ def markdown(found: Findings) -> str:
 
 
 def latex(found: Findings) -> str:
-    """Tables of the package booktabs: all splits beside each other, gaps, and published numbers."""
+    """Tables of the package booktabs: scores by split, gaps, and published numbers."""
     lines = ["% made by clevrtune; needs \\usepackage{booktabs}", ""]
     lines += scores_latex(sections(found.rows, found.config["size"], BRIEF), found)
     for table, label in (
         (_gains(found), "gains"),
-        (gaps_table(found.gaps), "gaps"),
+        (_gaps(found), "gaps"),
         (_published(found), "published"),
     ):
         if table is not None:
@@ -60,26 +60,25 @@ def latex(found: Findings) -> str:
 
 
 def scores_latex(splits: Sequence[Section], found: Findings) -> list[str]:
-    """One table with a row per entry and three columns per split; the best of each column is bold."""
-    width = len(BRIEF)
-    titles = [rf"\multicolumn{{{width}}}{{c}}{{{tex(split.title)}}}" for split in splits]
-    ends = [(2 + width * i, 1 + width * (i + 1)) for i in range(len(splits))]
-    rules = " ".join(rf"\cmidrule(lr){{{first}-{last}}}" for first, last in ends)
-    head = [" & ".join(["", *titles]) + r" \\", rules]
-    head += [" & ".join(["", *(tex(name) for _ in splits for name in BRIEF)]) + r" \\", r"\midrule"]
-    body, previous = [], None
-    for entry, (row, cells, bold) in tables.side_by_side(splits).items():
-        if row.kind == "gain":
-            continue  # too wide; it has a table of its own
-        if previous is not None and row.kind == "baseline" != previous:
-            body.append(r"\midrule")
-        words = [rf"\textbf{{{tex(text)}}}" if best else tex(text) for text, best in zip(cells, bold, strict=True)]
-        body.append(" & ".join([tex(entry), *words]) + r" \\")
-        previous = row.kind
+    """One table, a block of rows per split so that it fits the width of a page; the best of each column is bold."""
+    width = 1 + len(BRIEF)
+    body: list[str] = []
+    for split in splits:
+        body += [*([r"\midrule"] if body else []), rf"\multicolumn{{{width}}}{{l}}{{\emph{{{tex(split.title)}}}}} \\"]
+        previous = None
+        for row, cells, bold in split.rows:
+            if row.kind == "gain":
+                continue  # it has a table of its own
+            if previous is not None and row.kind == "baseline" != previous:
+                body.append(rf"\cmidrule(l){{1-{width}}}")
+            words = [rf"\textbf{{{tex(text)}}}" if best else tex(text) for text, best in zip(cells, bold, strict=True)]
+            body.append(" & ".join([tex(row.entry), *words]) + r" \\")
+            previous = row.kind
     size = found.config["size"]
-    about = f"mIoU_fg and ARI_FG in %, MSE summed over 3x{size}x{size} values; "
+    about = f"mIoU_fg and ARI_FG in %, MSE summed over 3x{size}x{size} values (less is better); "
     about += "; ".join(line for line in found.remarks if "±" in line)
-    return framed(f"{found.title}: {about}".rstrip("; "), "scores", "l" + "r" * width * len(splits), [*head, *body])
+    head = [" & ".join(["", *map(tex, BRIEF)]) + r" \\", r"\midrule"]
+    return framed(f"{found.title}: {about}".rstrip("; "), "scores", "l" + "r" * len(BRIEF), [*head, *body])
 
 
 def references(config: Mapping[str, Any]) -> str:
@@ -88,7 +87,7 @@ def references(config: Mapping[str, Any]) -> str:
     for block in REFERENCES.read_text(encoding="utf-8").split("% when ")[1:]:
         condition, _, entry = block.partition("\n")
         key, _, value = condition.strip().partition(" ")
-        if key == "always" or str(config.get(key)) == value:
+        if key == "always" or str(config.get(key)) in value.split("|"):
             found.append(entry.strip() + "\n")
     return "\n".join(found)
 
@@ -145,6 +144,18 @@ def _gains(found: Findings) -> Table | None:
     ]
     name = next((row.entry for row in found.rows if row.kind == "gain"), "")
     return Table(["", *BRIEF], gains, "gains", f"{name}, with 95 % intervals over seeds") if gains else None
+
+
+def _gaps(found: Findings) -> Table | None:
+    """The gaps with a row per entry and split, which fits the width of a page; None without any."""
+    lines: dict[tuple[str, str], dict[str, str]] = {}
+    for gap in found.gaps:
+        words = cell(gap.metric, gap.difference, gain=True)
+        around = f" {between(gap.metric, gap.interval, signed=True)}" if gap.interval else ""
+        lines.setdefault((gap.entry, gap.split), {})[gap.metric] = words + around
+    rows = [[f"{entry}, {split}", *(by.get(metric, "-") for metric in BRIEF)] for (entry, split), by in lines.items()]
+    title = "What is lost: test minus the other split, mIoU_fg and ARI_FG in points, with 95 % intervals over images"
+    return Table(["", *BRIEF], rows, "gaps", title) if rows else None
 
 
 def _published(found: Findings) -> Table | None:

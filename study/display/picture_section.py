@@ -10,7 +10,7 @@ from study.display import pages
 from study.scoring.leaderboard import Row, entry_name
 from trainables.pictures import CAPTION_HEIGHT, CAPTIONS, GAP
 
-BUDGET = 1_400_000
+BUDGET = 1_100_000
 """Bytes of pictures in a page; in base64 they take a third more."""
 INPUT, RECONSTRUCTION, TRUE, PREDICTED = range(len(CAPTIONS))
 """The columns of a panel."""
@@ -120,14 +120,8 @@ def _predicted(row: Sequence[Image.Image]) -> tuple[Image.Image, Image.Image]:
 
 
 def _scene(caption: str, alt: str, *cells: Image.Image) -> str:
-    shown = "".join(pages.image(alt, _small(cell)) for cell in cells)
+    shown = "".join(pages.image(alt, pages.small(cell)) for cell in cells)
     return f"<figure><figcaption>{pages.escape(caption)}</figcaption>{shown}</figure>"
-
-
-def _small(cell: Image.Image) -> bytes:
-    file = io.BytesIO()
-    cell.save(file, "WEBP", quality=80, method=4)
-    return file.getvalue()
 
 
 def _webp(png: bytes, quality: int) -> bytes:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from study.display.figures import decades, figure, label, short, thinned
+from study.scoring.leaderboard import FRACTIONS
 
 Trial = Mapping[str, Any]
 """A row of trials.parquet."""
@@ -21,6 +22,8 @@ LINES = 300
 """At most so many trials are drawn as lines."""
 POINTS = 1000
 """At most so many trials are drawn as points."""
+FEW = 12
+"""An axis of fewer trials has a tick for each."""
 SHADES = ("var(--low)", "var(--low2)", "var(--mid)", "var(--high2)", "var(--high)")
 """Colours of values, the worst fifth first."""
 OUTCOMES = {
@@ -132,7 +135,7 @@ def learning_curves(search: Search) -> str | None:
     places = [round(report * search.steps_per_report) for report in search.rungs]
     layout = {
         "xaxis": {"title": {"text": "training steps"}, "rangemode": "tozero"},
-        "yaxis": {"title": {"text": f"{label(search.goals[0])} on validation"}, **_scale(search)},
+        "yaxis": {"title": {"text": f"{_goal(search)} on validation"}, **_scale(search)},
         "shapes": [{**rung, "x0": place, "x1": place} for place in places],
         "annotations": [
             {"x": place, "y": 0, "yref": "paper", "yanchor": "bottom", "xanchor": "left", "text": "rung"}
@@ -161,7 +164,7 @@ def history(search: Search) -> str | None:
         {"x": [numbers[i] for i in steps], "y": [short(so_far[i]) for i in steps], "name": "best so far"}
         | {"mode": "lines", "line": {"color": "var(--best)", "width": 2.5, "shape": "hv"}},
     ]
-    axes = {"xaxis": {"title": {"text": "trial"}}, "yaxis": {"title": {"text": label(search.goals[0])}}}
+    axes = {"xaxis": _numbered(numbers), "yaxis": {"title": {"text": f"{_goal(search)} on validation"}}}
     return figure(data, axes, about="value of each complete trial")
 
 
@@ -182,11 +185,13 @@ def timeline(search: Search) -> str | None:
                     "base": [f"{trial['start']:%Y-%m-%d %H:%M:%S}" for trial in here],
                     "x": [round((trial["complete"] - trial["start"]).total_seconds() * 1000) for trial in here],
                     "y": [trial["number"] for trial in here],
+                    "width": 0.8,  # else that of the closest numbers of this state
                     "marker": {"color": colour},
                     "hovertext": [f"trial {trial['number']}" for trial in here],
                 }
             )
-    layout = {"xaxis": {"type": "date"}, "yaxis": {"title": {"text": "trial"}}, "barmode": "overlay"}
+    axis = _numbered([trial["number"] for trial in ran])
+    layout = {"xaxis": {"type": "date"}, "yaxis": axis, "barmode": "overlay"}
     return figure(data, layout, about="when each trial began and ended")
 
 
@@ -202,7 +207,7 @@ def parallel_coordinates(search: Search, names: Sequence[str]) -> str | None:
     groups: list[list[Trial]] = [[] for _ in SHADES]
     for place, trial in enumerate(few):
         groups[len(SHADES) * place // len(few)].append(trial)
-    words = ["worst fifth", "", "middle fifth", "", "best fifth"]
+    words = ["worst fifth", "", "middle fifth", "", "best fifth"] if len(few) >= len(SHADES) else ["others"] + [""] * 4
     chosen = [best] if best in search.valued and best is not None else []
     styles = [
         *zip(SHADES, words, (1.2,) * 5, strict=True),
@@ -258,7 +263,7 @@ def one_slice(search: Search, name: str) -> str | None:
     kind = "category" if not numeric else "log" if name in search.logarithmic and positive else "linear"
     places = [x for trace in data for x in trace["x"]]
     axis = {"type": kind, **(decades(places) if kind == "log" else {"nticks": 6})}
-    layout = {"xaxis": axis, "yaxis": {"title": {"text": label(search.goals[0])}, **_scale(search)}}
+    layout = {"xaxis": axis, "yaxis": {"title": {"text": _goal(search)}, **_scale(search)}}
     return figure(data, layout, height=270, about=f"value against {name}")
 
 
@@ -314,6 +319,18 @@ def _axis(search: Search, name: str) -> _Axis:
     places = [low + share * (high - low) for share in (0, 0.5, 1)]
     ticks = [(share, f"{math.exp(p) if logarithmic else p:.3g}") for share, p in zip((0, 0.5, 1), places, strict=True)]
     return _Axis(name, low, high, logarithmic, [], ticks)
+
+
+def _goal(search: Search) -> str:
+    """What an axis of values is called."""
+    goal = search.goals[0]
+    return f"{label(goal)} (0 to 1)" if goal in FRACTIONS else label(goal)
+
+
+def _numbered(numbers: Sequence[int]) -> dict[str, Any]:
+    """An axis of trials: whole numbers, and room around a few."""
+    few = {"dtick": 1, "range": [min(numbers) - 0.8, max(numbers) + 0.8]} if max(numbers) - min(numbers) < FEW else {}
+    return {"title": {"text": "trial"}, "tickformat": "d", **few}
 
 
 def _name(trial: Trial) -> str:

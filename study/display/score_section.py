@@ -10,15 +10,26 @@ from study.scoring.leaderboard import FRACTIONS, TITLES, Row, Section, between, 
 from study.scoring.published import Published
 
 DIAGNOSED = {
-    "seg_largest": "share of the largest segment",
-    "seg_segments": "segments",
-    "seg_kmeans": "ARI with k-means",
-    "seg_previous": "ARI with the previous image's",
-    "seg_found": "objects found",
-    "seg_merged": "merged",
-    "seg_split": "split",
+    "seg_largest": "largest segment (% of pixels)",
+    "seg_segments": "segments per image",
+    "seg_kmeans": "ARI with k-means (%)",
+    "seg_previous": "ARI with the previous image's (%)",
+    "seg_found": "objects found (%)",
+    "seg_merged": "merged (%)",
+    "seg_split": "split (%)",
 }
 """The figures of a diagnosis and their headings; study/scoring/diagnosis.py defines them."""
+
+ABOUT_DIAGNOSES = (
+    "means over images: segments with 1 % of the pixels or more; objects that have a segment with IoU above 0.5 are "
+    "found, of the others some share a segment (merged) or lie in several (split)"
+)
+DIRECTIONS = "more is better, but of MSE less; the best of each column is bold"
+LOSSES = (
+    "above zero the model is worse on the other split, of MSE below zero; [ ]: 95 % interval over both splits' images"
+)
+WIDE = 10
+"""A table with so many columns scrolls."""
 
 OVER_IMAGES = "[ ]: 95 % interval over images, by resampling them; another training may lie outside it"
 
@@ -49,6 +60,7 @@ def protocol(record: Mapping[str, Any], rows: Sequence[Row]) -> Table | None:
     counts, where = data.get("counts") or {}, data.get("final_splits") or {}
     if not counts:
         return None
+    later = {name: f"{about['spec']} {about['split']}" for name, about in (record.get("added") or {}).items()}
     images = {row.split: row.images for row in rows}
     judged = record["config"].get("validation_images")
     some = f", the first {judged:,} of them" if judged and judged < counts.get("val", 0) else ""
@@ -57,11 +69,11 @@ def protocol(record: Mapping[str, Any], rows: Sequence[Row]) -> Table | None:
         ["validation", _count(counts.get("val")), f"pruning, the search, the finalists' order, the best grid{some}"],
     ]
     for split in dict.fromkeys([*where, *images]):
-        source = f" ({where[split]})" if split in where and split not in counts else ""
-        title = f"{TITLES.get(split, split)}{source}"
-        lines.append(
-            [title, _count(images.get(split, counts.get(split))), "scores of the final stage; chooses nothing"]
-        )
+        lies = {**where, **later}.get(split)
+        source = f" ({lies})" if lies and (split not in counts or split in later) else ""
+        used = "scored after the study's end" if split in later else "scores of the final stage"
+        count = _count(images.get(split, counts.get(split)))
+        lines.append([f"{TITLES.get(split, split)}{source}", count, f"{used}; chooses nothing"])
     if curve := record.get("curve"):
         places = ", ".join(curve["labels"])
         lines.append([f"curve: {curve['axis']} {places}", "", "the winner's curve; chooses nothing"])
@@ -78,7 +90,8 @@ def gaps_table(found: Sequence[Gap]) -> Table | None:
         return None
     rows = [[entry, *(_gap(here.get(head)) for head in heads)] for entry, here in by_entry.items()]
     names = ["", *(f"{split} {metric}" for split, metric in heads)]
-    return Table(names, rows, "gaps", "What is lost: test minus the other split, mIoU_fg and ARI_FG in points")
+    title = "What is lost: test minus the other split, mIoU_fg and ARI_FG in points"
+    return Table(names, rows, "gaps", title, scroll=len(names) > WIDE)
 
 
 def diagnosis_section(rows: Sequence[Row]) -> str:
@@ -86,14 +99,19 @@ def diagnosis_section(rows: Sequence[Row]) -> str:
     lines: list[list[Cell | str]] = [
         [
             f"{row.entry}, {TITLES.get(row.split, row.split)}",
-            *(Cell(f"{row.figures[name]:.2f}", row.figures[name]) for name in DIAGNOSED),
+            *(_diagnosed(name, row.figures[name]) for name in DIAGNOSED),
             row.diagnosis.verdict,
         ]
         for row in rows
         if row.diagnosis
     ]
     heads = ["", *DIAGNOSED.values(), "diagnosis"]
-    return pages.section("Diagnosis", Table(heads, lines, "diagnosis").html()) if lines else ""
+    about = pages.notes([ABOUT_DIAGNOSES])
+    return pages.section("Diagnosis", Table(heads, lines, "diagnosis").html(), about) if lines else ""
+
+
+def _diagnosed(name: str, value: float) -> Cell:
+    return Cell(f"{value:.1f}" if name == "seg_segments" else f"{100 * value:.0f}", value)
 
 
 def published_table(found: Sequence[Published], winner: str) -> Table | None:

@@ -19,8 +19,17 @@ from study.display.page_table import Table, figure
 from study.display.picture_section import pictures, read_pictures
 from study.display.plain_lines import say
 from study.display.plots import Search, front_plot, search_plots
-from study.display.score_section import OVER_IMAGES, board, diagnosis_section, gaps_table, protocol, published_table
-from study.display.trials_section import importance_section, trials_table
+from study.display.score_section import (
+    DIRECTIONS,
+    LOSSES,
+    OVER_IMAGES,
+    board,
+    diagnosis_section,
+    gaps_table,
+    protocol,
+    published_table,
+)
+from study.display.trials_section import importance_section, trials_table, unit
 from study.scoring import curve, importance, published
 from study.scoring.leaderboard import FRACTIONS, entry_name
 from study.scoring.ranking import Finalist
@@ -71,7 +80,7 @@ def write(folder: Path, console: Console | None = None, url: str | None = None) 
         fragments.append(pages.section("Pictures", pictures(files)))
     fragments += _search_sections(search)
     fragments.append(importance_section(learnt, found.goals))
-    fragments.append(pages.section("Trials", trials_table(trials, found.goals)))
+    fragments.append(pages.section("Trials", trials_table(trials, found.goals), pages.notes(unit(found.goals))))
     fragments.append(budget_section.budget_section(found.record, trials, search.rungs))
     fragments.append(pages.section("How to reproduce", pages.code(again)))
     fragments.append(pages.section("Configuration", pages.key_values(config)))
@@ -130,23 +139,30 @@ def _scores(found: Findings) -> list[str]:
     """Sections from the leaderboard to the finalists."""
     notices = (found.record.get("data") or {}).get("notices", [])
     why = [found.why_not] if found.why_not else []
-    said = [*found.missing, *found.remarks, *([OVER_IMAGES] if found.drawn else []), *why, *notices]
+    said = [
+        *([DIRECTIONS] if found.rows else []),
+        *found.missing,
+        *found.remarks,
+        *([OVER_IMAGES] if found.drawn else []),
+        *why,
+        *notices,
+    ]
     boards = pages.cards(*(one.html() for one in board(found.rows, found.config["size"])), layout="full-width")
     fragments = [pages.section("Leaderboard", boards, pages.notes(said))]
     beside = published_table(found.published, found.winner or "ours")
     if beside is not None:
         about = pages.notes([f"published numbers: {published.source()}"])
         fragments.append(pages.section("Published numbers", beside.html(), about))
-    for title, table in (
-        ("Generalisation", gaps_table(found.gaps)),
-        ("Protocol", protocol(found.record, found.rows)),
+    for title, table, more in (
+        ("Generalisation", gaps_table(found.gaps), [LOSSES]),
+        ("Protocol", protocol(found.record, found.rows), []),
     ):
         if table is not None:
-            fragments.append(pages.section(title, table.html()))
+            fragments.append(pages.section(title, table.html(), pages.notes(more)))
     fragments.append(diagnosis_section(found.rows))
     if found.finalists:
         ranked = pages.finalists(found.finalists, found.goals[0])
-        fragments.append(pages.section("Finalists on validation", ranked))
+        fragments.append(pages.section("Finalists on validation", ranked, pages.notes(unit(found.goals))))
     return fragments
 
 
@@ -187,5 +203,5 @@ def _numbers(
     if sessions := timing.get("sessions"):
         figures["wall time of tuning"] = duration(sum(session["wall_s"] for session in sessions))
     if timing.get("busy_share") is not None:
-        figures["of the time in training and validation"] = f"{timing['busy_share']:.0%}"
+        figures["of the time that trials had was training and validation"] = f"{timing['busy_share']:.0%}"
     return figures

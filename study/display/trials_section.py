@@ -8,6 +8,7 @@ from study.display import pages
 from study.display.durations import duration
 from study.display.page_table import Cell, Table, csv_text, figure
 from study.scoring import importance
+from study.scoring.leaderboard import FRACTIONS
 from study.scoring.trial_table import STATES
 
 MOST = 500
@@ -31,6 +32,12 @@ def trials_table(rows: Sequence[Mapping[str, Any]], goals: Sequence[str]) -> str
     shown = replace(_table([*others, *failed], goals), saved=_csv(rows, goals))
     said = f"the best {len(others):,} of {len(rows):,} trials, and {len(failed):,} that failed; the CSV has all"
     return shown.html() + pages.notes([said])
+
+
+def unit(goals: Sequence[str]) -> list[str]:
+    """A line on values of trials, which are shown as they are stored."""
+    fractions = [goal for goal in goals if goal in FRACTIONS]
+    return [f"{' and '.join(fractions)} on validation images, from 0 to 1"] if fractions else []
 
 
 def _csv(rows: Sequence[Mapping[str, Any]], goals: Sequence[str]) -> str:

@@ -5,12 +5,13 @@ Each (entry, seed, split) is one Ray task over shards that no trial has seen. Wh
 not computed again.
 """
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,29 +23,29 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from data import atomic, store
-from data.loader import Split, sequential
 from data.shards import ShardIndex
 from study.display.plain_lines import begin, say
 from study.presets import Resolved
 from study.results_folder import StudyFolder, use_its_plugins, write_json
-from study.scoring import baselines, diagnosis, extremes, objects, score_file
-from study.scoring.baselines import BASELINES, GRIDS
+from study.scoring import image_scores, objects, score_file
+from study.scoring.baselines import BASELINES
+from study.scoring.image_scores import Refs, Scored
 from study.scoring.ranking import BASE, Finalist
-from trainables import checkpoint, metrics, own_metrics, pictures
+from trainables import checkpoint
 from trainables.model import SegmentationModel
-from trainables.precision import allow_tf32
-from trainables.scoring import PANEL_IMAGES, evaluate, images_per_pass, panel, restore_model
+from trainables.scoring import restore_model
 from trainables.training import Task
 
-Refs = list[ray.ObjectRef]
-
-COLUMNS = "columns 3"
+COLUMNS = "columns 4"
 """Part of what scores depend on. Raise it with the columns of the files: then all rows are scored anew."""
 CHECKSUM = "clevrtune sha256"
 """The entry of the metadata of ``best/<model>.safetensors`` with the checksum of weights and config."""
 EVALUATION = "evaluation.parquet"
-GRID_IMAGES = 1000
-"""Validation images on which the best grid is chosen, if there are as many."""
+ADDED = "added"
+"""The entry of study.json with the splits that ``study/score.py`` has scored: name -> what they are."""
+
+Key = tuple[str, int | None, str]
+"""Entry, seed and split."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Entry:
 
 def choose_grid(study: Resolved, validation: Refs) -> str:
     """The best of the fixed grids on the shards ``validation``, which study.json then names."""
-    name = store.result_of(_best_grid.options(num_cpus=study.config.cpus).remote(validation))
+    name = store.result_of(image_scores.best_grid.options(num_cpus=study.config.cpus).remote(validation))
     study.folder.write(best_grid=name.removeprefix("grid_"))
     return name
 
@@ -129,48 +130,48 @@ def evaluate_study(
     max_objects: int,
     console: Console,
     file: str = EVALUATION,
+    beside: Collection[str] | None = None,
 ) -> pa.Table:
     """Score ``chosen`` on ``splits`` (name -> index and its split) and return the rows of ``file``.
 
-    Objects are scored, and pictures kept, with those of :data:`EVALUATION` alone.
+    Objects are scored, and pictures kept, with those of :data:`EVALUATION` alone. Rows of the splits ``beside``, by
+    default those of :data:`ADDED`, stay as far as their entries have the same weights.
     """
     folder, task, cpus, gpus = study.folder, study.task, study.config.cpus, study.gpus
-    path = folder.path / file
-    sources = {
-        (entry.name, entry.seed, name): f"{entry.fingerprint}, {index.fingerprint}/{split}, {COLUMNS}"
-        for name, (index, split) in splits.items()
-        for entry in chosen
-    }
+    path, in_detail = folder.path / file, file == EVALUATION
+    if beside is None:
+        beside = (folder.read() or {}).get(ADDED, {}) if in_detail else ()
+        folder.write(draws=study.config.draws)
+    sources = sources_of(chosen, splits, study.config.draws)
+    weights = {(entry.name, entry.seed): entry.fingerprint for entry in chosen}
     try:
-        table = known_rows(path, sources)
+        table = known_rows(path, sources, weights, beside)
     except ValueError:
         say(console, f"note: {path} is damaged; its scores are computed anew")
         table = None
-    done = set(_keys(table)) if table else set()
-    todo = [(entry, name) for name in splits for entry in chosen if (entry.name, entry.seed, name) not in done]
+    todo = missing(table, chosen, splits)
     if not todo:
         assert table is not None
         return table
     begin(console, f"scoring {len({entry for entry, _ in todo})} models and baselines on {len(splits)} splits")
     refs = {name: store.load(index, [split])[split] for name, (index, split) in splits.items()}
     kmeans = {
-        name: _kmeans_labels.options(num_cpus=cpus).remote(refs[name], max_objects, task.seed)
+        name: image_scores.kmeans_labels.options(num_cpus=cpus).remote(refs[name], max_objects, task.seed)
         for name in dict.fromkeys(name for _, name in todo)
     }
     pictures_folder = folder.path / "pictures"
-    (pictures_folder / extremes.FOLDER).mkdir(parents=True, exist_ok=True)
-    in_detail = file == EVALUATION
     if in_detail:
-        known_rows(folder.path / objects.FILE, sources)
+        with contextlib.suppress(ValueError):  # what is damaged is written anew
+            known_rows(folder.path / objects.FILE, sources, weights, beside)
     tasks = {}
     for entry, name in todo:
         if entry.folder is None:
-            ref = _score_baseline.options(num_cpus=cpus).remote(
+            ref = image_scores.score_baseline.options(num_cpus=cpus).remote(
                 entry.fingerprint, refs[name], kmeans[name], max_objects, task.seed
             )
         else:
-            ref = _score_trial.options(num_cpus=cpus, num_gpus=gpus).remote(
-                task, str(entry.folder.resolve()), refs[name], kmeans[name], gpus > 0, in_detail
+            ref = image_scores.score_trial.options(num_cpus=cpus, num_gpus=gpus).remote(
+                task, str(entry.folder.resolve()), refs[name], kmeans[name], gpus > 0, in_detail, study.config.draws
             )
         tasks[ref] = (entry, name)
     columns = (TextColumn("scoring models and baselines"), BarColumn(), MofNCompleteColumn())
@@ -181,10 +182,9 @@ def evaluate_study(
             entry, name = tasks.pop(ref)
             scored: Scored = store.result_of(ref)
             source = sources[entry.name, entry.seed, name]
-            if entry.pictured:
-                (pictures_folder / f"{entry.name}_{name}.png").write_bytes(scored.picture)
-                if scored.extremes:
-                    (pictures_folder / extremes.FOLDER / f"{entry.name}_{name}.png").write_bytes(scored.extremes)
+            for place, png in scored.pictures.items() if entry.pictured else ():
+                (pictures_folder / place).mkdir(parents=True, exist_ok=True)
+                (pictures_folder / place / f"{entry.name}_{name}.png").write_bytes(png)
             if scored.objects:  # before the rows by which this is known to be done
                 whose = {"entry": entry.name, "trial": entry.trial, "seed": entry.seed, "split": name}
                 objects.add(folder.path / objects.FILE, {**whose, "source": source}, scored.objects)
@@ -194,91 +194,6 @@ def evaluate_study(
             progress.advance(bar)
     assert table is not None
     return table
-
-
-class Scored(NamedTuple):
-    """What a task returns of an entry on a split."""
-
-    scores: dict[str, np.ndarray]
-    """per image"""
-    picture: bytes
-    """a few images, as PNG"""
-    objects: dict[str, list[Any]] | None = None
-    """columns of objects.parquet"""
-    extremes: bytes | None = None
-    """the worst, middling and best images, as PNG"""
-
-
-@ray.remote(max_retries=3, scheduling_strategy="SPREAD")
-def _best_grid(refs: Refs) -> str:
-    """The best grid on a split."""
-    split = store.open_split(refs)
-    passes = sequential(min(len(split), GRID_IMAGES), images_per_pass(split.size[0]))
-    return baselines.best_grid(split.gather(rows)[1] for rows in passes)
-
-
-@ray.remote(max_retries=3, scheduling_strategy="SPREAD")
-def _kmeans_labels(refs: Refs, max_objects: int, seed: int) -> metrics.Labels:
-    """k-means' segments of a split, (N, H, W): all entries are compared with them."""
-    split = store.open_split(refs)
-    passes = sequential(len(split), images_per_pass(split.size[0]))
-    labels = [baselines.kmeans_labels(split.gather(rows)[0], max_objects, seed).astype(np.uint8) for rows in passes]
-    return np.concatenate(labels)
-
-
-@ray.remote(max_retries=3, scheduling_strategy="SPREAD")
-def _score_trial(task: Task, folder: str, refs: Refs, kmeans: metrics.Labels, use_gpu: bool, in_detail: bool) -> Scored:
-    """What the newest checkpoint in ``folder`` scores on a split; objects and extremes only ``in_detail``."""
-    device = torch.device("cuda" if use_gpu and torch.cuda.is_available() else "cpu")
-    allow_tf32(device)
-    split = store.open_split(refs)
-    state = checkpoint.newest(folder, device)
-    assert state is not None
-    model = restore_model(state, device)
-    labels: list[metrics.Labels] = []
-    rows, step = np.arange(len(split)), state["step"]
-    scores = evaluate(model, split, rows, step=step, precision=task.precision, keep=labels.append)
-    figures = _figures(split, labels, kmeans)
-    picture = pictures.encode_png(panel(model, split, step=step, precision=task.precision))
-    found = Scored({"image": split.index, **scores, **figures}, picture)
-    if not in_detail:
-        return found
-    predicted = np.concatenate(labels)
-    most = extremes.picture(split, scores[extremes.METRIC], predicted)
-    return found._replace(objects=objects.scores(split, predicted), extremes=most)
-
-
-@ray.remote(max_retries=3, scheduling_strategy="SPREAD")
-def _score_baseline(name: str, refs: Refs, kmeans: metrics.Labels, max_objects: int, seed: int) -> Scored:
-    """What an untrained baseline scores on a split."""
-    split = store.open_split(refs)
-    parts, predicted, picture = [], [], b""
-    for rows in sequential(len(split), images_per_pass(split.size[0])):
-        images, true_labels = split.gather(rows)  # (B, H, W, 3), (B, H, W)
-        if name == "kmeans":
-            labels, num_slots, reconstruction = baselines.painted(
-                images, kmeans[rows].astype(np.int64), max_objects + 1
-            )
-        else:
-            labels, num_slots, reconstruction = (BASELINES | GRIDS)[name](images, max_objects, seed)
-        truth = images.transpose(0, 3, 1, 2).astype(np.float32) / 255  # (B, 3, H, W)
-        own = own_metrics.scores(labels, true_labels, reconstruction, truth)
-        parts.append(metrics.score_labels(labels, true_labels, num_slots, reconstruction, truth) | own)
-        predicted.append(labels.astype(np.uint8))
-        if not picture:
-            few = slice(0, PANEL_IMAGES)
-            picture = pictures.encode_png(
-                pictures.panel(truth[few], reconstruction[few], true_labels[few], labels[few])
-            )
-    scores = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    return Scored({"image": split.index, **scores, **_figures(split, predicted, kmeans)}, picture)
-
-
-def _figures(split: Split, labels: Sequence[metrics.Labels], kmeans: metrics.Labels) -> dict[str, np.ndarray]:
-    """The figures of the diagnosis from the predicted ``labels`` of all images of ``split``, in passes."""
-    passes = sequential(len(split), images_per_pass(split.size[0]))
-    true = np.concatenate([split.gather(rows)[1] for rows in passes])  # pass by pass: the images take too much memory
-    return diagnosis.figures(np.concatenate(labels), true, kmeans)
 
 
 def export_best(folder: StudyFolder, task: Task, winner: Finalist, summary: dict[str, Any]) -> None:
@@ -351,25 +266,56 @@ def _check_images(model: Any, inputs: tuple[Any, ...]) -> None:
         raise ValueError(f"this model sees images in [0, 1], not [{low:g}, {high:g}]; divide 8-bit images by 255")
 
 
-def known_rows(path: Path, sources: Mapping[tuple[str, int | None, str], str]) -> pa.Table | None:
+def sources_of(chosen: Iterable[Entry], splits: Mapping[str, tuple[ShardIndex, str]], draws: int) -> dict[Key, str]:
+    """What the rows of each of ``chosen`` on each of ``splits`` depend on: their ``source``."""
+    noise = {True: f", {draws} draws", False: ""}
+    return {
+        (entry.name, entry.seed, name): f"{entry.fingerprint}, {index.fingerprint}/{split}, {COLUMNS}"
+        + noise[draws > 1 and entry.folder is not None]
+        for name, (index, split) in splits.items()
+        for entry in chosen
+    }
+
+
+def missing(table: pa.Table | None, chosen: Iterable[Entry], splits: Iterable[str]) -> list[tuple[Entry, str]]:
+    """Each of ``chosen`` on each of ``splits`` of which ``table`` has no rows."""
+    done = set(_keys(table)) if table is not None else set()
+    chosen = list(chosen)
+    return [(entry, name) for name in splits for entry in chosen if (entry.name, entry.seed, name) not in done]
+
+
+def known_rows(
+    path: Path,
+    sources: Mapping[Key, str],
+    weights: Mapping[tuple[str, int | None], str] | None = None,
+    beside: Collection[str] = (),
+) -> pa.Table | None:
     """The rows in ``path`` that still hold, or None if there are none; the file loses the others.
 
-    ``sources`` is (entry, seed, split) -> the ``source`` that its rows must have. Raises ValueError if it is damaged.
+    ``sources`` is (entry, seed, split) -> the ``source`` that its rows must have. Of the splits ``beside`` it needs
+    only begin with the fingerprint in ``weights``, (entry, seed) -> fingerprint. Raises ValueError if it is damaged.
     """
     if not path.exists():
         return None
     table = score_file.read(path)
     if "seed" not in table.column_names:
         return None  # of an earlier version
+    known = weights or {}
+
+    def holds(key: Key, source: str) -> bool:
+        if key in sources or key[2] not in beside:
+            return sources.get(key) == source
+        return key[:2] in known and source.startswith(f"{known[key[:2]]}, ")
+
     found = zip(_keys(table), table["source"].to_pylist(), strict=True)
-    keep = [sources.get(key) == source for key, source in found]
+    keep = [holds(*row) for row in found]
     kept = table.filter(pa.array(keep, pa.bool_()))
     if 0 < kept.num_rows < table.num_rows:
         score_file.write(kept, path)  # other finalists or seeds, checkpoints, or images
     return kept if kept.num_rows else None
 
 
-def _keys(table: pa.Table) -> Iterator[tuple[str, int | None, str]]:
+def _keys(table: pa.Table) -> Iterator[Key]:
     return zip(*(table[key].to_pylist() for key in ("entry", "seed", "split")), strict=True)
 
 

@@ -1,4 +1,4 @@
-"""The images on which an entry is worst, middling and best, with its segments laid over them.
+"""The images on which an entry is worst, middling and best by each metric, with its segments laid over them.
 
 A picture is a PNG file in ``pictures/extremes``: one row per image, with the columns of :data:`COLUMNS`, and in its
 text which images these are.
@@ -6,6 +6,8 @@ text which images these are.
 
 import io
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,11 +23,11 @@ from trainables.pictures import CELL, GAP, match_labels, palette
 FOLDER = "extremes"
 """Below ``pictures``."""
 
-METRIC = "mIoU_fg"
-"""By which images are chosen."""
+METRICS = ("mIoU_fg", "ARI_FG", "MSE")
+"""By which images are chosen; of the last, less is better."""
 
 EACH = 3
-"""How many of the worst, the middle and the best images are shown."""
+"""How many of the worst, the middle and the best images by each metric are shown."""
 
 COLUMNS = ("input", "true segments", "predicted segments")
 
@@ -45,11 +47,15 @@ class Shown:
     image: int
     """the image's number in the split"""
     score: float
-    """:data:`METRIC`, a fraction"""
+    """as stored: a fraction, or a sum of squares"""
+    metric: str = METRICS[0]
 
 
 def choose(scores: NDArray[np.float64]) -> list[tuple[str, int]]:
-    """Kind and row of the images to show, each row once; ``scores`` (N,), NaN are left out. The worst come first."""
+    """Kind and row of the images to show, each row once, the worst first; ``scores`` (N,), more is better.
+
+    NaN are left out.
+    """
     order = np.argsort(scores, kind="stable")[: int((~np.isnan(scores)).sum())]
     middle = max(0, (len(order) - EACH) // 2)
     picked: dict[int, str] = {}
@@ -64,28 +70,33 @@ def choose(scores: NDArray[np.float64]) -> list[tuple[str, int]]:
     return sorted(chosen, key=lambda pair: ("worst", "median", "best").index(pair[0]))
 
 
-def picture(split: Split, scores: NDArray[np.float64], predicted: metrics.Labels) -> bytes | None:
-    """The PNG file of the images of ``split`` that :func:`choose` names; None if no image has a score.
+def picture(split: Split, scores: Mapping[str, NDArray[np.float64]], predicted: metrics.Labels) -> bytes | None:
+    """The PNG file of the images of ``split`` that :func:`choose` names by each metric; None if no image has a score.
 
-    ``scores`` (N,) and ``predicted`` (N, H, W), labels, are in the order of the split.
+    ``scores`` (N,) by metric and ``predicted`` (N, H, W), labels, are in the order of the split.
     """
-    chosen = choose(scores)
-    if not chosen:
+    shown: list[Shown] = []
+    rows: list[int] = []
+    for metric in METRICS:
+        values = scores.get(metric, np.full(len(split), math.nan))
+        for kind, row in choose(-values if metric == "MSE" else values):
+            shown.append(Shown(kind, int(split.index[row]), float(values[row]), metric))
+            rows.append(row)
+    if not shown:
         return None
-    rows = np.array([row for _, row in chosen])
-    images, true = split.gather(rows)  # (B, H, W, 3), (B, H, W)
-    B, H, W, _ = images.shape
+    different, places = np.unique(rows, return_inverse=True)
+    images, true = split.gather(different)  # (B, H, W, 3), (B, H, W)
+    _, H, W, _ = images.shape
     scale = max(1, CELL // max(H, W))
     height, width = H * scale, W * scale
-    canvas = Image.new("RGB", (len(COLUMNS) * (width + GAP) - GAP, B * (height + GAP) - GAP), "white")
-    for place in range(B):
-        matched = match_labels(true[place], predicted[rows[place]])
-        cells = [images[place], overlay(images[place], true[place]), overlay(images[place], matched)]
+    canvas = Image.new("RGB", (len(COLUMNS) * (width + GAP) - GAP, len(rows) * (height + GAP) - GAP), "white")
+    for place, (row, b) in enumerate(zip(rows, places, strict=True)):
+        matched = match_labels(true[b], predicted[row])
+        cells = [images[b], overlay(images[b], true[b]), overlay(images[b], matched)]
         for column, cell in enumerate(cells):
             enlarged = Image.fromarray(cell).resize((width, height), Image.Resampling.NEAREST)
             canvas.paste(enlarged, (column * (width + GAP), place * (height + GAP)))
     text = PngInfo()
-    shown = [Shown(kind, int(split.index[row]), float(scores[row])) for kind, row in chosen]
     text.add_text(TEXT, json.dumps([asdict(one) for one in shown]))
     file = io.BytesIO()
     canvas.save(file, "PNG", optimize=True, pnginfo=text)

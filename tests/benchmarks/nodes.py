@@ -95,7 +95,7 @@ def study(cluster: VirtualCluster, folder: Path) -> None:
     print(f"trials: {dict(states)}; on each node: {dict(sorted(by_host.items()))}; moved: {moved}")
     scores = pq.read_table(results / "evaluation.parquet", columns=["entry", "split"]).to_pylist()
     print(f"pairs scored: {len({(row['entry'], row['split']) for row in scores})}")
-    for name in ("_read", "_score_trial", "_score_baseline"):
+    for name in ("_read", "score_trial", "score_baseline"):
         print(f"{name} on each node: {tasks(name)}")
 
 

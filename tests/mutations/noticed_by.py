@@ -64,6 +64,7 @@ TESTS: dict[str, list[str]] = {
     "study/scoring/published.py": ["tests/study/scoring/test_published.py"],
     "study/scoring/objects.py": ["tests/study/scoring/test_objects.py"],
     "study/scoring/extremes.py": ["tests/study/scoring/test_extremes.py"],
+    "study/scoring/slots.py": ["tests/study/scoring/test_slots.py"],
     "study/scoring/budgets.py": ["tests/study/scoring/test_budgets.py"],
     "study/display/plots.py": ["tests/study/display/test_plots.py"],
     "study/cluster/places.py": ["tests/study/cluster/test_places.py"],

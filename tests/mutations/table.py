@@ -249,7 +249,12 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
     "study/scoring/extremes.py": [
         (": int((~np.isnan(scores)).sum())]", ":]"),
         ("picked.setdefault(int(row), kind)", "picked[int(row)] = kind"),
+        ("choose(-values if metric == \"MSE\" else values)", "choose(values)"),
         ("np.where((edge & (labels > 0))[..., None], colours, mixed)", "mixed"),
+    ],
+    "study/scoring/slots.py": [
+        ("(here >= NOTABLE).mean()", "(here > 0).mean()"),
+        ("key=lambda slot: -slot.share)[:MOST]", "key=lambda slot: slot.share)[:MOST]"),
     ],
     "study/scoring/budgets.py": [
         ("if len(set(given.values())) > 1:", "if len(set(given.values())) > 2:"),

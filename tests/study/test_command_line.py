@@ -15,7 +15,7 @@ from study.command_line import studies
 from study.config import StudyConfig
 from study.results_folder import ROOT
 
-VERBS = ("run", "submit", "plan", "report", "compare", "trials", "predict")
+VERBS = ("run", "submit", "plan", "report", "compare", "trials", "predict", "score")
 
 
 def printed_help(capsys, main) -> str:

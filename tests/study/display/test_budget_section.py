@@ -50,5 +50,5 @@ def test_rungs_and_the_share_of_the_full_budget() -> None:
     ]
     cells = Page(html).tables[0]
     assert cells[cells.index("training steps of the search") + 1] == "900"
-    assert cells[cells.index("share of what all trials to their end would take") + 1] == "50%"
+    assert cells[cells.index("share of the steps that all these trials would take to their end") + 1] == "50%"
     assert cells[cells.index("nodes") + 1] == "2: a, b" and "90%" in cells and "3 min" in cells

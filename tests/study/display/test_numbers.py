@@ -1,16 +1,19 @@
 """The numbers of the report, made again from evaluation.parquet by other means, and from a copied, renamed folder."""
 
+import json
 import math
 import re
 import shutil
 import statistics
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from study.display import study_page
 from tests.study.display.page_reader import Page
+from tests.study.display.recomputed import check
 from tests.study.results import with_figures
 
 SPLITS = {"leaderboard": "test", "leaderboard_OOD": "outd"}
@@ -63,6 +66,35 @@ def test_the_leaderboard_is_what_the_rows_say(name: str, results_folder: Path) -
             assert high - low == pytest.approx(2 * half, rel=0.35, abs=2 * rounded), (entry, metric)
             checked += 1
     assert checked == 6 * 5
+
+
+def test_all_tables_agree_with_the_rows_by_other_means(results_folder: Path) -> None:
+    table = with_figures(pq.read_table(results_folder / "evaluation.parquet"), trial_0002=0.9)
+    pq.write_table(table, results_folder / "evaluation.parquet")
+    (results_folder / "best.json").write_text(json.dumps({"entry": "trial_0005", "trial": 5, "seed": 11}))
+    write_objects(results_folder)
+    study_page.write(results_folder)
+    found = check(results_folder)
+    assert not found.wrong and found.right > 200
+    text = (results_folder / "report.md").read_text()
+    for before, after in (("47.5 ± 5.0", "47.6 ± 5.0"), ("[-2.3, +16.3]", "[-2.4, +16.3]"), ("+11.2", "+11.0")):
+        assert before in text, before
+        (results_folder / "report.md").write_text(text.replace(before, after, 1))
+        assert check(results_folder).wrong, f"{before} is looked at"
+    html = (results_folder / "report.html").read_text()
+    (results_folder / "report.html").write_text(html.replace(">45.0<", ">46.0<"))
+    assert any("shape disc" in line for line in check(results_folder).wrong)
+
+
+def write_objects(folder: Path) -> None:
+    """Four objects of two shapes on test, for two seeds."""
+    rows = []
+    for seed, more in ((11, 0.0), (12, 0.1)):
+        for i, shape in enumerate(("disc", "square", "disc", "square")):
+            rows.append({"entry": "trial_0005", "trial": 5, "seed": seed, "split": "test", "source": "", "image": i})
+            rows[-1] |= {"object": 1, "material": "m", "shape": shape, "size": "big", "objects": 1, "touches": False}
+            rows[-1] |= {"iou": 0.3 + 0.1 * i + more}
+    pq.write_table(pa.Table.from_pylist(rows), folder / "objects.parquet")
 
 
 def test_the_csv_of_the_leaderboard_has_them_in_full(results_folder: Path) -> None:

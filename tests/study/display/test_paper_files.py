@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -55,9 +57,23 @@ def test_latex_is_made_of_booktabs_and_balanced(folder: Path) -> None:
             if line.endswith(r"\\"):
                 spanned = sum(int(width) - 1 for width in re.findall(r"\\multicolumn\{(\d+)\}", line))
                 assert len(re.findall(r"(?<!\\)&", line)) + spanned == columns - 1, line
-    assert r"trial 5 & 47.5 $\pm$ 5.0 & 47.5 $\pm$ 5.0 & 110 $\pm$ 10 &" in text, "in the order of validation"
+    assert r"trial 5 & 47.5 $\pm$ 5.0 & 47.5 $\pm$ 5.0 & 110 $\pm$ 10 \\" in text
+    assert text.index("trial 5 &") < text.index("trial 2 &"), "in the order of validation"
+    assert r"trial 5, OOD & +11.2 [+8.7, +14.0] &" in text or "trial 5, OOD & +" in text
     assert r"\textbf{62.0" not in text and r"trial 2 & \textbf{64.5 $\pm$ 2.0}" in text, "the best of a column is bold"
     assert not re.search(r"(?<!\\)[_%#]", re.sub(r"(?m)^%.*$|\\label\{.*?\}", "", text))
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here")
+def test_the_tables_compile_and_fit_an_articles_page(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "paper.tex").write_text(
+        "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n"
+        f"\\input{{{folder / 'tables.tex'}}}\n\\end{{document}}\n"
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace")
+    assert run.returncode == 0, run.stdout[-2000:]
+    assert "Overfull" not in run.stdout
 
 
 def test_names_are_text_in_every_language() -> None:
@@ -78,7 +94,42 @@ def test_references_are_those_of_the_study() -> None:
     assert {line[len("% when model ") :] for line in whole.splitlines() if line.startswith("% when model")} == set(
         trainables.names()
     ), "each model has its paper"
-    assert whole.count("{") == whole.count("}")
+    keys = [key for key, _ in entries(whole)]
+    assert len(keys) == len(set(keys)) == whole.count("% when "), "one entry below each condition, each with its key"
+    for key, fields in entries(whole):
+        assert {"title", "author", "year"} < fields.keys() and ("booktitle" in fields) != ("journal" in fields), key
+        assert re.fullmatch(r"(19|20)\d\d", fields["year"]) and fields["year"] in key, key
+        names = fields["author"].split(" and ")
+        assert all(name.count(",") == 1 and name == name.strip() for name in names), f"{key}: Family, Given"
+        assert re.sub(r"[^a-z]", "", names[0].split(",")[0].lower()) in key, f"{key} begins with its first author"
+        if "eprint" in fields:
+            assert fields["archivePrefix"] == "arXiv" and re.fullmatch(r"\d{4}\.\d{5}", fields["eprint"]), key
+    prior = dict(entries(paper_files.references(CONFIG | {"sampler": "prior"})))
+    assert {"bergstra2011tpe", "mallik2023priorband", "hvarfner2022pibo"} < prior.keys()
+    assert "mallik2023priorband" not in paper_files.references(CONFIG | {"sampler": "tpe"})
+
+
+def entries(text: str) -> list[tuple[str, dict[str, str]]]:
+    """Key and fields of each BibTeX entry of ``text``; raises where braces do not match."""
+    found = []
+    for start in re.finditer(r"(?m)^@\w+\{(\w+),", text):
+        depth, at = 1, start.end()
+        fields: dict[str, str] = {}
+        while depth:
+            field = re.compile(r"\s*(\w+) = \{").match(text, at) if depth == 1 else None
+            if field:
+                inside, end = 1, field.end()
+                while inside:
+                    inside += {"{": 1, "}": -1}.get(text[end], 0)
+                    end += 1
+                assert field[1] not in fields, f"{field[1]} twice"
+                fields[field[1]], at = text[field.end() : end - 1], end
+            else:
+                assert text[at] in ",} \n", f"{text[at : at + 30]!r} is no field"
+                depth -= text[at] == "}"
+                at += 1
+        found.append((start[1], fields))
+    return found
 
 
 def test_the_card_says_how_to_load_the_weights(folder: Path) -> None:

@@ -139,7 +139,7 @@ def test_the_report_has_all_metrics_and_what_each_entry_does(results_folder: Pat
     assert test[-1] == "tiles the image"
     assert "Diagnosis" in page.headings
     at = diagnosis.index("trial 2, test")
-    figures = ["0.10", "9.00", "0.20", "0.83", "0.90", "0.05", "0.15", "finds objects"]
+    figures = ["10", "9.0", "20", "83", "90", "5", "15", "finds objects"]
     assert diagnosis[at + 1 : at + 9] == figures and "trial 2, OOD" in diagnosis
     printed = console.export_text().replace("\n", " ")
     assert "trial 5 on test: tiles the image" in printed and "best fixed grid on validation is 2x3" in printed

@@ -14,7 +14,7 @@ from data.loader import Split
 from study import presets
 from study.config import StudyConfig
 from study.results_folder import StudyFolder
-from study.scoring import evaluation, extremes, objects
+from study.scoring import evaluation, extremes, objects, slots
 from study.scoring.evaluation import Entry
 from trainables import checkpoint, metrics
 from trainables.scoring import evaluate, restore_model
@@ -66,7 +66,13 @@ def test_objects_and_extremes_are_kept_with_the_scores(tmp_path: Path, ray_clust
 
     shown = extremes.read((resolved.folder.path / "pictures/extremes/trial_0007_test.png").read_bytes())
     worst = [one for one, _ in shown if one.kind == "worst"]
-    assert worst[0].score == pytest.approx(np.nanmin(scores["mIoU_fg"])) and len(shown) == 3 * extremes.EACH
+    assert worst[0].score == pytest.approx(np.nanmin(scores["mIoU_fg"])) and len(shown) == 9 * extremes.EACH
+    assert max(one.score for one, _ in shown if one.metric == "MSE") == pytest.approx(scores["MSE"].max())
+    masks = slots.read((resolved.folder.path / "pictures/slots/trial_0007_test.png").read_bytes())
+    assert masks is not None and len(masks.inputs) == 4 and sum(slot.share for slot in masks.slots) > 0.5
+    table = pq.read_table(resolved.folder.path / evaluation.EVALUATION)
+    objects_of = [row["true_objects"] for row in table.to_pylist() if row["entry"] == "trial_0007"]
+    assert objects_of == visible and set(table["draws"].to_pylist()) == {1}
     assert not list((resolved.folder.path / "pictures/extremes").glob("baseline*"))
 
     score([saved(resolved.folder, 2)])  # other weights: the old objects are worth nothing

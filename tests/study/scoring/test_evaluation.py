@@ -81,6 +81,21 @@ def test_stale_rows_are_dropped_and_others_kept(tmp_path: Path) -> None:
         known_rows(path, sources)
 
 
+def test_rows_of_other_splits_stay_with_the_same_weights(tmp_path: Path) -> None:
+    path = tmp_path / "evaluation.parquet"
+    names = ["entry", "seed", "split", "source"]
+    found = [
+        ("a", 1, "test", "w, t"),
+        ("a", 1, "pbg", "w, p, 3 draws"),
+        ("a", 1, "outd", "w, o"),
+        ("b", 1, "pbg", "v, p"),
+    ]
+    pq.write_table(pa.table(dict(zip(names, map(list, zip(*found, strict=True)), strict=True))), path)
+    sources = {("a", 1, "test"): "w, t", ("b", 1, "test"): "x, t"}
+    kept = known_rows(path, sources, {("a", 1): "w", ("b", 1): "x"}, ["pbg"])
+    assert kept is not None and kept["source"].to_pylist() == ["w, t", "w, p, 3 draws"]
+
+
 def three(folder: StudyFolder) -> list[Finalist]:
     """Trials 3, 5 and the base (trial 0), each with a run that has checkpoints of the steps 20 and 40."""
     found = []

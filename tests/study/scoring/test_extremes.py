@@ -20,18 +20,23 @@ def test_images_are_chosen_by_score_and_each_once() -> None:
 
 
 def test_a_picture_says_what_it_shows() -> None:
-    scores = np.array([0.5, math.nan, 0.25])
+    scores = {"mIoU_fg": np.array([0.5, math.nan, 0.25]), "MSE": np.array([7.0, 300.0, 8.0])}
     png = extremes.picture(Scenes(), scores, predicted())  # type: ignore[arg-type]
     assert png is not None
     shown = extremes.read(png)
-    assert [(one.kind, one.image, one.score) for one, _ in shown] == [("worst", 9, 0.25), ("worst", 7, 0.5)]
+    assert [(one.metric, one.kind, one.image, one.score) for one, _ in shown] == [
+        *[("mIoU_fg", "worst", 9, 0.25), ("mIoU_fg", "worst", 7, 0.5)],
+        *[("MSE", "worst", 8, 300.0), ("MSE", "worst", 9, 8.0), ("MSE", "worst", 7, 7.0)],
+    ], "a large error is a bad one"
+    assert [cell.tobytes() for cell in shown[0][1]] == [cell.tobytes() for cell in shown[3][1]], "the same image"
     cells = shown[0][1]
     assert len(cells) == 3 and len({cell.size for cell in cells}) == 1 and cells[0].width >= 100
     assert cells[0].getextrema() == ((0, 0),) * 3, "the input is black"
     colours = {colour for _, colour in cells[1].getcolors()}
     assert OBJECTS[0] in colours, "the outline has the segment's colour"
     assert tuple(value // 2 for value in OBJECTS[2]) in colours, "the inside is mixed with the image"
-    assert extremes.picture(Scenes(), np.full(3, math.nan), predicted()) is None  # type: ignore[arg-type]
+    undefined = {"mIoU_fg": np.full(3, math.nan)}
+    assert extremes.picture(Scenes(), undefined, predicted()) is None  # type: ignore[arg-type]
 
 
 def test_the_inside_is_shaded_and_the_ground_is_not() -> None:
