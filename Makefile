@@ -28,9 +28,8 @@ lint: $(VENV)/installed-dev  ## style, format, types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-bench: $(VENV)/installed-dev  ## speed and memory beside the published code's, one after the other, one thread each
-	@set -e; for name in metrics models; do \
-		echo "== $$name"; OMP_NUM_THREADS=1 $(VENV)/bin/python -m tests.benchmarks.$$name; done
+bench: $(VENV)/installed-dev  ## speed and memory beside the published code's, data, metrics, turnover: one table, kept
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m tests.benchmarks
 
 bench-data: $(VENV)/installed-dev  ## conversion, loading, batches and mapped files, about two minutes
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m tests.benchmarks.data

@@ -1,25 +1,33 @@
 """What a training step costs, beside the published code's: ``python -m tests.benchmarks.models [NAME ...]``.
 
-As in reference_speed.md: 128x128 images of noise, the published configuration, one thread, float32, a process per
-model; a step is forward, loss, backward, clipping where the benchmark clips, and the optimiser. The figure to compare
-is in yards, multiples of a convolution timed right before and after, since seconds depend on the machine and its load.
+As in reference_speed.md: 128x128 images of noise, the published configuration, one thread, a process per model and
+number format; a step is forward, loss, backward, clipping where the benchmark clips, and the optimiser. The figure to
+compare is in yards, multiples of a convolution timed right before and after, since seconds depend on the machine and
+its load.
 """
 
+import json
 import multiprocessing
 import resource
 import statistics
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import trainables
-from tests.benchmarks.yardstick import cpu_seconds, yard
+from tests.benchmarks.yardstick import cpu_seconds, peak, yard
 from trainables import freed_memory
+from trainables.precision import autocast
 
-SIZE, REPEATS = 128, 5
+SIZE = 128
+REPEATS = {"fp32": 5, "bf16": 3}
+
+PRODUCTS = ("conv", "mm", "linear")
+"""Parts of the names of operations that are convolutions or matrix products."""
 
 
 class Published(NamedTuple):
@@ -54,8 +62,16 @@ PUBLISHED = {
 }
 
 
-def measure(name: str) -> None:
-    """Print the medians of ``REPEATS`` steps, their ranges, and the published figures."""
+COLUMNS = (
+    *("model", "format", "batch", "ms", "yards, CPU time", "published", "share"),
+    *("yards, user time", "published, user time", "MiB (published)", "products", "of peak"),
+)
+"""Of the table. ``share`` is of the published code's CPU time in fp32; ``products`` is the share of a step's time in
+convolutions and matrix products; ``of peak`` is their rate beside that of the machine's best convolution."""
+
+
+def measure(name: str, precision: str) -> dict[str, Any]:
+    """The row of a model: medians of the steps, their ranges in yards, and what limits them."""
     published = PUBLISHED[name]
     torch.set_num_threads(1)
     freed_memory.keep()  # as the workers of a trial do
@@ -69,7 +85,9 @@ def measure(name: str) -> None:
     def step() -> None:
         for optimizer in optimizers:
             optimizer.zero_grad()
-        model(image, at).loss.backward()
+        with autocast(image.device, precision):
+            output = model(image, at)
+        output.loss.backward()
         limit = model.clip_norm()
         if limit is not None:
             torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
@@ -80,37 +98,83 @@ def measure(name: str) -> None:
     rows = []
     # A yard is a convolution as the published figures' was, with the C library's own use of memory: another process.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        for _ in range(REPEATS):
+        for _ in range(REPEATS[precision]):
             before, work, after = process.submit(yard, 3).result(), cpu_seconds(step), process.submit(yard, 3).result()
             # in yards measured just before and after: the machine's speed drifts within seconds
             yards = [2 * w / (b + a) for w, b, a in zip(work, before, after, strict=True)]
             rows.append((1000 * work[0], *yards))
+        rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+        best = process.submit(peak, precision).result()
     milliseconds, cpu, user = zip(*rows, strict=True)
-    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    print(
-        f"{name:<16}{published.batch:<7}{statistics.median(milliseconds):<9.0f}"
-        f"{statistics.median(cpu):>5.1f} ({min(cpu):.1f}-{max(cpu):.1f})".ljust(52)
-        + f"{published.cpu:g} (>= {published.cpu_minimum:g})".ljust(18)
-        + f"{statistics.median(user):>5.1f} ({min(user):.1f}-{max(user):.1f})".ljust(20)
-        + f"{published.user:g} (>= {published.user_minimum:g})".ljust(18)
-        + f"{rss} ({published.rss})",
-        flush=True,
+    ms = statistics.median(milliseconds)
+    with FlopCounterMode(display=False) as counter:
+        step()
+    products, costliest = profile(step)
+    return {
+        "model": name,
+        "batch": published.batch,
+        "precision": precision,
+        "ms": ms,
+        "yards": [statistics.median(cpu), min(cpu), max(cpu)],
+        "user yards": [statistics.median(user), min(user), max(user)],
+        "of published": statistics.median(cpu) / published.cpu,
+        "MiB": rss,
+        "products": products,
+        "of peak": counter.get_total_flops() / (ms / 1000) / best,
+        "costliest": costliest,
+    }
+
+
+def profile(step: Any) -> tuple[float, list[list[Any]]]:
+    """The share of a step's time in convolutions and matrix products, and its ten costliest operations with theirs."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        step()
+    operations = sorted(profiler.key_averages(), key=lambda row: -row.self_cpu_time_total)
+    total = sum(row.self_cpu_time_total for row in operations)
+    products = sum(row.self_cpu_time_total for row in operations if any(part in row.key for part in PRODUCTS))
+    return products / total, [[row.key, row.self_cpu_time_total / total, row.count] for row in operations[:10]]
+
+
+def line(row: dict[str, Any]) -> dict[str, str]:
+    """``row`` as a table shows it, the published figures beside ours; the keys are :data:`COLUMNS`."""
+    published = PUBLISHED[row["model"]]
+    yards, user = ("{:.1f} ({:.1f}-{:.1f})".format(*row[key]) for key in ("yards", "user yards"))
+    cells = (
+        row["model"],
+        row["precision"],
+        row["batch"],
+        f"{row['ms']:.0f}",
+        yards,
+        f"{published.cpu:g} (>= {published.cpu_minimum:g})",
+        f"{row['of published']:.2f}",
+        user,
+        f"{published.user:g} (>= {published.user_minimum:g})",
+        f"{row['MiB']} ({published.rss})",
+        f"{row['products']:.0%}",
+        f"{row['of peak']:.0%}",
     )
+    return dict(zip(COLUMNS, map(str, cells), strict=True))
+
+
+def rows(names: list[str]) -> list[dict[str, Any]]:
+    """A row per model and number format, each measured by a process of its own."""
+    found = []
+    for precision in REPEATS:
+        for name in names:
+            command = [sys.executable, "-m", "tests.benchmarks.models", "--row", name, precision]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            found.append(json.loads(done.stdout.splitlines()[-1]))
+            print(" | ".join(line(found[-1]).values()), flush=True)
+    return found
 
 
 def main() -> None:
     """Measure the models named on the command line, or all."""
-    if len(sys.argv) == 2:
-        measure(sys.argv[1])
+    if sys.argv[1:2] == ["--row"]:
+        print(json.dumps(measure(*sys.argv[2:])))
         return
-    print(
-        "                              yards, CPU time                       yards, user time                      MiB"
-    )
-    print(
-        "model           batch  ms       ours (range)        published         ours (range)        published         "
-    )
-    for name in sys.argv[1:] or PUBLISHED:
-        subprocess.run([sys.executable, "-m", "tests.benchmarks.models", name], check=True)
+    print(" | ".join(COLUMNS))
+    rows(sys.argv[1:] or list(PUBLISHED))
 
 
 if __name__ == "__main__":
