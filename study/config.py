@@ -149,17 +149,11 @@ class StudyConfig:
         if len(self.goals) > 1:
             self._check_two_goals()
         durations = ("hours", "patience", "trial_timeout")  # as long as you like
-        counts = ("scenes", "trials", "steps", "concurrent", "workers_per_trial", "micro_batch", "reports")
-        for key in (
-            *counts,
-            "validation_images",
-            "finalists",
-            "seeds",
-            "draws",
-            "keep_checkpoints",
-            "cpus",
-            *durations,
-        ):
+        counts = (
+            *("scenes", "trials", "steps", "concurrent", "workers_per_trial", "micro_batch", "reports"),
+            *("validation_images", "finalists", "seeds", "draws", "keep_checkpoints"),
+        )
+        for key in (*counts, "cpus", *durations):
             value = getattr(self, key)
             if value is not None and not value > 0:
                 raise ValueError(f"--{key.replace('_', '-')} is {value}; it must be above zero")
