@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from data import conversion, store, unchanged
 from data.convert import prepare
-from data.loader import Shuffle, Split, as_tensors, image_tensor
+from data.loader import Shuffle, Split, as_tensors, image_tensor, sequential
 from data.scenes import Scenes
 from data.shards import ShardIndex
 from data.sources import clevrtex
@@ -252,6 +252,8 @@ def batches(split: Split, folder: Path) -> None:
         "PNGs of 128x128": iter(DataLoader(Pngs(small, False), BATCH, shuffle=True, drop_last=True)),
         "published PNGs": iter(DataLoader(Pngs(published, True), BATCH, shuffle=True, drop_last=True)),
     }
+    for rows in sequential(len(split), BATCH):  # a first epoch: later ones find their pages in the process
+        split.gather(rows)
     shuffle = Shuffle(len(split), BATCH, seed=0)
     ways: dict[str, Callable[[], Any]] = {
         "as bytes, for a GPU": lambda: split.gather(shuffle.next()),
