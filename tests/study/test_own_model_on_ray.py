@@ -31,7 +31,7 @@ def test_a_study_of_a_model_a_metric_and_scenes_that_lie_outside_the_checkout(tm
     flags = "--model colour_field --data squares --plugins mine --metric coverage --name own"
     more = "--trials 1 --steps 6 --reports 3 --seeds 1 --results results --cache cache"
     run = clevrtune(tmp_path, "run", *flags.split(), *more.split())
-    assert "coverage" in run.stdout and "trial 0 on test" in run.stdout
+    assert "coverage" in run.stdout and "base on test" in run.stdout
     study = tmp_path / "results" / "own"
     table = pq.read_table(study / "evaluation.parquet").to_pandas()
     assert {"trial_0000", "base"} & set(table["entry"]) and table["coverage"].between(0, 1).all()
