@@ -164,8 +164,8 @@ class StudySearcher(Searcher):
             trial = self.study.ask()
             self._states[trial.number] = "RUNNING"
             self._ids[trial.number] = trial._trial_id
-        elif self._running() and (self.promotion is not None or self.left()):
-            return None  # one of them may be promoted, or end a patience that seems over
+        elif self._running():
+            return None  # one of them may be promoted, end a patience that seems over, or rest and come back
         else:
             self._end_paused()
             return Searcher.FINISHED
@@ -240,7 +240,8 @@ class StudySearcher(Searcher):
         trial = self.live[trial_id]
         times = trial.user_attrs.get("hangs", 0) + 1
         trial.set_user_attr("hangs", times)
-        silent = f"no report for {seconds / 60:.3g} minutes (--trial-timeout)"
+        minutes = seconds / 60
+        silent = f"no report for {minutes:,.{0 if minutes >= 10 else 1}f} minutes (--trial-timeout)"
         if times > MAX_HANGS:
             self._fail(trial_id, f"{WORKER_LOST[1]} {times} times: {silent}")
         else:

@@ -1,6 +1,7 @@
 """Memory that other programs take, and workers that hang, on a real Ray: what becomes of the trials."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -140,7 +141,8 @@ def test_a_trial_that_hangs_goes_on_once_with_a_new_worker(tmp_path, narrow):
     steps = [result["step"] for number, result in watch.results if number == 0]
     assert steps[-1] == 20 and steps.count(4) == 1, "it began again from the start"
     assert always.state == TrialState.FAIL
-    assert always.user_attrs["reason"] == "it hung 2 times: no report for 0.2 minutes (--trial-timeout)"
-    assert sorted(notes) == [
-        f"{number}: no report for 0.2 minutes (--trial-timeout); it goes on with a new worker" for number in (0, 1)
-    ]
+    silent = r"no report for 0\.\d minutes \(--trial-timeout\)"
+    assert re.fullmatch(f"it hung 2 times: {silent}", always.user_attrs["reason"])
+    for number, note in enumerate(sorted(notes)):
+        assert re.fullmatch(f"{number}: {silent}; it goes on with a new worker", note)
+    assert len(notes) == 2
