@@ -1,7 +1,7 @@
 """Places of shards: a folder, or a URI such as ``s3://bucket/folder?endpoint_override=HOST:9000&scheme=http``.
 
 What stands behind the ``?`` says how to reach the place. Of the URIs, pyarrow opens those on s3, gs, abfs and hdfs.
-Importing this module takes pyarrow alone: it is also the program that :func:`check` runs.
+This module is also the program that :func:`check` runs. It imports pyarrow late: error messages need only its words.
 """
 
 import functools
@@ -9,10 +9,11 @@ import os
 import re
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
-import pyarrow as pa
-from pyarrow import fs
+if TYPE_CHECKING:
+    from pyarrow import fs
 
 HERE = "~/.cache/clevrtune"
 """The folder of this machine for what is converted or copied, where no other is given."""
@@ -46,11 +47,13 @@ def shown(text: str) -> str:
     return _KEYS.sub(r"\1=***", _LOGIN.sub("***@", text))
 
 
-def filesystem(place: str) -> tuple[fs.FileSystem, str]:
+def filesystem(place: str) -> tuple["fs.FileSystem", str]:
     """The file system of a local path or URI, and the path there.
 
     Raises ValueError for a URI of an unknown kind, OSError where a bucket's region cannot be found out.
     """
+    from pyarrow import fs
+
     if "://" not in place:
         return fs.LocalFileSystem(), place
     environment = tuple(each for each in sorted(os.environ.items()) if each[0].startswith(_ENVIRONMENT))
@@ -58,7 +61,10 @@ def filesystem(place: str) -> tuple[fs.FileSystem, str]:
 
 
 @functools.lru_cache(maxsize=64)  # some ask the server for the bucket's region first
-def _opened(place: str, environment: tuple[tuple[str, str], ...]) -> tuple[fs.FileSystem, str]:
+def _opened(place: str, environment: tuple[tuple[str, str], ...]) -> tuple["fs.FileSystem", str]:
+    import pyarrow as pa
+    from pyarrow import fs
+
     keys = dict(_KEYS.findall(place))
     uri = re.sub("&&+", "&", _KEYS.sub("", place)).replace("?&", "?").rstrip("?&")
     if keys:  # pyarrow wants them before the bucket
@@ -96,6 +102,8 @@ def check(place: str) -> None:
 
 def _look(place: str) -> None:
     """Raise OSError or ValueError if the folder ``place`` cannot be listed, or its bucket is not there."""
+    from pyarrow import fs
+
     files, path = filesystem(place)
     if files.get_file_info(fs.FileSelector(path, allow_not_found=True)) or files.type_name not in ("s3", "gcs"):
         return

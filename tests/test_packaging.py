@@ -19,6 +19,8 @@ IMPORTED_AS = {
     "pillow": "PIL",
     "pyyaml": "yaml",
     "scikit-learn": "sklearn",
+    "flask": "moto",  # its server's, as the next one
+    "flask-cors": "moto",
     "pytest-xdist": None,
     "pytest-timeout": None,
 }

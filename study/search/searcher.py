@@ -9,16 +9,15 @@ folders, in which they find their newest checkpoints.
 import math
 import warnings
 from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Container
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
-from study.display.durations import duration
 from study.results_folder import StudyFolder
-from study.search import interrupted
+from study.search import interrupted, summary
 from study.search.evidence import WORKER_LOST, Informed
 from study.search.hanging import Reports
 from study.search.lost_workers import Death
@@ -30,9 +29,6 @@ from study.search.stopping import sweep_checkpoints
 
 GIVE_UP_AFTER = 5
 """So many trials must have failed before a study is stopped, all that have ended, and as many as still run."""
-
-SUMMARISED = ("mIoU_fg", "ARI_FG", "MSE", "loss")
-"""The validation scores that an ended trial's attribute ``summary`` names."""
 
 MAX_WORKER_DEATHS = 3
 """How often a trial's worker may die on a node that lives; after one more death the trial is failed."""
@@ -91,7 +87,7 @@ class StudySearcher(Searcher):
         self._pausing: dict[str, tuple[int, int, float]] = {}  # Tune's id -> number, rung and value: it saves itself
         self._hangs: dict[str, float] = {}  # Tune's id -> seconds without a report, of those whose workers are ended
         rungs = promotion.rungs if promotion is not None else None
-        self._left_over = interrupted.to_continue(study, folder, rungs)
+        self._left_over: list[Any] = [*interrupted.to_continue(study, folder, rungs)]
         known = study.get_trials(deepcopy=False)
         self._states = {trial.number: trial.state.name for trial in known if trial.state != TrialState.WAITING}
         self._ids = {trial.number: trial._trial_id for trial in known if trial.state == TrialState.RUNNING}
@@ -257,6 +253,9 @@ class StudySearcher(Searcher):
             self.promotion.reached(*self._pausing.pop(trial_id))
         if trial_id not in self.live:
             return  # paused, or pruned and told so already
+        if error:  # Tune gave it up between two workers, and would never ask for it again
+            self._left_over.append(self.live.pop(trial_id))
+            return
         trial = self.live[trial_id]
         if result is not None and result.get("failure"):
             self._fail(trial_id, result["failure"])
@@ -335,7 +334,7 @@ class StudySearcher(Searcher):
         trial = self.live.pop(trial_id)
         number = trial.number
         if "progress" in trial.user_attrs:
-            trial.set_user_attr("summary", _summary(trial.user_attrs["progress"]))
+            trial.set_user_attr("summary", summary.text(trial.user_attrs["progress"]))
         self.study.tell(number, values, state=state)
         self._states[number] = state.name
 
@@ -391,9 +390,3 @@ class StudySearcher(Searcher):
             self._states[number] = TrialState.PRUNED.name
             self.promotion.mark_promoted(number, rung)  # type: ignore[union-attr]
             sweep_checkpoints(self.folder.trial(number), keep=0)
-
-
-def _summary(progress: Mapping[str, Any]) -> str:
-    """What a trial's attribute ``progress`` says, for people who look at it with Optuna's tools."""
-    scores = [f"{key} {progress['validation'][key]:.4g}" for key in SUMMARISED if key in progress["validation"]]
-    return ", ".join([f"step {progress['step']}", duration(progress["seconds"]), *scores])

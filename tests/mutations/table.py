@@ -58,7 +58,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
     "trainables/scoring.py": [
         ("    model.eval()\n", ""),
         ("torch.no_grad(), noise.drawn_from", "noise.drawn_from"),
-        ("torch.Generator(device).manual_seed(0)", "torch.Generator(device).manual_seed(torch.seed() % 99)"),
+        ("torch.Generator(device).manual_seed(draw)", "torch.Generator(device).manual_seed(torch.seed() % 99)"),
         ("        model.train(was_training)\n", "        pass\n"),
         ("split.gather(rows[chosen])", "split.gather(chosen)"),
         ("            keep(predicted)\n", ""),

@@ -90,6 +90,15 @@ def test_a_trial_stopped_from_outside_stays_running(make_searcher):
     assert states(searcher) == [TrialState.RUNNING]
 
 
+def test_a_trial_that_tune_gives_up_is_handed_out_again(make_searcher):
+    searcher = make_searcher(pruner="none", trials=1)
+    given = searcher.suggest("a")
+    searcher.on_trial_complete("a", error=True)
+    assert searcher.suggest("b") == given and set(searcher.live) == {"b"}
+    searcher.on_trial_complete("b", result(10, 0.7, done=True))
+    assert searcher.suggest("c") == Searcher.FINISHED and states(searcher) == [TrialState.COMPLETE]
+
+
 def test_workers_that_die_on_living_nodes_fail_a_trial_after_some_and_lost_nodes_never_do(make_searcher, monkeypatch):
     monkeypatch.setattr(retries, "PAUSES", (0,))
     searcher = make_searcher(pruner="none")
