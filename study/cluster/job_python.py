@@ -33,6 +33,9 @@ sys.exit(bool(missing))
 """
 """What a node runs; for any Python 3."""
 
+MANAGERS_ROUND, ROUNDS = 1.5, 4
+"""Ray's job manager looks at a job once a second, and may write it down once more after it was deleted."""
+
 NO_PYTHON = 127
 """How a shell ends that finds no such program."""
 
@@ -53,11 +56,19 @@ def refuse_bare(client: "JobSubmissionClient", packages: Sequence[str]) -> None:
             return
         time.sleep(LOOK_EVERY)
     said = [line for line in client.get_job_logs(job).splitlines() if line.startswith(LACKS)]
-    with contextlib.suppress(RuntimeError):
-        client.delete_job(job)  # not among a person's jobs
+    _forget(client, job)
     what = said[-1] if said else "no python is on the PATH there" if details.driver_exit_code == NO_PYTHON else None
     if what is not None:
         raise ValueError(
             f"a job on {client.get_address()} would fail: {what}; add --pip before --, give the nodes the image of "
             "study/cluster/recipes/Dockerfile, or start Ray from the activated environment (source .venv/bin/activate)"
         )
+
+
+def _forget(client: "JobSubmissionClient", job: str) -> None:
+    """Take ``job``, which has ended, off the list of a person's jobs."""
+    with contextlib.suppress(RuntimeError):  # there is no such job
+        for _ in range(ROUNDS):
+            client.delete_job(job)
+            time.sleep(MANAGERS_ROUND)
+            client.get_job_info(job)

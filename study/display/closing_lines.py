@@ -47,14 +47,16 @@ def found_lines(found: Findings) -> list[Line]:
     means = {name: _mean(metric, runs[name]) for name in names if name in runs}
     seeds = max((len(finalist.complete) for finalist in runs.values()), default=0)
     fresh = f", mean of {seeds} fresh seeds" if seeds > 1 else ""
-    lines.append((f"        validation: {_beside(metric, means)}{fresh}", False))
+    titles = {row.split: TITLES.get(row.split, row.split) for row in found.rows}
+    width = max(map(len, ["validation", *titles.values()])) + 2
+    lines.append((f"        {'validation:':{width}}{_beside(metric, means)}{fresh}", False))
     judged = metric if metric in METRICS else METRICS[0]
-    for split in dict.fromkeys(row.split for row in found.rows):
+    for split, title in titles.items():
         here = {row.entry: row for row in found.rows if row.split == split}
         scores = {
             name: cell(judged, here[name].means[judged], here[name].stds.get(judged)) for name in names if name in here
         }
-        lines.append((f"        {TITLES.get(split, split) + ':':12}{_beside(judged, scores)}", False))
+        lines.append((f"        {title + ':':{width}}{_beside(judged, scores)}", False))
     chosen = found.chosen
     if winner != BASE:
         width = max(map(len, chosen.shown), default=0)

@@ -272,7 +272,7 @@ def test_a_second_converter_waits_and_takes_over_from_one_that_is_told_to_end(tm
     first = start(go, cache)
     wait_for(lambda: len(list(cache.glob("*.part/*.record"))) == 4, first)
     second = start(go, cache)
-    assert "another process writes" in second.stderr.readline()
+    assert "converting" in second.stderr.readline() and "another process writes" in second.stderr.readline()
     first.send_signal(signal.SIGTERM)
     out, err = first.communicate()
     assert first.returncode == 130 and out == "", err

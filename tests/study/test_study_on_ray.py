@@ -125,6 +125,7 @@ def test_the_final_stage_computes_nothing_twice_and_everything_that_changed(tmp_
     asked = StudyConfig(model="slot_attention", data=index.spec, name="study", results=str(tmp_path), seed=3)
     resolved = presets.resolve(asked, has_gpu=False)
     resolved.folder.path.mkdir()
+    resolved.folder.write(config=resolved.identity)
     few = [
         evaluation.Entry("baseline_background", None, "background"),
         evaluation.Entry("baseline_grid_4x4", None, "grid_4x4"),
@@ -149,9 +150,10 @@ def test_the_final_stage_diagnoses_what_it_scores(tmp_path, index, ray_cluster):
     asked = StudyConfig(model="slot_attention", data=index.spec, name="study", results=str(tmp_path), seed=3)
     resolved = presets.resolve(asked, has_gpu=False)
     resolved.folder.path.mkdir()
+    resolved.folder.write(config=resolved.identity)
     grid = evaluation.choose_grid(resolved, store.load(index, ["val"])["val"])
     written = json.loads((resolved.folder.path / "study.json").read_text())
-    assert written == {"best_grid": grid.removeprefix("grid_")}
+    assert written["best_grid"] == grid.removeprefix("grid_")
     images, labels = Split([index.read(shard) for shard in index.shards("val")]).gather(np.arange(400))
     scores = {name: mIoU_fg(predict(images, 5, 0), labels) for name, predict in baselines.GRIDS.items()}
     assert grid == max(scores, key=lambda name: scores[name])

@@ -185,4 +185,4 @@ def test_the_end_of_a_dismissed_worker_is_not_the_end_of_the_next_trial(
     crew._on_end(crew._others, lost)
     assert ended == [1]
     left = json.loads((tmp_path / LAST_WORDS).read_text())
-    assert left == {"actor": "its id", "words": "its node has died", "certain": False}
+    assert left == {"actor": "its id", "words": "its node has died", "certain": False, "memory": False}

@@ -39,6 +39,7 @@ def test_objects_and_extremes_are_kept_with_the_scores(tmp_path: Path, ray_clust
     asked = StudyConfig(model="slot_attention", data=index.spec, name="study", results=str(tmp_path), seed=3)
     resolved = presets.resolve(asked, has_gpu=False)
     resolved.folder.path.mkdir()
+    resolved.folder.write(config=resolved.identity)
     entry = saved(resolved.folder, 1)
 
     def score(chosen: list[Entry], file: str = evaluation.EVALUATION) -> None:
