@@ -131,7 +131,7 @@ class StudyConfig:
             data = data.with_scenes(self.scenes)
             object.__setattr__(self, "scenes", None)  # the spec has it now
         object.__setattr__(self, "data", str(data))
-        if data.source.drawn and data.official_counts()["train"] > LARGEST_COUNT:
+        if data.source.drawn and data.source.counts(data.variant).get("train", 0) > LARGEST_COUNT:
             raise ValueError(f"--data {data}: {LARGEST_COUNT:,} scenes are the most")
         if data.size and data.size[0] != data.size[1]:
             raise ValueError(f"--data {data}: the models take square images; write the size as (n,n)")
