@@ -87,7 +87,7 @@ def run(trials: int, url: str | None, results: Path) -> Meter:
     searcher = StudySearcher(optuna_study, study.folder, trials, study.proposal(10), promotion)
     tune.StudyTrainable = driver.Sleeper  # type: ignore[misc, assignment]
     meter = Meter()
-    tune.tune_study(study, searcher, {}, lambda: 2, [meter, TensorBoardCallback(config.metric)])
+    tune.tune_study(study, searcher, {}, lambda: 2, [meter, TensorBoardCallback(config.metric, ())])
     states = [trial.state.name for trial in searcher.study.get_trials(deepcopy=False)]
     assert len(states) == trials and set(states) <= {"COMPLETE", "PRUNED"}, states
     ray_runtime.leave()

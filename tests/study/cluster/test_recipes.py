@@ -16,6 +16,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.symmetric_run import symmetric_run
 
 from study import command_line, submit
+from study.cluster import job_package
 from study.results_folder import PACKAGES, ROOT
 from tests.test_packaging import pythons
 
@@ -81,7 +82,7 @@ def test_the_rayjob_runs_a_study_that_exists_and_keeps_its_results():
     submit.refuse_what_a_job_would_lose(study)
     assert (python, Path(script).name, study.preset) == ("python", "run.py", "paper")
     environment = yaml.safe_load(spec["runtimeEnvYAML"])["env_vars"]
-    assert environment == {"RAY_JOB_STOP_WAIT_TIME_S": str(submit.STOP_SECONDS)}
+    assert environment == {"RAY_JOB_STOP_WAIT_TIME_S": str(job_package.STOP_SECONDS)}
     for group in (spec["rayClusterSpec"]["headGroupSpec"], *spec["rayClusterSpec"]["workerGroupSpecs"]):
         (container,) = group["template"]["spec"]["containers"]
         assert container["resources"]["requests"] == container["resources"]["limits"]

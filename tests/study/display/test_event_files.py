@@ -154,7 +154,7 @@ def test_a_clock_that_goes_back_hides_no_curve(tmp_path: Path, monkeypatch: pyte
     started = time.time()
     for session, steps in enumerate([(1, 2, 3), (3, 4), (4, 5)]):
         monkeypatch.setattr(time, "time", lambda ago=3600 * session: started - ago)
-        callback = TensorBoardCallback("mIoU_fg")
+        callback = TensorBoardCallback("mIoU_fg", SEARCHED)
         callback.on_trial_start(0, [], one)
         for step in steps:
             report(callback, one, step, session + step / 10)
@@ -168,7 +168,7 @@ def test_a_clock_that_goes_back_hides_no_curve(tmp_path: Path, monkeypatch: pyte
 def test_a_file_of_a_host_whose_clock_is_ahead_hides_no_curve(tmp_path: Path) -> None:
     one = trial(tmp_path)
     for session, steps in enumerate([(1, 2, 3), (3, 4)]):
-        callback = TensorBoardCallback("mIoU_fg")
+        callback = TensorBoardCallback("mIoU_fg", SEARCHED)
         callback.on_trial_start(0, [], one)
         for step in steps:
             report(callback, one, step, session + step / 10)
@@ -185,7 +185,7 @@ def test_files_of_one_second_are_read_in_their_order(tmp_path: Path, monkeypatch
     monkeypatch.setattr(time, "time", lambda: now)
     for step, pid in ((1, 7000), (2, 6000)):
         monkeypatch.setattr(os, "getpid", lambda pid=pid: pid)
-        callback = TensorBoardCallback("mIoU_fg")
+        callback = TensorBoardCallback("mIoU_fg", SEARCHED)
         callback.on_trial_start(0, [], one)
         report(callback, one, step, step / 100)
         callback.on_experiment_end([])
