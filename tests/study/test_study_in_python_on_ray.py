@@ -90,7 +90,7 @@ def test_every_cell_of_the_notebook_runs(tmp_path: Path):
 
     assert re.search(r"^ *0 ", printed("params_lr"), re.MULTILINE) and "COMPLETE" in printed("params_lr")
     assert printed("trials=4").endswith("\n4\n")
-    assert printed("trials=2").startswith("tour: slot_attention on "), "nothing is cleared"
+    assert printed("trials=2").startswith("slot_attention on "), "nothing is cleared"
     assert "2/2 trials" in printed("trials=2") and "4/4 trials" in printed("trials=4")
     best = json.loads((folder / "best.json").read_text())
     assert printed("best.hyperparameters").splitlines()[-1] == repr(best["hyperparameters"]["lr"])

@@ -75,7 +75,9 @@ def test_a_study_with_two_goals_is_killed_continued_and_reported_with_its_front(
         if then.state.name == "COMPLETE":
             assert now.values == then.values
     for then in begun:
-        assert trials[then.number].values[1] > then.user_attrs["progress"]["second_goal"]
+        seconds, before_kill = trials[then.number].values[1], then.user_attrs["progress"]["second_goal"]
+        # a kill may meet a trial between its last report and its end
+        assert seconds == before_kill if then.user_attrs["progress"]["judged"] == 5 else seconds > before_kill
 
     table = pq.read_table(folder / "trials.parquet").to_pylist()
     assert {row["number"]: [row["value"], row["second_value"]] for row in table} == {t.number: t.values for t in trials}
