@@ -2,7 +2,11 @@ from pathlib import Path
 
 from study.display.data_link import data_link
 
-RECORD = {"study": "one", "config": {"data": "clevrtex:full"}, "data": {"spec": "clevrtex:full-crop-(128,128)"}}
+RECORD = {
+    "study": {"name": "one"},
+    "config": {"data": "clevrtex:full"},
+    "data": {"spec": "clevrtex:full-crop-(128,128)"},
+}
 
 
 def test_the_sheet_is_linked_once_it_is_there_and_until_then_the_command_is_said(tmp_path: Path) -> None:
