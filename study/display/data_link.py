@@ -19,9 +19,8 @@ def data_link(folder: Path, record: Mapping[str, Any]) -> str:
         return pages.section(
             "Data", f"<p>{pages.link(f'{SHOWN}/{show.PAGE}', f'contact sheet and statistics of {data}')}</p>"
         )
-    out = Path(
-        "results", (record.get("study") or {}).get("name", "STUDY"), SHOWN
-    )  # a copy of the folder makes the same report
+    name = (record.get("study") or {}).get("name", "STUDY")  # of a copy, too: it makes the same report
+    out = Path("results", name, SHOWN)
     command = shlex.join(["python", "data/show.py", data, "--out", str(out)])
     said = f"{command} draws a contact sheet of images and masks, and writes statistics (add the study's --cache)"
     return pages.section("Data", pages.notes([f"{said}; a report that is written after that links them"]))
