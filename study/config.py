@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import trainables
-from data import source, spec
+from data import places, source, spec
 from study.search.rungs import FEWEST_REPORTS
 from study.search.storage_url import StorageURL
 from trainables import plugins, typed_config
@@ -193,8 +193,8 @@ class StudyConfig:
             raise ValueError(f"--results {self.results}: give a folder on a disk that all nodes share")
         if "://" in (self.data_root or ""):
             raise ValueError(
-                f"--data-root {self.data_root}: published files are read from a disk; convert them there once "
-                "(data/convert.py --cache s3://...), then give that --cache alone"
+                f"--data-root {places.shown(str(self.data_root))}: published files are read from a disk; convert them "
+                "there once (data/convert.py --cache s3://...), then give that --cache alone"
             )
         if self.name is not None and (not self.name or "/" in self.name or self.name.startswith(".")):
             raise ValueError(f"--name {self.name!r} must be a plain folder name")

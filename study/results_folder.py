@@ -289,7 +289,8 @@ def use_its_plugins(folder: Path) -> Path:
     for path in (folder, folder.parent):
         if (path / "study.json").is_file():
             named = (StudyFolder(path)._load() or {}).get("plugins")
-            if isinstance(named, str) and Path(named).is_dir():
+            travelled = named == os.environ.get(plugins.SENT_FROM)  # with this job, whose files are among ours
+            if isinstance(named, str) and not travelled and Path(named).is_dir() and plugins.files(Path(named)):
                 if Path(named).resolve().is_relative_to(path.resolve()):
                     raise ValueError(f"{path}: its plugins lie within it; copy them elsewhere, and name that folder")
                 plugins.use(named)

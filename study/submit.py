@@ -21,6 +21,7 @@ if __name__ == "__main__":  # Python puts study/ first on the path; the packages
 
 from cyclopts import Parameter
 
+from data import places
 from data.ray_session import NEEDS_TOKEN
 from study import command_line
 from study.cluster import job_package, job_python
@@ -90,6 +91,11 @@ def refuse_what_a_job_would_lose(study: StudyConfig) -> None:
     refuse_relative("cache", [study.cache])
     refuse_relative("data-root", [study.data_root])
     refuse_relative("from", study.from_)
+    if places.shown(study.cache or "") != (study.cache or ""):
+        raise ValueError(
+            f"--cache {places.shown(str(study.cache))} has keys, which all who list the cluster's jobs could read; "
+            "leave them out, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY on the cluster's nodes"
+        )
     if re.match(r"sqlite:///[^/]", study.storage or ""):
         raise ValueError(f"--storage {study.storage} is relative; write an absolute path after four slashes")
     if study.storage is not None and StorageURL(study.storage).secret != study.storage:

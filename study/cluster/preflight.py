@@ -108,7 +108,8 @@ def _folder_fault(marker: Path, token: str, name: str) -> str | None:
 def _data_fault(index: ShardIndex) -> str | None:
     try:
         if ShardIndex.load(index.folder).fingerprint != index.fingerprint:
-            return f"has other images in {index.folder} than the driver; give --cache a folder that all nodes share"
+            place = places.shown(index.folder)
+            return f"has other images in {place} than the driver; give --cache a folder that all nodes share"
         index.verify(deep=False)
         files, path = shards.filesystem(index.folder)
         with files.open_input_file(f"{path}/{index.shards(shards.EVERYTHING)[0].name}") as stream:

@@ -92,6 +92,7 @@ def command(name: str, folder: Path, record: Mapping[str, Any], trials: int) -> 
             words += [word for entry in value or [] for word in ("--space", entry)]
         elif key != "size" and value is not None:  # the data's name or the preset brings the size
             words += [f"--{key.replace('_', '-')}", str(value)]
+    words += ["--plugins", record["plugins"]] if record.get("plugins") else []
     words += [word for source in record.get("from", []) for word in ("--from", source["study"])]
     for key, count in ranking.read_asked(folder).items():
         words += [f"--{key}", str(count)]

@@ -1,6 +1,7 @@
 """The last lines of a study: what was found beside the base, where it lies, and what to type next."""
 
 import dataclasses
+import os
 import re
 import shlex
 import sys
@@ -10,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from data import places
 from study.config import StudyConfig
 from study.display.findings import Findings
 from study.display.values import brief
 from study.results_folder import ROOT
 from study.scoring.leaderboard import FRACTIONS, KMEANS, METRICS, TITLES, cell, entry_name
 from study.scoring.ranking import BASE, Finalist
+from trainables import plugins
 
 Line = tuple[str, bool]
 """Text, and whether it is bold."""
@@ -25,7 +28,7 @@ LONGER = 3
 
 NOT_AGAIN = (
     *("trials", "steps", "seeds", "finalists", "name", "from_", "preset", "sampler", "pruner", "patience"),
-    *("concurrent", "hours", "fresh", "dry_run"),
+    *("concurrent", "hours", "fresh", "dry_run", "address"),
 )
 """Fields of a study that mean nothing to a single trial, or that the command has its own flags for."""
 
@@ -50,7 +53,7 @@ def found_lines(found: Findings) -> list[Line]:
     titles = {row.split: TITLES.get(row.split, row.split) for row in found.rows}
     width = max(map(len, ["validation", *titles.values()])) + 2
     lines.append((f"        {'validation:':{width}}{_beside(metric, means)}{fresh}", False))
-    judged = metric if metric in METRICS else METRICS[0]
+    judged = metric if metric in METRICS or (found.rows and metric in found.rows[0].means) else METRICS[0]
     for split, title in titles.items():
         here = {row.entry: row for row in found.rows if row.split == split}
         scores = {
@@ -79,6 +82,10 @@ def longer(asked: StudyConfig, preset: str, steps: int, folder: Path, *, base: b
     words = [*_typed(), "--model", asked.model]
     for one in dataclasses.fields(StudyConfig):
         value = getattr(asked, one.name)
+        if one.name == "plugins":
+            value = value or os.environ.get(plugins.SENT_FROM)  # a job has its files without the flag
+        elif one.name == "cache" and value:
+            value = places.shown(value)
         default = one.default_factory() if one.default_factory is not dataclasses.MISSING else one.default
         if one.name not in (*NOT_AGAIN, "model") and value != default:
             words += _flag(one.name, value)

@@ -15,10 +15,12 @@ from typing import Any
 
 from rich.console import Console
 
+from data import places
 from study import results_folder
 from study.config import StudyConfig
 from study.display.plain_lines import say, show
 from study.results_folder import write_json
+from trainables import plugins
 
 FILE = "finished.json"
 
@@ -72,22 +74,24 @@ def folder_of(asked: StudyConfig) -> Path | None:
 def _now(folder: Path, asked: StudyConfig) -> dict[str, Any]:
     """What must be the same, ready for JSON."""
     flags = {key: value for key, value in dataclasses.asdict(asked).items() if key not in WITHOUT_EFFECT}
+    flags["cache"] = places.shown(asked.cache or "")  # keys that stand in a URI are written nowhere
     files = {str(path.relative_to(folder)): _digest(path) for name in CHECKED for path in sorted(folder.glob(name))}
     files |= {entry: _digest(Path(entry)) for entry in asked.space if entry.endswith(".py")}
     found: dict[str, Any] = json.loads(
-        json.dumps({"asked": flags | {"fresh": False}, "program": _program(asked.model), "files": files}, default=str)
+        json.dumps({"asked": flags | {"fresh": False}, "program": _program(asked), "files": files}, default=str)
     )
     return found
 
 
-def _program(model: str) -> str:
-    """A hash of our sources and of those of ``model``, which may lie elsewhere."""
+def _program(asked: StudyConfig) -> str:
+    """A hash of our sources, and of those of the model and of --plugins, which may lie elsewhere."""
     roots = [results_folder.ROOT / package for package in results_folder.PACKAGES]
     for package in ("search_spaces", "trainables"):
-        spec = importlib.util.find_spec(f"{package}.{model}")
+        spec = importlib.util.find_spec(f"{package}.{asked.model}")
         if spec is not None and spec.origin is not None:
             origin = Path(spec.origin)
             roots.append(origin.parent if origin.name == "__init__.py" else origin)
+    roots += plugins.everything(Path(asked.plugins)) if asked.plugins else []
     digest = hashlib.sha256()
     for root in roots:
         for path in [root] if root.is_file() else sorted(root.rglob("*.py")):

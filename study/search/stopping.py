@@ -83,6 +83,10 @@ class CheckpointSweeper(tune.Callback):
             sweep_checkpoints(Path(trial.config["folder"]), self._keep if state in ("COMPLETE", "PAUSED") else 0)
         shutil.rmtree(trial.local_path, ignore_errors=True)
 
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """Delete Tune's own folder of a trial that it gave up: the searcher hands it out again, under the same name."""
+        shutil.rmtree(trial.local_path, ignore_errors=True)
+
 
 def sweep_checkpoints(folder: Path, keep: int) -> None:
     """Delete the checkpoints in a trial's ``folder`` but the ``keep`` ones with the highest steps."""

@@ -37,5 +37,5 @@ def close(prepared: Prepared, asked: StudyConfig, *, whole: bool, over: bool) ->
         (f"more:   {asked.again} with {how} goes on from here{outlook}", False),
     ]
     show(console, lines)
-    if whole and not searcher.pending() and not prepared.lacking:
+    if whole and not searcher.pending() and not searcher.counts()["RUNNING"] and not prepared.lacking:
         finished.write(folder, asked, lines)

@@ -87,6 +87,7 @@ def _prepare(study: Resolved, console: Console) -> Prepared:
     root, cache = asked.data_root, asked.cache
     index = convert.prepare(study.data, root=root, cache=cache, console=console)
     splits, notices = final_splits(study.data, index, root=root, cache=cache, console=console)
+    lacking = bool(notices)
     if asked.data_fraction is not None:
         notices.append(f"trained on a part of the images: {subset.said(index.counts, asked.data_fraction)}")
     for notice in notices:
@@ -131,7 +132,7 @@ def _prepare(study: Resolved, console: Console) -> Prepared:
         if replaces is not None:
             starting_over.bring_back(asked, folder, replaces)
         raise
-    lacking = bool(said) or any(part.incomplete for part, _ in splits.values()) or index.incomplete
+    lacking = lacking or bool(left_out) or any(part.incomplete for part, _ in splits.values()) or index.incomplete
     return Prepared(
         study, index.max_objects, splits, on_curve, shards, places, preflight, searcher, proposal, console, lacking
     )

@@ -20,6 +20,7 @@ from study.config import StudyConfig
 from study.display import study_page
 from study.display.plain_lines import say
 from study.results_folder import read_record
+from study.scoring import ranking
 from study.scoring.evaluation import load_best
 from study.scoring.trial_table import trial_table
 from study.search import storage
@@ -85,7 +86,9 @@ class Study:
         record = read_record(path, "model", "data", "metric")
         names = StudyConfig.__dataclass_fields__
         said = {key: value for key, value in record["config"].items() if key in names and value is not None}
-        said |= {"storage": None, "plugins": record.get("plugins")}
+        own = record.get("plugins")
+        said |= {"storage": None, "plugins": own if own and Path(own).is_dir() else None}
+        said |= {"draws": record.get("draws", 1), **ranking.read_asked(path)}
         if "trials" not in flags:
             known = storage.load_study(path, flags.get("storage")).get_trials(deepcopy=False)
             said["trials"] = max(1, len(known))

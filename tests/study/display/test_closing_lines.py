@@ -94,6 +94,9 @@ def test_the_command_for_more_steps_is_the_study_with_other_flags() -> None:
     changed |= {"from_": [str(folder)], "preset": "tiny", "fresh": False}
     assert made == dataclasses.replace(asked, **changed)
     assert "--from" not in closing_lines.longer(asked, "tiny", 400, folder, base=True)
+    remote = dataclasses.replace(asked, cache="s3://bucket/shards?secret_key=secret", address="auto")
+    line = closing_lines.longer(remote, "tiny", 400, folder, base=True)
+    assert "s3://bucket/shards" in line and "secret_key=secret" not in line and "--address" not in line
 
 
 def test_the_report_has_the_command_at_its_top(folder: Path) -> None:

@@ -11,6 +11,7 @@ from study import results_folder
 from study.config import StudyConfig
 from study.results_folder import ROOT
 from study.search import finished, journal
+from tests import own_folder
 
 LINES = [("found:  trial 2", True), ("report: there", False)]
 
@@ -110,3 +111,21 @@ def test_the_answer_takes_neither_torch_nor_ray_nor_optuna(folder: Path, tmp_pat
     first, *lines, status, imported = said.splitlines()
     assert "is finished: nothing is left to do" in first and lines == [text for text, _ in LINES]
     assert status == "0" and json.loads(imported) == []
+
+
+def test_keys_of_a_cache_are_written_nowhere_and_do_not_count(folder: Path, tmp_path: Path) -> None:
+    places = [f"s3://bucket/shards?secret_key={key}" for key in ("first", "second")]
+    finished.write(folder, asked_for(tmp_path, cache=places[0]), LINES)
+    assert "first" not in (folder / finished.FILE).read_text()
+    assert finished.lines(folder, asked_for(tmp_path, cache=places[1])) == LINES
+    assert finished.lines(folder, asked_for(tmp_path, cache="s3://bucket/other")) is None
+
+
+def test_a_changed_metric_of_ones_own_goes_on(folder: Path, tmp_path: Path) -> None:
+    mine = own_folder.write(tmp_path / "mine", own_folder.METRIC)
+    asked = asked_for(tmp_path, plugins=str(mine))
+    finished.write(folder, asked, LINES)
+    assert finished.lines(folder, asked) == LINES
+    (path,) = (mine / "trainables" / "own_metrics").glob("*.py")
+    path.write_text(path.read_text() + "# changed\n")
+    assert finished.lines(folder, asked) is None
