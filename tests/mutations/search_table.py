@@ -18,7 +18,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("if asked.fresh or asked.dry_run or not", "if not"),
         ("said if stored == _now(folder, asked) else None", "said"),
         ("found.pop() if len(found) == 1 else None", "found.pop() if found else None"),
-        (', "program": _program(asked.model)', ""),
+        (', "program": _program(asked)', ""),
         ("if key not in WITHOUT_EFFECT", "if True"),
         ("    (folder / FILE).unlink(missing_ok=True)\n", "    pass\n"),
     ],

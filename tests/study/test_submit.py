@@ -50,7 +50,7 @@ ROOT = results_folder.ROOT
         ("--address head:8265 -- --model space --results /r", "http://head:8265"),
         ("-- --model space --results /r --storage sqlite:///study.db", "four slashes"),
         ("-- --model space --results /r --storage postgresql://u:secret@db/x", "set CLEVRTUNE_STORAGE_PASSWORD"),
-        ("-- --model space --results /r --cache s3://b/x?secret_key=secret", "set AWS_ACCESS_KEY_ID"),
+        ("-- --model space --results /r --cache s3://b/x?access_key=secret", "set AWS_ACCESS_KEY_ID"),
         ("-- --model space --results /r --address auto", "give it before --"),
         ("--address http://127.0.0.1:1 -- --model space --results /r", "it is http://HEAD:8265"),
     ],
