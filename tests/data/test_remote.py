@@ -17,7 +17,7 @@ from data.spec import parse
 from tests.data import s3_server
 from tests.data.held_conversion import SHARD_BYTES
 
-pytest.importorskip("moto", reason="moto[server] is not installed")
+pytest.importorskip("moto", reason="moto[s3], flask and flask-cors are not installed")
 
 ROOT = Path(__file__).parent / "clevrtex"
 CHECKOUT = Path(__file__).resolve().parents[2]
