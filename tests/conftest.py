@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +36,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason=f"no GPU here; {len(marked)} of the chosen tests need one"))
+
+
+@pytest.fixture(autouse=True)
+def _path_as_it_was() -> Iterator[None]:
+    """Fail a test that leaves a folder on the path, where a later one finds its models and metrics among ours."""
+    before = list(sys.path), os.environ.get("PYTHONPATH")
+    yield
+    assert (list(sys.path), os.environ.get("PYTHONPATH")) == before, "wrap it in tests.own_folder.kept_out"
 
 
 @pytest.fixture(scope="session")

@@ -122,10 +122,11 @@ def test_keys_of_a_cache_are_written_nowhere_and_do_not_count(folder: Path, tmp_
 
 
 def test_a_changed_metric_of_ones_own_goes_on(folder: Path, tmp_path: Path) -> None:
-    mine = own_folder.write(tmp_path / "mine", own_folder.METRIC)
-    asked = asked_for(tmp_path, plugins=str(mine))
-    finished.write(folder, asked, LINES)
-    assert finished.lines(folder, asked) == LINES
-    (path,) = (mine / "trainables" / "own_metrics").glob("*.py")
-    path.write_text(path.read_text() + "# changed\n")
-    assert finished.lines(folder, asked) is None
+    with own_folder.kept_out():
+        mine = own_folder.write(tmp_path / "mine", own_folder.METRIC)
+        asked = asked_for(tmp_path, plugins=str(mine))
+        finished.write(folder, asked, LINES)
+        assert finished.lines(folder, asked) == LINES
+        (path,) = (mine / "trainables" / "own_metrics").glob("*.py")
+        path.write_text(path.read_text() + "# changed\n")
+        assert finished.lines(folder, asked) is None
