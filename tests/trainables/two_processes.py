@@ -2,6 +2,7 @@
 
 import multiprocessing
 from collections.abc import Callable
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,10 @@ def together(work: Callable[[Team, Path], None], folder: Path) -> None:
     """Call ``work`` on two processes at once. Raises RuntimeError if one of them fails."""
     meeting_point = parallel.open_meeting_point(Team(0, 2), "127.0.0.1")
     context = multiprocessing.get_context("spawn")
+    done = context.Barrier(2)
     processes = [
-        context.Process(target=_member, args=(work, Team(rank, 2), meeting_point.port, folder)) for rank in range(2)
+        context.Process(target=_member, args=(work, Team(rank, 2), meeting_point.port, folder, done))
+        for rank in range(2)
     ]
     for process in processes:
         process.start()
@@ -69,11 +72,15 @@ def together(work: Callable[[Team, Path], None], folder: Path) -> None:
         raise RuntimeError(f"two processes ended with status {codes}")
 
 
-def _member(work: Callable[[Team, Path], None], team: Team, port: int, folder: Path) -> None:
+def _member(work: Callable[[Team, Path], None], team: Team, port: int, folder: Path, done: Barrier) -> None:
     torch.set_num_threads(1)
     parallel.join(team, torch.device("cpu"), ("127.0.0.1", port))
     try:
         work(team, folder)
+        done.wait()  # one that leaves first can end the other by SIGABRT, in gloo's own thread
+    except BaseException:
+        done.abort()
+        raise
     finally:
         parallel.leave()
 
