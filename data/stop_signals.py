@@ -4,13 +4,14 @@ A job's time is up (SIGTERM), or its terminal closes (SIGHUP): neither is anothe
 """
 
 import contextlib
+import errno
 import functools
-import os
+import io
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TextIO
 
 P = ParamSpec("P")
 
@@ -34,10 +35,8 @@ def calling(first: Callable[[], Any] | None = None) -> Iterator[None]:
         yield
         return
     left = [first] if first else []
-    terminals = [stream for stream in (1, 2) if _is_terminal(stream)]
 
     def stop(number: int, frame: Any) -> None:
-        _unplug(terminals)
         if not left:
             raise KeyboardInterrupt
         left.pop()()
@@ -76,12 +75,13 @@ def obeyed(line: str = ANEW) -> Callable[[Callable[P, int]], Callable[P, int]]:
     def decorate(main: Callable[P, int]) -> Callable[P, int]:
         @functools.wraps(main)
         def command(*args: P.args, **keywords: P.kwargs) -> int:
-            try:
-                with calling():
-                    return main(*args, **keywords)
-            except KeyboardInterrupt:
-                print(line, file=sys.stderr)
-                return STATUS
+            with _terminals_may_close():
+                try:
+                    with calling():
+                        return main(*args, **keywords)
+                except KeyboardInterrupt:
+                    print(line, file=sys.stderr)
+                    return STATUS
 
         return command
 
@@ -94,17 +94,36 @@ def ignore_in_child() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _is_terminal(stream: int) -> bool:
+class _Terminal(io.FileIO):
+    """A terminal, which loses what is written to it once it is closed: no line is an error then.
+
+    SIGHUP comes as well, but a thread may write before its handler runs.
+    """
+
+    def write(self, text: Any, /) -> int:
+        try:
+            return super().write(text)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return len(text)
+
+
+@contextlib.contextmanager
+def _terminals_may_close() -> Iterator[None]:
+    """Within this context standard output and standard error are a :class:`_Terminal` where they are a terminal."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = map(_outliving, before)
     try:
-        return os.isatty(stream)
-    except OSError:
-        return False
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        sys.stdout, sys.stderr = before
 
 
-def _unplug(terminals: list[int]) -> None:
-    """Let what is written to a terminal that is closed go nowhere: each line would be an error."""
-    for stream in terminals:
-        if not _is_terminal(stream):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream)
-            os.close(nowhere)
+def _outliving(stream: TextIO) -> TextIO:
+    if not (isinstance(stream, io.TextIOWrapper) and stream.isatty()):
+        return stream
+    raw = io.BufferedWriter(_Terminal(stream.fileno(), "w", closefd=False))
+    return io.TextIOWrapper(raw, encoding=stream.encoding, errors=stream.errors, line_buffering=True)

@@ -26,8 +26,26 @@ sys.exit(main())
 """
 
 
-def start(*before: str, **streams: int) -> subprocess.Popen[str]:
-    words = [*before, sys.executable, "-c", WAITS]
+WRITES = """
+import signal, sys, time
+from data import stop_signals
+
+@stop_signals.obeyed()
+def main():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    print("ready", flush=True)
+    for stream in 100 * [sys.stdout, sys.stderr]:
+        print("a line that may be lost", file=stream, flush=True)
+        time.sleep(0.001)
+    open("{done}", "w").write("goes on")
+    return 7
+
+sys.exit(main())
+"""
+
+
+def start(*before: str, script: str = WAITS, **streams: int) -> subprocess.Popen[str]:
+    words = [*before, sys.executable, "-c", script]
     return subprocess.Popen(
         words, cwd=ROOT, text=True, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
     )
@@ -62,6 +80,17 @@ def test_a_terminal_that_is_closed_is_no_error():
     os.close(ours)
     process.send_signal(signal.SIGHUP)
     assert process.wait(timeout=60) == stop_signals.STATUS
+
+
+def test_what_is_written_before_the_signal_of_a_closed_terminal_is_no_error_either(tmp_path):
+    """A bar is drawn at any time, by a thread of its own, too."""
+    ours, its = pty.openpty()
+    done = tmp_path / "done"
+    process = start(stdout=its, stderr=its, script=WRITES.format(done=str(done)))
+    os.close(its)
+    assert b"ready" in os.read(ours, 100)
+    os.close(ours)
+    assert process.wait(timeout=60) == 7 and done.read_text() == "goes on"
 
 
 def test_the_first_signal_is_told_and_the_second_interrupts():
