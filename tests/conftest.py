@@ -39,11 +39,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _path_as_it_was() -> Iterator[None]:
-    """Fail a test that leaves a folder on the path, where a later one finds its models and metrics among ours."""
-    before = list(sys.path), os.environ.get("PYTHONPATH")
+def _no_folder_stays() -> Iterator[None]:
+    """Fail a test after which models or metrics of its own are found among ours, also by the tests that follow."""
+    before = list(sys.path)
     yield
-    assert (list(sys.path), os.environ.get("PYTHONPATH")) == before, "wrap it in tests.own_folder.kept_out"
+    new = [Path(entry) for entry in sys.path if entry not in [*before, str(ROOT)]]
+    stays = [entry for entry in new if any((entry / name).is_dir() for name in ("trainables", "data", "search_spaces"))]
+    assert not stays, f"{stays} is on the path; use tests.own_folder.kept_out"
 
 
 @pytest.fixture(scope="session")

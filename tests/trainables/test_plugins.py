@@ -97,7 +97,7 @@ def test_a_broken_metric_is_noticed(mine, old, new, promise, said):
     path.write_text(path.read_text().replace(old, new, 1))
     plugins.use(mine)
     (check,) = (one.check for one in metric_contract.PROMISES if one.name == promise)
-    with np.errstate(divide="ignore"), pytest.raises((Broken, ValueError), match=said):
+    with np.errstate(divide="ignore", invalid="ignore"), pytest.raises((Broken, ValueError), match=said):
         check("coverage")
 
 
