@@ -116,6 +116,8 @@ class StudyConfig:
     """address of a running Ray cluster, or auto [default: a Ray of its own on this machine]"""
     log: list[str] = field(default_factory=list)
     """send the numbers of every report to wandb or mlflow, too, a package of that name; may be repeated"""
+    profile: bool = False
+    """profile a few steps of trial 0: a trace for Perfetto and TensorBoard, and the ten costliest operations"""
     fresh: bool = False
     """remove a study of the same name and start over"""
     dry_run: bool = False

@@ -94,6 +94,7 @@ class Resolved:
             precision=c.precision,
             micro_batch=c.micro_batch,
             validation_images=c.validation_images,
+            profile=c.profile,
         )
 
     def proposal(self, max_objects: int) -> Proposal:

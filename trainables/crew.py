@@ -13,7 +13,7 @@ import torch
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from data import store
-from trainables import freed_memory, parallel
+from trainables import freed_memory, parallel, profiling
 from trainables.parallel import Team
 from trainables.precision import allow_tf32
 from trainables.training import Diverged, Task, Training
@@ -50,7 +50,9 @@ class Worker:
         All random numbers follow from the study's seed and the trial's number. With a ``seed`` of its own in
         ``config`` the number does not count, so that trials of one seed differ in their hyperparameters alone.
         """
-        self.__dict__.pop("training", None)  # its memory must be free before the next model is built
+        if "training" in self.__dict__:
+            self.training.close()
+            del self.training  # its memory must be free before the next model is built
         freed_memory.give_back()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -60,6 +62,8 @@ class Worker:
         training = Training(task, config["hyperparameters"], number, self._train, self.device, self.team)
         if state is not None:
             training.load_state(state)
+        elif task.profile and config["number"] == 0 and "seed" not in config and self.team.rank == 0:
+            training.profile(Path(config["folder"], profiling.FOLDER))
         self.training = training
 
     def load(self, state: dict[str, Any]) -> None:

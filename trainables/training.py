@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from trainables.model import SegmentationModel
 from trainables.output import SegmentationOutput
 from trainables.parallel import ALONE, Team
 from trainables.precision import autocast
+from trainables.profiling import StepProfile
 from trainables.scoring import evaluate
 
 CHECK_EVERY = 20
@@ -54,6 +56,8 @@ class Task:
     """images per forward pass; None: the full batch"""
     validation_images: int = 1000
     """images of the validation split used per report, at most"""
+    profile: bool = False
+    """whether a few steps of trial 0 are profiled"""
 
 
 class Diverged(Exception):
@@ -98,6 +102,16 @@ class Training:
         self.optimizers = self.model.optimizers()
         self._peak_lr = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         self._forward: nn.Module | None = None
+        self._profile: StepProfile | None = None
+
+    def profile(self, folder: Path) -> None:
+        """Leave a profile of some of the first steps in ``folder``; call it before the first."""
+        self._profile = StepProfile(folder, self.task.steps, self.device)
+
+    def close(self) -> None:
+        """Leave nothing running in this process when the trial is over, however it ended."""
+        if self._profile is not None:
+            self._profile.close()
 
     def advance(self, steps: int) -> dict[str, float]:
         """Train ``steps`` steps; the means of the loss and its terms over them. Raises Diverged."""
@@ -120,6 +134,8 @@ class Training:
                 self.model.after_step(self.step, output)
             self.step += 1
             _add(sums, output)
+            if self._profile is not None and not self._profile.step():
+                self._profile = None
             if done % CHECK_EVERY == 0 or done == steps:
                 _check_finite("training loss", float(output.loss))
                 _check_finite("gradient norm", *torch.stack(norms).tolist())

@@ -28,7 +28,7 @@ LONGER = 3
 
 NOT_AGAIN = (
     *("trials", "steps", "seeds", "finalists", "name", "from_", "preset", "sampler", "pruner", "patience"),
-    *("concurrent", "hours", "fresh", "dry_run", "address"),
+    *("concurrent", "hours", "fresh", "dry_run", "address", "profile"),
 )
 """Fields of a study that mean nothing to a single trial, or that the command has its own flags for."""
 

@@ -20,7 +20,7 @@ from study.scoring import comparison
 from study.search import finished, known, storage
 from study.search.stopping import StudyStopped
 from study.stages.closing import close
-from study.stages.preparing import Prepared, prepare
+from study.stages.preparing import Prepared, prepare, refuse_late_profile
 from study.stages.training import score, tune
 
 
@@ -84,6 +84,7 @@ def run_all(studies: Sequence[StudyConfig], console: Console) -> None:
         if not asked.fresh:
             study.folder.check_identity(study.identity)
         storage.check(asked, study.folder, study.identity)
+        refuse_late_profile(asked, study.folder)
         if not asked.fresh:
             storage.check_question(study.folder, expected.question(), asked.storage)
         known.read(asked.from_, asked.model, study.folder.path, asked.storage)

@@ -14,6 +14,7 @@ from study import results_folder
 from study.cluster import ray_runtime
 from study.cluster.places import Places
 from study.cluster.preflight import Preflight
+from study.config import StudyConfig
 from study.display.plain_lines import begin, say
 from study.presets import Resolved
 from study.results_folder import LOST, StudyFolder
@@ -75,6 +76,7 @@ def _prepare(study: Resolved, console: Console) -> Prepared:
 
         loggers.check(asked.log)
     storage.check(asked, folder, study.identity)
+    refuse_late_profile(asked, folder)
     if not asked.fresh:
         for line in filter(None, (journal.mend(folder.path / journal.FILE), storage.restore_record(asked, folder))):
             say(console, f"note: {line}")
@@ -138,6 +140,16 @@ def _prepare(study: Resolved, console: Console) -> Prepared:
     )
 
 
+def refuse_late_profile(asked: StudyConfig, folder: StudyFolder) -> None:
+    """Raise ValueError if a profile is asked for, and the study began without one: its trial 0 has begun."""
+    begun = None if asked.fresh else folder.read()
+    if asked.profile and begun is not None and not begun.get("profile"):
+        raise ValueError(
+            f"--profile is of the first steps of trial 0, and study {folder.name} began without it; "
+            "start over with --fresh, or choose another --name"
+        )
+
+
 def _searcher(study: Resolved, optuna_study: Any, proposal: Proposal) -> StudySearcher:
     asked, folder = study.config, study.folder
     promotion = strategies.promotion(asked.pruner, study.reports, maximize=direction(asked.goals[0]) == "max")
@@ -173,7 +185,8 @@ def _record(
     replaces: Sequence[str] | None,
 ) -> None:
     """Write study.json."""
-    before = results_folder.sessions(study.folder.read() or {})
+    stored = study.folder.read() or {}
+    before = results_folder.sessions(stored)
     fraction = study.config.data_fraction
     storage.record(
         optuna_study,
@@ -182,6 +195,7 @@ def _record(
         **proposal.question(),
         direction=direction(study.config.goals[0]),
         storage=study.config.storage,
+        profile=study.config.profile or bool(stored.get("profile")),
         plugins=study.config.plugins or os.environ.get(plugins.SENT_FROM),
         data={
             "spec": str(study.data),

@@ -22,6 +22,7 @@ from study.search.searcher import StudySearcher
 from study.search.stopping import StudyStopped
 from study.search.tune import tune_study
 from study.stages.preparing import Prepared, lost_trials
+from trainables import profiling
 from trainables.objectives import direction
 
 
@@ -31,6 +32,10 @@ def tune(prepared: Prepared) -> None:
     where, count = shlex.quote(str(study.folder.path)), prepared.places.count()
     say(console, f"watch:  tensorboard --logdir {where}  ({count} trial{'s' * (count != 1)} at a time)")
     _train(prepared, study, prepared.searcher, prepared.places, "trial")
+    if study.config.profile:
+        folder = study.folder.trial(0) / profiling.FOLDER
+        if (table := folder / profiling.TABLE).is_file():
+            say(console, f"{table.read_text(encoding='utf-8')}trace:  {folder}, for https://ui.perfetto.dev")
 
 
 def score(prepared: Prepared, ends: float = math.inf) -> bool:

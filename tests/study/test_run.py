@@ -206,7 +206,7 @@ def test_with_one_seed_the_searchs_own_checkpoints_are_scored_and_the_base_too(f
 
 def test_several_models_end_in_one_leaderboard(place):
     more = ["--model", "slot_attention,space", "--trials", "1", "--seeds", "1", "--name", "both"]
-    more += ["--data-fraction", "0.05"]
+    more += ["--data-fraction", "0.05", "--profile"]
     done = run(place, *more)
     assert done.returncode == 0, done.stdout + done.stderr
     results = place / "results"
@@ -219,6 +219,9 @@ def test_several_models_end_in_one_leaderboard(place):
     assert "slot_attention" in table and "space" in table and "grid 4x4" in table
     page = (results / "comparison-both.html").read_text()
     assert "Curve over the strength of texture" in page and page.count('"diamond"') >= 2, "one picture of both"
+    for model in ("slot_attention", "space"):  # a profile of trial 0, and not of the reruns
+        assert len(list((results / f"both-{model}").rglob("steps_6_to_10.pt.trace.json.gz"))) == 1
+    assert done.stdout.count("| aten::mkldnn_convolution |") == done.stdout.count("costliest operations") == 2
     # what is wrong with the second study is said before the first one starts
     refused = run(place, *more, "--set", "sigma_bg=0.1", "--fresh")
     assert refused.returncode == 2 and "slot_attention" in refused.stderr, refused.stderr
@@ -249,6 +252,10 @@ def test_files_that_are_not_read_again_are_deleted(finished):
         (["--pruner", "none", "--seed", "1"], "seed is 0 there and 1 here"),
         (["--pruner", "none", "--set", "lr=0.5"], "set is {} there"),
         (["--pruner", "none", "--cpus", "64"], "--cpus 64 per trial"),
+        (
+            ["--pruner", "none", "--profile"],
+            "--profile is of the first steps of trial 0, and study small began without",
+        ),
         (["--fresh", "--data", "clevrtex:full", "--data-root", "/nowhere"], "/nowhere"),
     ],
 )
