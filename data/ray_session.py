@@ -215,12 +215,31 @@ def _end_without_servers(node: Any) -> None:
     Nothing that is written needs Ray, and a study survives the end of its process at any moment.
     """
     servers = [(kind, info.process) for kind in ("gcs_server", "raylet") for info in node.all_processes.get(kind, ())]
+    raylet = next((process.pid for kind, process in servers if kind == "raylet"), None)
+    agents: dict[int, str] = {}
     while _node() is node:
+        found = _agents(raylet)
+        for pid in agents.keys() - found.keys():
+            if _node() is node:
+                _end(f"Ray's {agents[pid]} has ended{WANT_OF_MEMORY}, and its raylet ends with it")
+        agents = found
         for kind, process in servers:
             if (status := process.poll()) is not None and _node() is node:
                 how = f"by signal {-status}" if status < 0 else f"with status {status}"
                 _end(f"Ray's {kind} has ended {how}{WANT_OF_MEMORY if status == -9 else ''}")
         time.sleep(0.2)
+
+
+def _agents(raylet: int | None) -> dict[int, str]:
+    """The agents that ``raylet`` has as child processes: number -> name. None where the system has no /proc."""
+    found = {}
+    for path in Path(f"/proc/{raylet}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # one that ends meanwhile
+            for pid in path.read_text().split():
+                name = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0 ").decode(errors="replace")
+                if name in ("ray::DashboardAgent", "ray::RuntimeEnvAgent"):
+                    found[int(pid)] = name.removeprefix("ray::")
+    return found
 
 
 def _end_without_head(node: Any) -> None:

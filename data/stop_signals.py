@@ -7,7 +7,9 @@ import contextlib
 import errno
 import functools
 import io
+import os
 import signal
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -75,7 +77,7 @@ def obeyed(line: str = ANEW) -> Callable[[Callable[P, int]], Callable[P, int]]:
     def decorate(main: Callable[P, int]) -> Callable[P, int]:
         @functools.wraps(main)
         def command(*args: P.args, **keywords: P.kwargs) -> int:
-            with _terminals_may_close():
+            with output_may_end():
                 try:
                     with calling():
                         return main(*args, **keywords)
@@ -94,26 +96,15 @@ def ignore_in_child() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-class _Terminal(io.FileIO):
-    """A terminal, which loses what is written to it once it is closed: no line is an error then.
-
-    SIGHUP comes as well, but a thread may write before its handler runs.
-    """
-
-    def write(self, text: Any, /) -> int:
-        try:
-            return super().write(text)
-        except OSError as error:
-            if error.errno != errno.EIO:
-                raise
-            return len(text)
-
-
 @contextlib.contextmanager
-def _terminals_may_close() -> Iterator[None]:
-    """Within this context standard output and standard error are a :class:`_Terminal` where they are a terminal."""
+def output_may_end(*, pipes: bool = False) -> Iterator[None]:
+    """Within this context what is written to a terminal after it was closed is lost, and no error.
+
+    SIGHUP comes as well, but a thread may write before its handler runs. With ``pipes`` the same goes for a pipe whose
+    reader has ended.
+    """
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = map(_outliving, before)
+    sys.stdout, sys.stderr = (_outliving(stream, pipes) for stream in before)
     try:
         yield
     finally:
@@ -122,8 +113,27 @@ def _terminals_may_close() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
-def _outliving(stream: TextIO) -> TextIO:
-    if not (isinstance(stream, io.TextIOWrapper) and stream.isatty()):
+class _Outliving(io.FileIO):
+    """A terminal or a pipe, which loses what is written to it once nobody is at its other end."""
+
+    def write(self, text: Any, /) -> int:
+        try:
+            return super().write(text)
+        except OSError as error:
+            if error.errno not in (errno.EIO, errno.EPIPE):
+                raise
+            return len(text)
+
+
+def _outliving(stream: TextIO, pipes: bool) -> TextIO:
+    if not isinstance(stream, io.TextIOWrapper) or not (stream.isatty() or (pipes and _is_pipe(stream.fileno()))):
         return stream
-    raw = io.BufferedWriter(_Terminal(stream.fileno(), "w", closefd=False))
-    return io.TextIOWrapper(raw, encoding=stream.encoding, errors=stream.errors, line_buffering=True)
+    stream.flush()
+    raw = io.BufferedWriter(_Outliving(stream.fileno(), "w", closefd=False))
+    lines = stream.isatty() or stream.line_buffering
+    return io.TextIOWrapper(raw, encoding=stream.encoding, errors=stream.errors, line_buffering=lines)
+
+
+def _is_pipe(number: int) -> bool:
+    mode = os.fstat(number).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)

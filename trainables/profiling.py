@@ -59,7 +59,7 @@ class StepProfile:
 
     def close(self) -> None:
         """Record no more: the trial has failed, and the next one of this process is not profiled."""
-        self._left = 0
+        self._profiler.on_trace_ready = None
         self._profiler.stop()
 
     def _write(self, profiler: Any) -> None:

@@ -19,7 +19,7 @@ from data import places
 from study import results_folder
 from study.config import StudyConfig
 from study.display.plain_lines import say, show
-from study.results_folder import write_json
+from study.results_folder import StudyFolder, write_json
 from trainables import plugins
 
 FILE = "finished.json"
@@ -72,14 +72,14 @@ def folder_of(asked: StudyConfig) -> Path | None:
 
 
 def _now(folder: Path, asked: StudyConfig) -> dict[str, Any]:
-    """What must be the same, ready for JSON."""
+    """What must be the same, ready for JSON. Raises ValueError if study.json is damaged."""
     flags = {key: value for key, value in dataclasses.asdict(asked).items() if key not in WITHOUT_EFFECT}
     flags["cache"] = places.shown(asked.cache or "")  # keys that stand in a URI are written nowhere
     files = {str(path.relative_to(folder)): _digest(path) for name in CHECKED for path in sorted(folder.glob(name))}
     files |= {entry: _digest(Path(entry)) for entry in asked.space if entry.endswith(".py")}
-    found: dict[str, Any] = json.loads(
-        json.dumps({"asked": flags | {"fresh": False}, "program": _program(asked), "files": files}, default=str)
-    )
+    config = (StudyFolder(folder).read() or {}).get("config")
+    same = {"asked": flags | {"fresh": False}, "program": _program(asked), "files": files, "config": config}
+    found: dict[str, Any] = json.loads(json.dumps(same, default=str))
     return found
 
 

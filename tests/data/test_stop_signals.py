@@ -34,9 +34,10 @@ from data import stop_signals
 def main():
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     print("ready", flush=True)
-    for stream in 100 * [sys.stdout, sys.stderr]:
-        print("a line that may be lost", file=stream, flush=True)
-        time.sleep(0.001)
+    with stop_signals.output_may_end(pipes={pipes}):
+        for stream in 100 * [sys.stdout, sys.stderr]:
+            print("a line that may be lost", file=stream, flush=True)
+            time.sleep(0.001)
     open("{done}", "w").write("goes on")
     return 7
 
@@ -86,11 +87,21 @@ def test_what_is_written_before_the_signal_of_a_closed_terminal_is_no_error_eith
     """A bar is drawn at any time, by a thread of its own, too."""
     ours, its = pty.openpty()
     done = tmp_path / "done"
-    process = start(stdout=its, stderr=its, script=WRITES.format(done=str(done)))
+    process = start(stdout=its, stderr=its, script=WRITES.format(done=str(done), pipes=False))
     os.close(its)
     assert b"ready" in os.read(ours, 100)
     os.close(ours)
     assert process.wait(timeout=60) == 7 and done.read_text() == "goes on"
+
+
+@pytest.mark.parametrize("pipes", [True, False])
+def test_a_reader_that_has_ended_is_an_error_or_none(tmp_path, pipes):
+    """``tee`` is killed: a study goes on; a verb that only prints has nobody to print for."""
+    done = tmp_path / "done"
+    process = start(stderr=subprocess.DEVNULL, script=WRITES.format(done=str(done), pipes=pipes))
+    assert process.stdout.readline() == "ready\n"
+    process.stdout.close()
+    assert process.wait(timeout=60) == (7 if pipes else 1) and done.exists() == pipes
 
 
 def test_the_first_signal_is_told_and_the_second_interrupts():

@@ -3,6 +3,7 @@
 import os
 import pty
 import random
+import re
 import shutil
 import signal
 import sqlite3
@@ -21,6 +22,11 @@ Inject = Callable[[Chain, random.Random], None]
 
 GOES_ON = "the same command goes on from here"
 KILLED = -signal.SIGKILL
+
+OF_RAY = re.compile("ray::(IDLE|DashboardAgent|RuntimeEnvAgent)")
+"""Processes of Ray that do no work of ours."""
+
+AGENT = "ray::RuntimeEnvAgent"
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,7 @@ def servant(name: str, moment: str, *statuses: int, says: str = "") -> Inject:
     def inject(chain: Chain, rng: random.Random) -> None:
         session = chain.start()
         reach(session, chain, moment, rng)
-        found = [pid for pid in session.servants(name) if "IDLE" not in command_line(pid)]
+        found = [pid for pid in session.servants(name) if name == AGENT or not OF_RAY.search(command_line(pid))]
         if found:
             os.kill(rng.choice(found), signal.SIGKILL)
         late = session.end() == 0
@@ -130,7 +136,7 @@ def reader_gone(chain: Chain, rng: random.Random) -> None:
         cwd=chain.place,
         **chain.environment,
     )
-    chain.met(session, 0, 141)
+    chain.met(session, 0)
 
 
 def terminal_closed(chain: Chain, rng: random.Random) -> None:
@@ -279,9 +285,10 @@ STRIKES = [
     Fault("driver killed in training", "SIGKILL", signalled(signal.SIGKILL, "training", KILLED), 3, 2),
     Fault("driver killed in the final stage", "SIGKILL", signalled(signal.SIGKILL, "scoring", KILLED), 1),
     Fault("driver killed at any moment", "SIGKILL at a random second", signalled(signal.SIGKILL, "any", KILLED), 4),
-    Fault("worker killed", "SIGKILL to ray::Study... at a random moment", servant("ray::", "training", 0), 3, 2),
+    Fault("worker killed", "SIGKILL to a trial's process at a random moment", servant("ray::", "training", 0), 3, 2),
     Fault("raylet killed", "SIGKILL", servant("raylet/raylet", "training", 1, says="stopped: "), 1, 2),
     Fault("GCS killed", "SIGKILL", servant("gcs_server", "training", 1, says="stopped: "), 1, 2),
+    Fault("Ray's agent killed", "SIGKILL", servant(AGENT, "training", 1, says="stopped: "), 1, 2),
     Fault("driver asleep", "SIGSTOP for 8 s", asleep(None), 1, 2),
     Fault("worker asleep", "SIGSTOP for 8 s", asleep("ray::"), 1, 2),
     Fault("reader of the output gone", "`| head -1`", reader_gone),

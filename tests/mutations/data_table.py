@@ -156,7 +156,8 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)", "(signal.SIGINT, signal.SIGTERM)"),
         ("number != signal.SIGHUP or before[number] != signal.SIG_IGN", "True"),
         ("        left.pop()()\n", "        left[0]()\n"),
-        ("if error.errno != errno.EIO:", "if True:"),
+        ("(errno.EIO, errno.EPIPE)", "(errno.EPIPE,)"),
+        ("(errno.EIO, errno.EPIPE)", "(errno.EIO,)"),
         ("                return STATUS\n", "                return 0\n"),
     ],
     "data/progress.py": [

@@ -25,7 +25,6 @@ def folder(tmp_path: Path) -> Path:
     path = tmp_path / "done"
     (path / "best").mkdir(parents=True)
     for name in (
-        "study.json",
         journal.FILE,
         "report.html",
         "evaluation.parquet",
@@ -33,6 +32,7 @@ def folder(tmp_path: Path) -> Path:
         "best/space.safetensors",
     ):
         (path / name).write_text(name)
+    (path / "study.json").write_text('{"config": {"model": "space", "seed": 0}}')
     finished.write(path, asked_for(tmp_path), LINES)
     return path
 
@@ -60,6 +60,12 @@ def test_a_file_that_is_not_as_it_was_goes_on(folder: Path, tmp_path: Path, name
     (folder / name).write_bytes(bytes([(folder / name).read_bytes()[0] ^ 1]) + (folder / name).read_bytes()[1:])
     assert finished.lines(folder, asked_for(tmp_path)) is None
     (folder / name).unlink()
+    assert finished.lines(folder, asked_for(tmp_path)) is None
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", "{}", '{"config": {"model": "space", "seed": 1}}'])
+def test_a_damaged_or_edited_study_json_goes_on_to_where_it_is_refused(folder: Path, tmp_path: Path, text: str) -> None:
+    (folder / "study.json").write_text(text)
     assert finished.lines(folder, asked_for(tmp_path)) is None
 
 
