@@ -279,10 +279,10 @@ DAMAGES = [
     Fault("cache lost", "emptied", shards_deleted),
     Fault("folder renamed", "mv", renamed),
     Fault("locale without UTF-8", "LC_ALL=C, PYTHONUTF8=0", goes_on(nothing, "", LC_ALL="C", PYTHONUTF8="0")),
-    Fault("no Ray at the address", "closed, silent, and an HTTP server", address, 1, 0),
+    Fault("no Ray at the address", "closed, silent, and an HTTP server", address),
     Fault("head of a cluster killed", "SIGKILL to its GCS while a trial trains", head_killed, 1, 2),
-    Fault("workers that die at their start", "a package on PYTHONPATH", workers_die, 1, 0),
-    Fault("Ray that does not start", "its temporary folder cannot be written", ray_does_not_start, 1, 0),
+    Fault("workers that die at their start", "a package on PYTHONPATH", workers_die),
+    Fault("Ray that does not start", "its temporary folder cannot be written", ray_does_not_start),
 ]
 
 WITH_MOUNTS = [
