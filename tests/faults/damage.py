@@ -232,6 +232,7 @@ def disk_full(chain: Chain, rng: random.Random) -> None:
         small.met(small.start(), 0)
         small.compare(Snapshot({}, {}), stored)
         subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+        small.wanted += 1  # one that is finished writes nothing
         small.refused("cannot be written")
         chain.problems += small.problems
     finally:
