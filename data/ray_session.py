@@ -134,7 +134,7 @@ def _own() -> Iterator[None]:
     Its own half minute is too short on a busy machine, and no setting makes it longer. Nor are there settings for the
     15 s that a raylet gives its agents to tell which ports they took; those that are named here it does not wait for.
     """
-    from ray._private import parameter, ray_constants, services
+    from ray._private import parameter, ray_constants, services, worker
 
     start, make, ports = services.ConsolePopen, parameter.RayParams, _free_ports()
     servers: list[Any] = []
@@ -155,6 +155,7 @@ def _own() -> Iterator[None]:
         replaced.enter_context(_replaced(services, "ConsolePopen", apart))
         replaced.enter_context(_replaced(services, "get_node", patient))
         replaced.enter_context(_replaced(parameter, "RayParams", with_ports))
+        replaced.enter_context(_replaced(worker, "listen_error_messages", _hear_nothing))
         yield
 
 
@@ -178,6 +179,11 @@ def _found(get_node: Callable[..., Any], servers: list[Any], *of: Any) -> Any:
             if time.monotonic() - begun > START_SECONDS or any(server.poll() for server in servers):
                 raise
         time.sleep(0.1)
+
+
+def _hear_nothing(worker: Any, stopped: threading.Event) -> None:
+    """In place of Ray's own listener, which prints pages of its logs where a line of ours follows."""
+    stopped.wait()
 
 
 @contextlib.contextmanager

@@ -45,12 +45,12 @@ def read(path: Path) -> Records:
             found = _record(line)
             if found is None:
                 broken = broken or number
-            elif broken:
+            elif broken > 1:
                 raise ValueError(
                     f"{path} is damaged in line {broken}: it is no record of Optuna's, and others follow. Restore the "
                     f"file from a copy, or keep what came before it (head -n {broken - 1}), or start over with --fresh"
                 )
-            elif number == 1 and found["op_code"] != _CREATE_STUDY:
+            elif broken or (number == 1 and found["op_code"] != _CREATE_STUDY):
                 raise ValueError(
                     f"{path} is damaged in line 1: its beginning, which names the study, is missing. Restore the file "
                     "from a copy, or start over with --fresh"

@@ -111,6 +111,8 @@ def test_a_start_of_ray_looks_up_what_is_replaced():
     assert "ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV" in inspect.getsource(worker)
     assert "ray._private.utils.set_sigterm_handler(" in inspect.getsource(node.Node)
     assert "\n    connect(\n" in inspect.getsource(worker.init)
+    assert "target=listen_error_messages,\n" in inspect.getsource(worker.connect)
+    assert list(inspect.signature(worker.listen_error_messages).parameters) == ["worker", "threads_stopped"]
     assert "ray._private.parameter.RayParams(" in inspect.getsource(worker.init)
     assert set(ray_session.AGENTS) <= set(inspect.signature(parameter.RayParams).parameters)
     assert "process = ConsolePopen(" in inspect.getsource(services.start_ray_process)

@@ -107,7 +107,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
     "study/search/journal.py": [
         ("        file.truncate(found.end)\n", ""),
         ("copy.write(file.read())", "pass"),
-        ("elif broken:", "elif False:"),
+        ("elif broken > 1:", "elif False:"),
         ("number == 1 and found", "False and found"),
         ("line == last and found", "False and found"),
         ("if not line.endswith(b\"\\n\"):", "if False:"),

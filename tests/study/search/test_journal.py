@@ -109,7 +109,10 @@ def elsewhere(path: Path) -> dict[str, tuple[bytes, str]]:
         "a torn line behind which the study went on": (b"".join([*lines[:6], lines[6][:-20], *lines[7:]]), "line 7"),
         "a blank line": (b"".join([*lines[:3], b"\n", *lines[3:]]), "line 4"),
         "a hole": (b"".join([*lines[:8], b"\0" * len(lines[8]), *lines[9:]]), "line 9"),
-        "beheaded within a record": (path.read_bytes()[20:], "line 1"),
+        "beheaded within a record": (
+            path.read_bytes()[20:],
+            "line 1: its beginning, which names the study, is missing",
+        ),
         "beheaded between records": (b"".join(lines[1:]), "line 1: its beginning, which names the study, is missing"),
     }
 
