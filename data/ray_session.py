@@ -6,13 +6,14 @@ import io
 import logging
 import os
 import re
+import select
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from data import machine, stop_signals
 
@@ -218,34 +219,58 @@ def _node() -> Any:
 def _end_without_servers(node: Any) -> None:
     """End this process when a server of its own Ray has ended: every call would wait for a minute, and then abort.
 
-    Nothing that is written needs Ray, and a study survives the end of its process at any moment.
+    Where an agent of the raylet ends, the raylet does so too, and this process would abort within a fraction of a
+    second, without a word. Nothing that is written needs Ray, and a study survives the end of its process at any time.
     """
-    servers = [(kind, info.process) for kind in ("gcs_server", "raylet") for info in node.all_processes.get(kind, ())]
-    raylet = next((process.pid for kind, process in servers if kind == "raylet"), None)
-    agents: dict[int, str] = {}
+    servers = {kind: info.process for kind in ("gcs_server", "raylet") for info in node.all_processes.get(kind, ())}
+    ends = _Ends()
     while _node() is node:
-        found = _agents(raylet)
-        for pid in agents.keys() - found.keys():
+        for name in ends.among(servers | _agents(servers["raylet"].pid), seconds=0.2):
             if _node() is node:
-                _end(f"Ray's {agents[pid]} has ended{WANT_OF_MEMORY}, and its raylet ends with it")
-        agents = found
-        for kind, process in servers:
-            if (status := process.poll()) is not None and _node() is node:
-                how = f"by signal {-status}" if status < 0 else f"with status {status}"
-                _end(f"Ray's {kind} has ended {how}{WANT_OF_MEMORY if status == -9 else ''}")
-        time.sleep(0.2)
+                status = servers[name].wait() if name in servers else None
+                how = "" if status is None else f" by signal {-status}" if status < 0 else f" with status {status}"
+                _end(f"Ray's {name} has ended{how}{WANT_OF_MEMORY if status in (None, -9) else ''}")
 
 
-def _agents(raylet: int | None) -> dict[int, str]:
-    """The agents that ``raylet`` has as child processes: number -> name. None where the system has no /proc."""
+class _Ends:
+    """Tells which processes have ended: at once where the kernel can (Linux), else when it looks again."""
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+        self._watched: dict[int, tuple[int, str]] = {}
+
+    def among(self, processes: Mapping[str, Any], seconds: float) -> list[str]:
+        """Names of those of ``processes`` that have ended, or end within ``seconds``."""
+        if not hasattr(os, "pidfd_open"):
+            time.sleep(seconds)
+            return [name for name, process in processes.items() if process.poll() is not None]
+        for name, process in processes.items():
+            if (process.pid, name) not in self._watched.values():
+                try:
+                    descriptor = os.pidfd_open(process.pid)
+                except ProcessLookupError:
+                    return [name]
+                self._watched[descriptor] = (process.pid, name)
+                self._poll.register(descriptor, select.POLLIN)
+        return [self._watched[descriptor][1] for descriptor, _ in self._poll.poll(1000 * seconds)]
+
+
+def _agents(raylet: int) -> dict[str, Any]:
+    """The agents that ``raylet`` has as child processes, by name; none where the system has no /proc."""
     found = {}
     for path in Path(f"/proc/{raylet}/task").glob("*/children"):
         with contextlib.suppress(OSError):  # one that ends meanwhile
             for pid in path.read_text().split():
                 name = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0 ").decode(errors="replace")
                 if name in ("ray::DashboardAgent", "ray::RuntimeEnvAgent"):
-                    found[int(pid)] = name.removeprefix("ray::")
+                    found[name.removeprefix("ray::")] = _Agent(int(pid))
     return found
+
+
+class _Agent(NamedTuple):
+    """A process that is no child of this one."""
+
+    pid: int
 
 
 def _end_without_head(node: Any) -> None:
