@@ -114,7 +114,7 @@ def server_faults(server: Server) -> list[Fault]:
     return [
         Fault("driver killed, PostgreSQL", "SIGKILL while a trial trains", training, 1, 2),
         Fault("PostgreSQL killed", "SIGKILL while a trial trains; then started again", killed, 1, 2),
-        Fault("PostgreSQL away", "killed before the command", away, 1, 0),
+        Fault("PostgreSQL away", "killed before the command", away),
     ]
 
 
