@@ -223,9 +223,11 @@ def _end_without_servers(node: Any) -> None:
     second, without a word. Nothing that is written needs Ray, and a study survives the end of its process at any time.
     """
     servers = {kind: info.process for kind in ("gcs_server", "raylet") for info in node.all_processes.get(kind, ())}
-    ends = _Ends()
+    ends, agents = _Ends(), dict[str, Any]()
     while _node() is node:
-        for name in ends.among(servers | _agents(servers["raylet"].pid), seconds=0.2):
+        if len(agents) < 2:
+            agents = _agents(servers["raylet"].pid)
+        for name in ends.among(servers | agents, seconds=0.2):
             if _node() is node:
                 status = servers[name].wait() if name in servers else None
                 how = "" if status is None else f" by signal {-status}" if status < 0 else f" with status {status}"

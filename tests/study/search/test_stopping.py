@@ -6,6 +6,7 @@ import signal
 from types import SimpleNamespace
 
 import pytest
+from ray.tune.experiment import Trial
 
 from study.search.stopping import CheckpointSweeper, StudyStopper, sweep_checkpoints, sweep_tune_files
 
@@ -36,6 +37,21 @@ def test_a_folder_that_tune_has_used_twice_keeps_the_newer_file(tmp_path):
     assert names(folder / "checkpoint_000000") == ["step_000000020.pt"]
 
 
+def tunes(folder, own, status):
+    """Tune's trial 7, with statistics as a real one has them."""
+    trial = Trial("a name", config={"number": 7, "folder": str(folder)}, stub=True)
+    trial.run_metadata.update_metric("val/mIoU_fg", 0.5)
+    return SimpleNamespace(
+        config=trial.config,
+        local_path=str(own),
+        status=status,
+        PENDING=Trial.PENDING,
+        run_metadata=trial.run_metadata,
+        metric_analysis=trial.metric_analysis,
+        metric_n_steps=trial.metric_n_steps,
+    )
+
+
 def test_as_many_are_kept_as_are_asked_for_wherever_they_lie(tmp_path):
     folder = folder_with(tmp_path, checkpoint_000000=10, checkpoint_000001=15)
     (folder / "checkpoint_000000" / "step_000000020.pt").write_text("")
@@ -44,9 +60,7 @@ def test_as_many_are_kept_as_are_asked_for_wherever_they_lie(tmp_path):
     sweep_checkpoints(folder, keep=9)
     assert len(list(folder.rglob("step_*.pt"))) == 2
     sweeper = CheckpointSweeper(lambda number: "COMPLETE", keep=2)
-    trial = SimpleNamespace(
-        config={"number": 7, "folder": str(folder)}, local_path=str(tmp_path / "x"), status="", PENDING="P"
-    )
+    trial = tunes(folder, tmp_path / "x", "RUNNING")
     sweeper.on_trial_complete(1, [trial], trial)
     assert len(list(folder.rglob("step_*.pt"))) == 2
 
@@ -135,13 +149,12 @@ def test_a_trial_keeps_only_the_checkpoints_that_are_read_again(state, left, tmp
         folder = folder_with(tmp_path / status, checkpoint_000000=10, checkpoint_000001=20)
         asked = []
         sweeper = CheckpointSweeper(lambda number, asked=asked: asked.append(number) or state)
-        trial = SimpleNamespace(
-            config={"number": 7, "folder": str(folder)}, local_path=str(own), status=status, PENDING="PENDING"
-        )
+        trial = tunes(folder, own, status)
         sweeper.on_trial_complete(1, [trial], trial)
         expected = both if (state, status) == ("PAUSED", "PENDING") else left  # its last one may be cut short
         assert set(asked) == {7} and names(folder) == expected
         assert not own.exists(), "Tune would give the trial another folder"
+        assert bool(trial.metric_analysis) == bool(trial.metric_n_steps) == (status == "PENDING")
 
 
 def test_what_tune_pickles_holds_nothing():
