@@ -22,6 +22,10 @@ USABLE = 0.8
 """Share of a node's object store above which Ray moves objects to disk (its object_spilling_threshold); no more than
 this share of a node's free memory is taken either."""
 
+BESIDE = 0.5
+"""What a study puts into the store beside a split, at most, as a share of it: in its final stage label maps of k-means,
+a byte for each pixel's four, and scores."""
+
 _AT_ONCE = 4  # loading tasks per node; they ask for no CPU, since trials may hold all when a lost shard is loaded again
 _REPORTED = 0.2  # seconds; raylets report every 0.1 s what they hold
 _PATIENCE = 30.0  # seconds that a node has to say how much memory is free
@@ -86,9 +90,10 @@ def load(
 
 
 def _crowded(needed: int) -> str | None:
-    """Why not every node has room for ``needed`` bytes and a copy of all that Ray holds; None if all have.
+    """Why not every node has room for ``needed`` bytes, those :data:`BESIDE` them and a copy of all that Ray holds.
 
-    Trials may run on any node, and each node where they do gets its own copy: the smallest node is the bound.
+    None if all have. Trials may run on any node, and each node where they do gets its own copy: the smallest node is
+    the bound.
     """
     time.sleep(_REPORTED)
     total, free = (
@@ -96,8 +101,8 @@ def _crowded(needed: int) -> str | None:
     )
     held = total - free
     usable = USABLE * min(node["Resources"].get("object_store_memory", 0.0) for node in _readers())
-    if held + needed > usable:
-        return f"a node's Ray object store has {max(0.0, usable - held) / 2**20:.0f} MiB for it"
+    if held + needed * (1 + BESIDE) > usable:
+        return f"a node's Ray object store has {max(0.0, usable - held) / (1 + BESIDE) / 2**20:.0f} MiB for it"
     memory = min((result_of(answer) for answer in _ask(free_memory)), default=None)
     if memory is not None and needed > USABLE * memory:
         return f"a node has {USABLE * memory / 2**20:.0f} MiB of free memory for it"

@@ -272,7 +272,7 @@ class Training:
         self.step = state["step"]
 
     def _images(self, rows: np.ndarray) -> Tensor:
-        return image_tensor(self.train.gather(rows)[0], self.device)
+        return image_tensor(self.train.images(rows), self.device)
 
 
 def _spread(length: int, most: int) -> np.ndarray:

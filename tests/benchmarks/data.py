@@ -223,8 +223,8 @@ def readers(index: ShardIndex, refs: list[ray.ObjectRef]) -> None:
 class Pngs(Dataset):
     """Images and label maps from PNGs of 128x128 pixels, or from the published files, which are cropped and resized."""
 
-    def __init__(self, images: list[Path], published: bool) -> None:
-        self._images, self._published = images, published
+    def __init__(self, images: list[Path], published: bool, floats: bool) -> None:
+        self._images, self._published, self._floats = images, published, floats
 
     def __len__(self) -> int:
         return len(self._images)
@@ -234,12 +234,14 @@ class Pngs(Dataset):
         if self._published:
             image, label, _ = clevrtex.read(path, True, (128, 128))
         else:
-            image, label = np.asarray(Image.open(path)), np.asarray(Image.open(clevrtex.mask_of(path)))
+            image, label = np.array(Image.open(path)), np.array(Image.open(clevrtex.mask_of(path)))
+        if not self._floats:
+            return torch.from_numpy(image), torch.from_numpy(label)
         return torch.from_numpy(image.transpose(2, 0, 1).astype(np.float32) / 255), torch.from_numpy(label.astype(int))
 
 
 def batches(split: Split, folder: Path) -> None:
-    """A shuffled batch of 64 as float images and labels, by one core, beside a DataLoader's."""
+    """A shuffled batch of 64 by one core, beside those of a DataLoader."""
     count = min(PNGS, len(split))
     (folder / "pngs").mkdir()
     small = [folder / "pngs" / f"{row}.png" for row in range(count)]
@@ -249,16 +251,23 @@ def batches(split: Split, folder: Path) -> None:
         Image.fromarray(labels[0]).save(clevrtex.mask_of(path))
     published = clevrtex.find(str(folder / "root"), "full").images[:count]
     loaders = {
-        "PNGs of 128x128": iter(DataLoader(Pngs(small, False), BATCH, shuffle=True, drop_last=True)),
-        "published PNGs": iter(DataLoader(Pngs(published, True), BATCH, shuffle=True, drop_last=True)),
+        name: iter(DataLoader(pngs, BATCH, shuffle=True, drop_last=True))
+        for name, pngs in {
+            "bytes": Pngs(small, published=False, floats=False),
+            "floats": Pngs(small, published=False, floats=True),
+            "floats from the published PNGs": Pngs(published, published=True, floats=True),
+        }.items()
     }
-    for rows in sequential(len(split), BATCH):  # a first epoch: later ones find their pages in the process
-        split.gather(rows)
+    first = [timed(lambda rows=rows: split.gather(rows)) for rows in sequential(len(split), BATCH)]
     shuffle = Shuffle(len(split), BATCH, seed=0)
     ways: dict[str, Callable[[], Any]] = {
-        "as bytes, for a GPU": lambda: split.gather(shuffle.next()),
+        "bytes, as they go to a GPU": lambda: split.gather(shuffle.next()),
         "images as floats": lambda: image_tensor(split.gather(shuffle.next())[0], "cpu"),
-        "images and labels": lambda: as_tensors(*split.gather(shuffle.next()), "cpu"),
+        "floats and labels": lambda: as_tensors(*split.gather(shuffle.next()), "cpu"),
+        "such tensors of one value": lambda: (
+            torch.full((BATCH, 3, 128, 128), 0.5),
+            torch.full((BATCH, 128, 128), 1),
+        ),
     }
     theirs: dict[str, list[float]] = {name: [] for name in loaders}
     ours: dict[str, list[float]] = {name: [] for name in ways}
@@ -270,11 +279,11 @@ def batches(split: Split, folder: Path) -> None:
                 ours[name].append(timed(way))
     references = {name: float(np.median(times)) for name, times in theirs.items()}
     for name, seconds in references.items():
-        print(f"batch of {BATCH} by a DataLoader on {name:15}: {seconds * 1000:6.1f} ms of CPU time")
-    for name, times in ours.items():
+        print(f"batch of {BATCH} by a DataLoader, {name:30}: {seconds * 1000:6.1f} ms of CPU time")
+    for name, times in {"bytes, in the first epoch": first, **ours}.items():
         seconds = float(np.median(times))
         ratios = ", ".join(f"{reference / seconds:.0f} times {other}" for other, reference in references.items())
-        print(f"batch of {BATCH} from shards, {name:19}: {seconds * 1000:6.2f} ms of CPU time, {ratios}", flush=True)
+        print(f"batch of {BATCH} from shards, {name:26}: {seconds * 1000:6.2f} ms of CPU time, {ratios}", flush=True)
 
 
 def epochs(split: Split) -> None:

@@ -1,6 +1,7 @@
 import contextlib
 import io
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -232,9 +233,21 @@ def test_an_address_where_nothing_listens_is_one_line_at_once(tmp_path):
     assert done.stderr.startswith("error: --address 127.0.0.1:1: nothing answers there")
 
 
-def run(*arguments, cwd):
+def run(*arguments, cwd, **options):
     script = Path(__file__).parents[2] / "data" / "convert.py"
-    return subprocess.run([sys.executable, script, *arguments], cwd=cwd, capture_output=True, text=True)
+    return subprocess.run([sys.executable, script, *arguments], cwd=cwd, capture_output=True, text=True, **options)
+
+
+def test_a_disk_that_takes_no_whole_shard_is_one_line_and_leaves_nothing_that_reads_as_whole(tmp_path):
+    """A limit on the size of a file stands for a full disk: the kernel refuses the bytes above it."""
+    arguments = [str(SPEC.sized((128, 128))), "--data-root", str(ROOT), "--cache", str(tmp_path)]
+    limit = 100_000  # above the shards of val and test, a scene each, and below that of train
+    done = run(*arguments, cwd=tmp_path, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    told = done.stderr.splitlines()[-1]
+    assert done.returncode == 2 and told.startswith("error: ") and "Traceback" not in done.stderr
+    assert "cannot be written" in told and told.endswith("make room there, or choose another --cache")
+    assert not list(tmp_path.rglob("index.json"))
+    assert run(*arguments, "--verify", cwd=tmp_path).returncode == 0
 
 
 def test_command_line(root, tmp_path):

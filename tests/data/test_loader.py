@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from data.loader import Shuffle, Split, as_tensors, sequential
+from data.loader import Shuffle, Split, as_tensors, image_tensor, sequential
 
 
 def draw(shuffle, times):
@@ -54,6 +54,16 @@ def test_as_tensors():
     assert as_tensors(np.full((1, 1, 1, 3), 255, np.uint8), labels[:1, :1, :1], "cpu")[0].max() == 1
 
 
+def test_every_byte_becomes_the_float_that_division_by_255_gives():
+    """To the last bit: a product with 1 / 255 differs for 126 of the 256."""
+    bytes_of_all = np.random.default_rng(0).permutation(np.arange(3 * 256) // 3).astype(np.uint8)
+    images = bytes_of_all.reshape(4, 8, 8, 3)
+    pixels = image_tensor(images, "cpu").numpy()
+    expected = images.transpose(0, 3, 1, 2) / np.float32(255)
+    assert expected.dtype == pixels.dtype and np.array_equal(pixels, expected)
+    assert not np.array_equal(pixels, images.transpose(0, 3, 1, 2) * np.float32(1 / 255))
+
+
 def test_a_split_gathers_rows_of_all_tables_in_any_order():
     tables = []
     for numbers in (np.arange(3), np.arange(3, 8)):
@@ -67,6 +77,7 @@ def test_a_split_gathers_rows_of_all_tables_in_any_order():
     images, labels = split.gather(rows)
     assert (images == rows[:, None, None, None]).all() and images.shape == (5, 2, 4, 3)
     assert (labels == rows[:, None, None] + 100).all() and labels.shape == (5, 2, 4)
+    assert np.array_equal(split.images(rows), images) and split.images(rows).flags.writeable
     for row in (-1, 8):
         with pytest.raises(AssertionError, match="row outside the split"):
             split.gather(np.array([row]))

@@ -5,6 +5,7 @@ import io
 import os
 import re
 import sys
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -176,6 +177,18 @@ def test_the_smallest_node_is_the_bound(ray_cluster, index, monkeypatch):
     assert kinds(store.load(index, ["val"])["val"]) == {"Table"}
     monkeypatch.setattr(ray, "nodes", lambda: [node, dead, small])
     assert kinds(store.load(index, ["val"])["val"]) == {"MappedShard"}
+
+
+@pytest.mark.parametrize("room, kind", [(1.4, "MappedShard"), (1.6, "Table")])
+def test_there_is_room_for_what_the_final_stage_puts_beside_a_split(refs, index, monkeypatch, room, kind):
+    """Label maps of k-means and scores: without it Ray moves objects to disk when they come."""
+    (node,) = ray.nodes()
+    time.sleep(0.5)  # raylets report every 0.1 s what they hold
+    held = ray.cluster_resources()["object_store_memory"] - ray.available_resources()["object_store_memory"]
+    size = sum(shard.bytes for shard in index.shards("val"))
+    small = {**node, "Resources": {"CPU": 1.0, "object_store_memory": (held + room * size) / store.USABLE}}
+    monkeypatch.setattr(ray, "nodes", lambda: [node, small])
+    assert kinds(store.load(index, ["val"])["val"]) == {kind}
 
 
 def test_free_memory_is_looked_at_not_only_the_store(ray_cluster, index, monkeypatch):

@@ -131,7 +131,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("self._start(self._epoch + 1, 0)", "self._start(self._epoch, 0)"),
         (".div_(255)", ".div_(256)"),
         ("min(first + batch_size, length)", "first + batch_size"),
-        ("labels[i] = self._labels[shard][row]", "labels[i] = self._labels[shard][0]"),
+        ("copy[...] = views[shard][row]", "copy[...] = views[shard][0]"),
         ("permute(0, 3, 1, 2)", "permute(0, 3, 2, 1)"),
     ],
     "data/unchanged.py": [

@@ -34,6 +34,10 @@ class Watched(Split):
         self.rows.append(rows.tolist())
         return super().gather(rows)
 
+    def images(self, rows):
+        self.rows.append(rows.tolist())
+        return super().images(rows)
+
 
 def watched(count, size=toy.SIZE):
     return Watched(scenes.split(count, size)._tables)
@@ -214,6 +218,15 @@ def test_no_images_are_gathered_for_a_model_that_ignores_them(monkeypatch):
     assert type(run.model).initialise is SegmentationModel.initialise
     run.advance(3)
     assert [len(rows) for rows in split.rows] == [6, 6, 6]
+
+
+def test_training_reads_no_label_map(monkeypatch):
+    """Of mapped shards a quarter stays on the disk."""
+    run = training()
+    monkeypatch.setattr(run.train, "_labels", None)
+    run.advance(3)
+    with pytest.raises(TypeError):
+        run.validate(run.train)
 
 
 def test_bf16_reaches_the_models_forward(monkeypatch):
