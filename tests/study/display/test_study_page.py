@@ -15,6 +15,7 @@ from rich.console import Console
 
 from study.display import study_page
 from study.display.front_table import front_notes, front_table
+from study.scoring.leaderboard import BRIEF
 from tests.study.display.page_reader import Page
 from tests.study.results import CONFIG, open_study, with_figures, write_curve
 
@@ -76,6 +77,9 @@ def test_report_is_one_file_with_everything_in_it(results_folder: Path) -> None:
     assert failures == ["reason", "trials", "loss is nan at step 120 </script>", "1"]
     assert page.headings.index("Failed trials") < page.headings.index("Leaderboard"), "near the top"
     assert "47.5 ± 5.0" in test
+    units = ("(%)", "(%)", "(sum over 3x32x32)")
+    wanted = [f"{m} {who} {unit}" for m, unit in zip(BRIEF, units, strict=True) for who in ("trial 5", "base")]
+    assert " ".join(page.named["found"]).startswith(" ".join(wanted))
     scores = ["2.5", "[1.2, 3.8]"]
     assert test[-7:] == ["background", *scores, *scores, "200", "[200, 200]"], "with intervals over images"
     assert test.index("trial 2") < test.index("base") < test.index("trial 5 - base") < test.index("grid 4x4")
