@@ -90,7 +90,7 @@ def search_plots(search: Search) -> tuple[list[Plot], list[Plot], list[str]]:
     small = [(title, html, wide) for title, html, wide in slices if html]
     why = {TIMELINE: f"more than {LINES} trials"} if len(search.trials) > LINES else {}
     remarks = [f"{title}: {why.get(title, 'too few trials yet')}" for title, html, _ in wanted if not html]
-    if len(search.names) > MANY:
+    if len(search.names) > MANY and (small or wanted[-1][1]):
         which = "the most important" if search.important else "the first"
         remarks.append(f"{MANY} of {len(search.names)} hyperparameters are drawn, {which}; the table of trials has all")
     return drawn, small, remarks
@@ -164,7 +164,9 @@ def history(search: Search) -> str | None:
         {"x": [numbers[i] for i in steps], "y": [short(so_far[i]) for i in steps], "name": "best so far"}
         | {"mode": "lines", "line": {"color": "var(--best)", "width": 2.5, "shape": "hv"}},
     ]
-    axes = {"xaxis": _numbered(numbers), "yaxis": {"title": {"text": f"{_goal(search)} on validation"}}}
+    near = 0.1 * abs(values[0]) or 0.1
+    few = {"range": [short(values[0] - near), short(values[0] + near)]} if len(set(values)) == 1 else {}
+    axes = {"xaxis": _numbered(numbers), "yaxis": {"title": {"text": f"{_goal(search)} on validation"}, **few}}
     return figure(data, axes, about="value of each complete trial")
 
 

@@ -187,8 +187,13 @@ def test_report_of_a_study_that_has_hardly_begun(tmp_path: Path) -> None:
     assert "no trial is complete yet" in html and "Parallel coordinates: too few trials yet" in html
     assert pq.read_table(folder / "trials.parquet").num_rows == 0
     study.ask().suggest_float("lr", 0, 1)
+    study.tell(0, 0.5)
+    study.ask({f"x_{i}": optuna.distributions.FloatDistribution(0, 1) for i in range(9)})
     html = study_page.write(folder).read_text()
     assert "running" in html and "Failed trials" not in html
+    assert "hyperparameters are drawn" not in html, "of one trial none is"
+    (history,) = (plot for plot in Page(html).plots if plot["data"][0].get("name") == "complete trials")
+    assert history["layout"]["yaxis"]["range"] == [0.45, 0.55], "a value below zero or above one would be untrue"
 
 
 def test_report_of_a_study_in_which_every_trial_failed(tmp_path: Path) -> None:
