@@ -73,7 +73,7 @@ def _pictures(comparison: Comparison) -> str:
 def _budgets(comparison: Comparison, path: Path) -> str:
     """A table of studies: what each was given and used, and a link to its report."""
     heads = ["", "report", "trials: complete / pruned / failed", "steps of a full trial", "steps of the search"]
-    heads += ["finalists x seeds", "wall time", "winner's training", "parameters"]
+    heads += ["finalists x seeds, as asked", "wall time", "winner's training", "parameters"]
     rows: list[list[object]] = []
     for entry, folder in comparison.folders.items():
         budget = comparison.budgets[entry]

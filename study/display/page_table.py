@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+SHORT = 8
+"""Letters of a heading that stays in one piece."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -164,4 +167,4 @@ def _cell(cell: Cell, label: str, right: bool) -> str:
 def _broken(heading: str, *, names: bool) -> str:
     """A heading that breaks before its unit, and with ``names``, of many columns, may break within its name."""
     shown = escape(heading).replace(" (", " <br>(")
-    return shown.replace("_", "_<wbr>") if names else shown
+    return shown.replace("_", "_<wbr>") if names and len(heading) > SHORT else shown

@@ -91,8 +91,11 @@ def search_plots(search: Search) -> tuple[list[Plot], list[Plot], list[str]]:
     why = {TIMELINE: f"more than {LINES} trials"} if len(search.trials) > LINES else {}
     remarks = [f"{title}: {why.get(title, 'too few trials yet')}" for title, html, _ in wanted if not html]
     if len(search.names) > MANY and (small or wanted[-1][1]):
-        which = "the most important" if search.important else "the first"
-        remarks.append(f"{MANY} of {len(search.names)} hyperparameters are drawn, {which}; the table of trials has all")
+        which = "most important" if search.important else "first"
+        remarks.append(
+            f"the {MANY} {which} of {len(search.names)} hyperparameters are drawn where their values differ; the table "
+            "of trials has all"
+        )
     return drawn, small, remarks
 
 
@@ -228,15 +231,16 @@ def parallel_coordinates(search: Search, names: Sequence[str]) -> str | None:
                 | {"line": {"color": colour, "width": width}, "hoverinfo": "text"}
             )
     ticks = [
-        {"x": i, "y": place, "text": words, "showarrow": False, "xanchor": "left", "xshift": 3, "font": {"size": 11}}
+        {"x": i, "y": place, "text": words, "showarrow": False, "font": {"size": 11}}
         | {"bgcolor": "var(--card)", "opacity": 0.85}
+        | ({"xanchor": "right", "xshift": -3} if i == len(shown) - 1 else {"xanchor": "left", "xshift": 3})
         for i, name in enumerate(shown)
         for place, words in axes[name].ticks
     ]
     upright = {"type": "line", "y0": 0, "y1": 1, "line": {"color": "var(--faint)", "width": 1}}
     layout = {
         "xaxis": {"tickvals": list(range(len(shown))), "ticktext": [label(name) for name in shown], "showgrid": False}
-        | {"zeroline": False, "range": [-0.15, len(shown) - 0.55], "side": "bottom"},
+        | {"zeroline": False, "range": [-0.3, len(shown) - 0.7], "side": "bottom"},
         "yaxis": {"visible": False, "range": [-0.06, 1.06]},
         "annotations": ticks,
         "shapes": [{**upright, "x0": i, "x1": i} for i in range(len(shown))],
@@ -265,6 +269,8 @@ def one_slice(search: Search, name: str) -> str | None:
     kind = "category" if not numeric else "log" if name in search.logarithmic and positive else "linear"
     places = [x for trace in data for x in trace["x"]]
     axis = {"type": kind, **(decades(places) if kind == "log" else {"nticks": 6})}
+    if kind == "linear" and all(isinstance(x, int) for x in places):
+        axis |= {"tickformat": "d", **({"dtick": 1} if max(places) - min(places) < FEW else {})}
     layout = {"xaxis": axis, "yaxis": {"title": {"text": _goal(search)}, **_scale(search)}}
     return figure(data, layout, height=270, about=f"value against {name}")
 
@@ -318,8 +324,10 @@ def _axis(search: Search, name: str) -> _Axis:
         return _Axis(name, 0, 1, False, categories, ticks)
     logarithmic = name in search.logarithmic and min(keys) > 0
     low, high = (math.log(min(keys)), math.log(max(keys))) if logarithmic else (min(keys), max(keys))
-    places = [low + share * (high - low) for share in (0, 0.5, 1)]
-    ticks = [(share, f"{math.exp(p) if logarithmic else p:.3g}") for share, p in zip((0, 0.5, 1), places, strict=True)]
+    whole = all(isinstance(key, int) for key in keys) and not logarithmic
+    shares = (0.0, 1.0) if whole and (low + high) % 2 else (0.0, 0.5, 1.0)  # nothing lies in the middle
+    places = [low + share * (high - low) for share in shares]
+    ticks = [(share, f"{math.exp(p) if logarithmic else p:.3g}") for share, p in zip(shares, places, strict=True)]
     return _Axis(name, low, high, logarithmic, [], ticks)
 
 

@@ -49,6 +49,7 @@ def test_the_curve_is_a_picture_a_table_and_a_line(results_folder: Path) -> None
     html = study_page.write(results_folder, console).read_text()
     page = Page(html)
     assert "Curve over the strength of texture" in page.headings
+    assert "mIoU_fg in % by strength of texture" in page.headings, "where a narrow page hides the heads"
     assert page.named["curve"] == [
         *("mIoU_fg", "(%)", "0", "0.2", "1"),
         *("trial 5", "61.0", "49.0", "15.0"),
