@@ -91,9 +91,9 @@ def search_plots(search: Search) -> tuple[list[Plot], list[Plot], list[str]]:
     why = {TIMELINE: f"more than {LINES} trials"} if len(search.trials) > LINES else {}
     remarks = [f"{title}: {why.get(title, 'too few trials yet')}" for title, html, _ in wanted if not html]
     if len(search.names) > MANY and (small or wanted[-1][1]):
-        which = "most important" if search.important else "first"
+        which = f"{MANY} most important" if search.important else f"first {MANY}"
         remarks.append(
-            f"the {MANY} {which} of {len(search.names)} hyperparameters are drawn where their values differ; the table "
+            f"the {which} of {len(search.names)} hyperparameters are drawn where their values differ; the table "
             "of trials has all"
         )
     return drawn, small, remarks
@@ -102,7 +102,7 @@ def search_plots(search: Search) -> tuple[list[Plot], list[Plot], list[str]]:
 def learning_curves(search: Search) -> str | None:
     """The values of all trials over training steps, on one scale: pruned ones end with a cross, the best is bold."""
     lines = [trial for trial in search.trials if trial["intermediate_values"]]
-    best = search.best
+    best, chosen = search.best, "best" if search.winner is None else "winner"
     groups: dict[str, list[Trial]] = {}
     for trial in lines:
         if trial is not best and trial["number"] != 0:
@@ -128,7 +128,7 @@ def learning_curves(search: Search) -> str | None:
             data.append({"x": x, "y": y, "text": texts, "mode": "markers", "marker": marker, "showlegend": False})
     for special, name, colour, dash in (
         (next((trial for trial in lines if trial["number"] == 0), None), "base", "var(--base)", "dash"),
-        (best, f"{_name(best)}, the best" if best else "", "var(--best)", "solid"),
+        (best, f"{_name(best)}, the {chosen}" if best else "", "var(--best)", "solid"),
     ):
         if special and special["intermediate_values"] and not (name == "base" and special is best):
             style = {"color": colour, "width": 3.5, "dash": dash}

@@ -42,7 +42,7 @@ def test_curves_stand_over_steps_and_say_how_they_end() -> None:
     assert by_name["complete"]["text"][0] == "trial 1" and by_name["complete"]["x"][-1] is None
     ends = {trace["text"][0]: trace["x"] for trace in data if trace.get("marker", {}).get("symbol") == "x"}
     assert ends == {"trial 2 pruned": [50], "trial 4 failed": [100]}
-    assert "base, the best" in str(read(learning_curves(search(winner=0)))["data"])
+    assert "base, the winner" in str(read(learning_curves(search(winner=0)))["data"])
 
 
 def test_the_history_has_complete_trials_alone() -> None:
