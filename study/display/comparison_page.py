@@ -122,8 +122,11 @@ def _costs(comparison: Comparison) -> str:
                 )
         if data:
             where = TITLES.get(split, split)
+            axis = figures.decades([one["x"][0] for one in data])
+            low, high = axis["range"]
+            axis["range"] = [low - 0.08 * (high - low), high + 0.08 * (high - low)]  # room for the names
             layout = {
-                "xaxis": {"type": "log", "title": {"text": title}, **figures.decades([d["x"][0] for d in data])},
+                "xaxis": {"type": "log", "title": {"text": title}, **axis},
                 "margin": {"l": 48, "r": 48, "t": 24, "b": 40},
                 "yaxis": {"title": {"text": f"{SEEN} on {where} (%)"}, "rangemode": "tozero"},
                 "showlegend": False,
