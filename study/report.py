@@ -21,6 +21,8 @@ class Flags:
     """folder of a study, e.g. 'results/space-synthetic-0.2+siblings-tiny'"""
     markdown: bool = field(default=False, kw_only=True)
     """print the leaderboard as Markdown"""
+    latex: bool = field(default=False, kw_only=True)
+    """print the tables for a paper, which tables.tex has, too"""
     pdf: bool = field(default=False, kw_only=True)
     """print report.pdf with Chromium, where that is installed"""
     storage: str | None = field(default=None, kw_only=True)
@@ -36,12 +38,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         verb="study/report.py",
         description="Write the report of a study anew, from its results folder alone.",
     )
-    from study.display import printed, study_page  # not before the arguments are read: Optuna and plotly take seconds
+    from study.display import (
+        paper_files,
+        printed,
+        study_page,
+    )  # not before the arguments are read: Optuna and plotly take seconds
 
     folder = flags.folder.resolve()
-    path = study_page.write(folder, None if flags.markdown else Console(), flags.storage)
+    path = study_page.write(folder, None if flags.markdown or flags.latex else Console(), flags.storage)
     if flags.markdown:
         print(study_page.leaderboard_markdown(folder), end="")
+    if flags.latex:
+        print(paper_files.read_latex(folder), end="")
     print(f"report: {path}", file=sys.stderr)
     if flags.pdf:
         print(printed.write(path), file=sys.stderr)

@@ -62,9 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from study.display import study_page
     from study.results_folder import read_record
     from study.scoring import added
+    from study.search import storage
 
     console, folder = Console(), flags.folder.resolve()
     preset = read_record(folder)["config"].get("preset")
+    storage.load_study(folder, flags.storage)  # for the report; what it lacks is said before hours of scoring
     gpus = flags.gpus
     if gpus is None:
         gpus = float(preset == "paper" and ray_runtime.has_gpu(flags.address))

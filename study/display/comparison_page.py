@@ -73,7 +73,7 @@ def _pictures(comparison: Comparison) -> str:
 def _budgets(comparison: Comparison, path: Path) -> str:
     """A table of studies: what each was given and used, and a link to its report."""
     heads = ["", "report", "trials: complete / pruned / failed", "steps of a full trial", "steps of the search"]
-    heads += ["finalists x seeds", "wall time", "winner's training", "parameters"]
+    heads += ["finalists x seeds, as asked", "wall time", "winner's training", "parameters"]
     rows: list[list[object]] = []
     for entry, folder in comparison.folders.items():
         budget = comparison.budgets[entry]
@@ -122,8 +122,11 @@ def _costs(comparison: Comparison) -> str:
                 )
         if data:
             where = TITLES.get(split, split)
+            axis = figures.decades([one["x"][0] for one in data])
+            low, high = axis["range"]
+            axis["range"] = [low - 0.08 * (high - low), high + 0.08 * (high - low)]  # room for the names
             layout = {
-                "xaxis": {"type": "log", "title": {"text": title}, **figures.decades([d["x"][0] for d in data])},
+                "xaxis": {"type": "log", "title": {"text": title}, **axis},
                 "margin": {"l": 48, "r": 48, "t": 24, "b": 40},
                 "yaxis": {"title": {"text": f"{SEEN} on {where} (%)"}, "rangemode": "tozero"},
                 "showlegend": False,

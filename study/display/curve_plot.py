@@ -21,7 +21,7 @@ def curve_section(curves: Mapping[str, Curve]) -> str:
     lines = {name: curve.at(longest.labels) for name, curve in curves.items()}
     baselines = {name: scores for name, scores in longest.scores.items() if name != longest.winner}
     rows = [[name, *(cell(METRIC, score) for score in scores)] for name, scores in {**lines, **baselines}.items()]
-    table = pages.grid([f"{METRIC} (%)", *longest.labels], rows, name="curve")
+    table = pages.grid([f"{METRIC} (%)", *longest.labels], rows, name="curve", title=f"{METRIC} in % by {longest.axis}")
     picture = _figure(longest, lines, baselines) if figures.script() else []
     return pages.section(f"Curve over the {longest.axis}", *picture, table, pages.notes([_note(longest)]))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from study.display import pages
 from study.display.page_table import Cell, Table, text
-from study.scoring.leaderboard import BRIEF, TITLES, Row, between, cell, entry_name
+from study.scoring.leaderboard import BRIEF, TITLES, Row, between, cell, entry_name, unit
 from study.scoring.ranking import BASE, Finalist
 
 LOAD = """from study.scoring.evaluation import load_best
@@ -111,8 +111,13 @@ def how_to_load(name: str, best: Mapping[str, Any]) -> str:
     return LOAD.format(folder=f"results/{name}/best", step=best.get("step"), size=best["image_size"])
 
 
-def scores_table(rows: Sequence[Row], finalists: Sequence[Finalist], best: Mapping[str, Any]) -> Table | None:
-    """What the winner scored on each final split beside the base; None before the final stage."""
+def scores_table(
+    rows: Sequence[Row], finalists: Sequence[Finalist], best: Mapping[str, Any], size: int
+) -> Table | None:
+    """What the winner scored on each final split beside the base; None before the final stage.
+
+    ``size`` is the images' height and width in pixels.
+    """
     winner = entry_name(best.get("entry") or (finalists[0].entry if finalists else ""))
     lines: list[list[object]] = []
     for split in dict.fromkeys(row.split for row in rows):
@@ -128,7 +133,7 @@ def scores_table(rows: Sequence[Row], finalists: Sequence[Finalist], best: Mappi
     if not lines:
         return None
     names = [winner, BASE] if len(lines[0]) > 1 + len(BRIEF) else [winner]
-    heads = ["", *(f"{metric} {name}" for metric in BRIEF for name in names)]
+    heads = ["", *(f"{metric} {name} ({unit(metric, size)})" for metric in BRIEF for name in names)]
     return Table(heads, lines, "found", f"Scores of {winner}")
 
 

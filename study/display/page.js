@@ -39,7 +39,8 @@ const draw = holder => {
   const text = holder.querySelector("script").textContent;
   const {data, layout} = JSON.parse(text.replace(/var\((--\w+)\)/g, (_, name) => style.getPropertyValue(name).trim()));
   const colour = name => style.getPropertyValue(name).trim();
-  const axis = {gridcolor: colour("--grid"), zerolinecolor: colour("--grid"), linecolor: colour("--line"), automargin: true};
+  const axis = {gridcolor: colour("--grid"), zerolinecolor: colour("--grid"), linecolor: colour("--line"), automargin: true,
+    title: {standoff: 8}};
   const base = {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", autosize: true, hovermode: "closest",
     font: {color: colour("--soft"), family: "system-ui, sans-serif", size: 12},

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+SHORT = 8
+"""Letters of a heading that stays in one piece."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -47,7 +50,7 @@ class Table:
         cells = self._cells()
         numeric = [any(isinstance(row[i].key, int | float) for row in cells) for i in range(len(self.heads))]
         head = "".join(
-            f"<th{' class=number' if right else ''}>{_broken(text)}</th>"
+            f"<th{' class=number' if right else ''}>{_broken(text, names=self.scroll)}</th>"
             for text, right in zip(self.heads, numeric, strict=True)
         )
         body = []
@@ -161,6 +164,7 @@ def _cell(cell: Cell, label: str, right: bool) -> str:
     return f"<td{attributes}>{shown}</td>"
 
 
-def _broken(heading: str) -> str:
-    """A heading that may break before its unit."""
-    return escape(heading).replace(" (", "<br>(")
+def _broken(heading: str, *, names: bool) -> str:
+    """A heading that breaks before its unit, and with ``names``, of many columns, may break within its name."""
+    shown = escape(heading).replace(" (", " <br>(")
+    return shown.replace("_", "_<wbr>") if names and len(heading) > SHORT else shown

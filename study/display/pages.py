@@ -124,9 +124,9 @@ def key_values(values: Mapping[str, Any], title: str = "") -> str:
     return f'<div class="card">{head}<table>{rows}</table></div>'
 
 
-def grid(heads: Sequence[str], rows: Sequence[Sequence[str]], *, name: str) -> str:
+def grid(heads: Sequence[str], rows: Sequence[Sequence[str]], *, name: str, title: str = "") -> str:
     """A table of text; what reads as a number is sorted as one, and stands on the right."""
-    return Table(heads, [[row[0], *map(as_number, row[1:])] for row in rows], name).html()
+    return Table(heads, [[row[0], *map(as_number, row[1:])] for row in rows], name, title).html()
 
 
 def folded(summary: str, *fragments: str) -> str:

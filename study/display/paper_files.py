@@ -32,6 +32,13 @@ def write(found: Findings) -> None:
         _write(found.folder / "best" / CARD, card(found))
 
 
+def read_latex(folder: Path) -> str:
+    """The tables that :func:`write` has made of the study in ``folder``. Raises ValueError before its final stage."""
+    if not (folder / "evaluation.parquet").exists():
+        raise ValueError(f"{folder.name} has no scores yet, so there are no tables; run the study's command to its end")
+    return (folder / LATEX).read_text(encoding="utf-8")
+
+
 def markdown(found: Findings) -> str:
     """The report in Markdown, without pictures."""
     config = found.config

@@ -90,16 +90,19 @@ def search_plots(search: Search) -> tuple[list[Plot], list[Plot], list[str]]:
     small = [(title, html, wide) for title, html, wide in slices if html]
     why = {TIMELINE: f"more than {LINES} trials"} if len(search.trials) > LINES else {}
     remarks = [f"{title}: {why.get(title, 'too few trials yet')}" for title, html, _ in wanted if not html]
-    if len(search.names) > MANY:
-        which = "the most important" if search.important else "the first"
-        remarks.append(f"{MANY} of {len(search.names)} hyperparameters are drawn, {which}; the table of trials has all")
+    if len(search.names) > MANY and (small or wanted[-1][1]):
+        which = f"{MANY} most important" if search.important else f"first {MANY}"
+        remarks.append(
+            f"the {which} of {len(search.names)} hyperparameters are drawn where their values differ; the table "
+            "of trials has all"
+        )
     return drawn, small, remarks
 
 
 def learning_curves(search: Search) -> str | None:
     """The values of all trials over training steps, on one scale: pruned ones end with a cross, the best is bold."""
     lines = [trial for trial in search.trials if trial["intermediate_values"]]
-    best = search.best
+    best, chosen = search.best, "best" if search.winner is None else "winner"
     groups: dict[str, list[Trial]] = {}
     for trial in lines:
         if trial is not best and trial["number"] != 0:
@@ -125,7 +128,7 @@ def learning_curves(search: Search) -> str | None:
             data.append({"x": x, "y": y, "text": texts, "mode": "markers", "marker": marker, "showlegend": False})
     for special, name, colour, dash in (
         (next((trial for trial in lines if trial["number"] == 0), None), "base", "var(--base)", "dash"),
-        (best, f"{_name(best)}, the best" if best else "", "var(--best)", "solid"),
+        (best, f"{_name(best)}, the {chosen}" if best else "", "var(--best)", "solid"),
     ):
         if special and special["intermediate_values"] and not (name == "base" and special is best):
             style = {"color": colour, "width": 3.5, "dash": dash}
@@ -164,7 +167,9 @@ def history(search: Search) -> str | None:
         {"x": [numbers[i] for i in steps], "y": [short(so_far[i]) for i in steps], "name": "best so far"}
         | {"mode": "lines", "line": {"color": "var(--best)", "width": 2.5, "shape": "hv"}},
     ]
-    axes = {"xaxis": _numbered(numbers), "yaxis": {"title": {"text": f"{_goal(search)} on validation"}}}
+    near = 0.1 * abs(values[0]) or 0.1
+    few = {"range": [short(values[0] - near), short(values[0] + near)]} if len(set(values)) == 1 else {}
+    axes = {"xaxis": _numbered(numbers), "yaxis": {"title": {"text": f"{_goal(search)} on validation"}, **few}}
     return figure(data, axes, about="value of each complete trial")
 
 
@@ -226,15 +231,16 @@ def parallel_coordinates(search: Search, names: Sequence[str]) -> str | None:
                 | {"line": {"color": colour, "width": width}, "hoverinfo": "text"}
             )
     ticks = [
-        {"x": i, "y": place, "text": words, "showarrow": False, "xanchor": "left", "xshift": 3, "font": {"size": 11}}
+        {"x": i, "y": place, "text": words, "showarrow": False, "font": {"size": 11}}
         | {"bgcolor": "var(--card)", "opacity": 0.85}
+        | ({"xanchor": "right", "xshift": -3} if i == len(shown) - 1 else {"xanchor": "left", "xshift": 3})
         for i, name in enumerate(shown)
         for place, words in axes[name].ticks
     ]
     upright = {"type": "line", "y0": 0, "y1": 1, "line": {"color": "var(--faint)", "width": 1}}
     layout = {
         "xaxis": {"tickvals": list(range(len(shown))), "ticktext": [label(name) for name in shown], "showgrid": False}
-        | {"zeroline": False, "range": [-0.15, len(shown) - 0.55], "side": "bottom"},
+        | {"zeroline": False, "range": [-0.3, len(shown) - 0.7], "side": "bottom"},
         "yaxis": {"visible": False, "range": [-0.06, 1.06]},
         "annotations": ticks,
         "shapes": [{**upright, "x0": i, "x1": i} for i in range(len(shown))],
@@ -263,6 +269,8 @@ def one_slice(search: Search, name: str) -> str | None:
     kind = "category" if not numeric else "log" if name in search.logarithmic and positive else "linear"
     places = [x for trace in data for x in trace["x"]]
     axis = {"type": kind, **(decades(places) if kind == "log" else {"nticks": 6})}
+    if kind == "linear" and all(isinstance(x, int) for x in places):
+        axis |= {"tickformat": "d", **({"dtick": 1} if max(places) - min(places) < FEW else {})}
     layout = {"xaxis": axis, "yaxis": {"title": {"text": _goal(search)}, **_scale(search)}}
     return figure(data, layout, height=270, about=f"value against {name}")
 
@@ -316,8 +324,10 @@ def _axis(search: Search, name: str) -> _Axis:
         return _Axis(name, 0, 1, False, categories, ticks)
     logarithmic = name in search.logarithmic and min(keys) > 0
     low, high = (math.log(min(keys)), math.log(max(keys))) if logarithmic else (min(keys), max(keys))
-    places = [low + share * (high - low) for share in (0, 0.5, 1)]
-    ticks = [(share, f"{math.exp(p) if logarithmic else p:.3g}") for share, p in zip((0, 0.5, 1), places, strict=True)]
+    whole = all(isinstance(key, int) for key in keys) and not logarithmic
+    shares = (0.0, 1.0) if whole and (low + high) % 2 else (0.0, 0.5, 1.0)  # nothing lies in the middle
+    places = [low + share * (high - low) for share in shares]
+    ticks = [(share, f"{math.exp(p) if logarithmic else p:.3g}") for share, p in zip(shares, places, strict=True)]
     return _Axis(name, low, high, logarithmic, [], ticks)
 
 

@@ -90,7 +90,7 @@ def gaps_table(found: Sequence[Gap]) -> Table | None:
         return None
     rows = [[entry, *(_gap(here.get(head)) for head in heads)] for entry, here in by_entry.items()]
     names = ["", *(f"{split} {metric}" for split, metric in heads)]
-    title = "What is lost: test minus the other split, mIoU_fg and ARI_FG in points"
+    title = "What is lost: test minus the other split, mIoU_fg and ARI_FG in points, MSE as above"
     return Table(names, rows, "gaps", title, scroll=len(names) > WIDE)
 
 

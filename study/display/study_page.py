@@ -125,7 +125,7 @@ def _top(found: Findings) -> list[str]:
         pages.found(found.verdicts),
         pages.numbers(_numbers(trials, found.finalists, found.goals[0], found.record.get("timing") or {})),
     ]
-    scores = scores_table(found.rows, found.finalists, found.best)
+    scores = scores_table(found.rows, found.finalists, found.best, config["size"])
     best = best_section(found.name, found.chosen, found.best, found.record.get("longer", ""))
     if scores or best:
         fragments.append(pages.section("What was found", scores.html() if scores else "", *best))

@@ -20,7 +20,7 @@ from study.config import StudyConfig
 from study.display.plain_lines import say
 from study.presets import Resolved
 from study.results_folder import StudyFolder, read_record
-from study.scoring import evaluation, ranking, score_file
+from study.scoring import evaluation, metric_files, ranking, score_file
 from study.scoring.evaluation import ADDED, EVALUATION, Entry
 
 NAMES = r"[A-Za-z0-9.+-]+"
@@ -51,8 +51,9 @@ class Addition:
         """Whether something is not scored yet."""
         sources = evaluation.sources_of(self.chosen, {self.name: self.place}, self.study.config.draws)
         table = score_file.read(self.study.folder.path / EVALUATION)
-        there = set(zip(*(table[key].to_pylist() for key in ("entry", "seed", "split", "source")), strict=True))
-        return any((*key, source) not in there for key, source in sources.items())
+        columns = (table[key].to_pylist() for key in ("entry", "seed", "split", "source"))
+        there = {(entry, seed, split): source for entry, seed, split, source in zip(*columns, strict=True)}
+        return not all(key in there and metric_files.same(there[key], source) for key, source in sources.items())
 
     def score(self, console: Console) -> None:
         """Score the split on Ray, which runs, and add its rows to evaluation.parquet and objects.parquet."""
@@ -93,6 +94,11 @@ def prepare(
     finalists = ranking.read(path)
     if not finalists or not (path / EVALUATION).exists() or not record.get("best_grid"):
         raise ValueError(f"{path} has no complete final stage; run the study's own command to its end first")
+    if edited := metric_files.changed(evaluation.sources_in(path / EVALUATION)):
+        raise ValueError(
+            f"the metric {edited[0]} is new or was edited since {path.name} was scored; type the study's own command "
+            "again, which scores its splits anew"
+        )
     own = spec.parse((record.get("data") or {}).get("spec") or config["data"]).sized((config["size"], config["size"]))
     other, split = wanted(own, name, data, part, scored=_scored(record))
     folder.claim({}, fresh=False)

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from data.shards import ShardIndex
 from study.display.plain_lines import begin, say
 from study.presets import Resolved
 from study.results_folder import StudyFolder, use_its_plugins, write_json
-from study.scoring import image_scores, objects, score_file
+from study.scoring import image_scores, metric_files, objects, score_file
+from study.scoring.attempts import Attempts
 from study.scoring.baselines import BASELINES
 from study.scoring.image_scores import Refs, Scored
 from study.scoring.ranking import BASE, Finalist
@@ -69,7 +71,9 @@ class Entry:
 
 def choose_grid(study: Resolved, validation: Refs) -> str:
     """The best of the fixed grids on the shards ``validation``, which study.json then names."""
-    name = store.result_of(image_scores.best_grid.options(num_cpus=study.config.cpus).remote(validation))
+    tasks = Attempts()
+    tasks.start("grid", partial(image_scores.best_grid.options(num_cpus=study.config.cpus).remote, validation))
+    ((_, name),) = tasks
     study.folder.write(best_grid=name.removeprefix("grid_"))
     return name
 
@@ -145,6 +149,9 @@ def evaluate_study(
     sources = sources_of(chosen, splits, study.config.draws)
     weights = {(entry.name, entry.seed): entry.fingerprint for entry in chosen}
     try:
+        for name in metric_files.changed(sources_in(path)) if in_detail else ():
+            old = "; the search had the older one" if name in study.config.goals else ""
+            say(console, f"note: the metric {name} is new or was edited: all images are scored again{old}")
         table = known_rows(path, sources, weights, beside)
     except ValueError:
         say(console, f"note: {path} is damaged; its scores are computed anew")
@@ -155,32 +162,36 @@ def evaluate_study(
         return table
     begin(console, f"scoring {len({entry for entry, _ in todo})} models and baselines on {len(splits)} splits")
     refs = {name: store.load(index, [split])[split] for name, (index, split) in splits.items()}
-    kmeans = {
-        name: image_scores.kmeans_labels.options(num_cpus=cpus).remote(refs[name], max_objects, task.seed)
-        for name in dict.fromkeys(name for _, name in todo)
-    }
     pictures_folder = folder.path / "pictures"
     if in_detail:
         with contextlib.suppress(ValueError):  # what is damaged is written anew
             known_rows(folder.path / objects.FILE, sources, weights, beside)
-    tasks = {}
-    for entry, name in todo:
+
+    def start(entry: Entry, name: str, kmeans: ray.ObjectRef) -> ray.ObjectRef:
         if entry.folder is None:
-            ref = image_scores.score_baseline.options(num_cpus=cpus).remote(
-                entry.fingerprint, refs[name], kmeans[name], max_objects, task.seed
+            return image_scores.score_baseline.options(num_cpus=cpus).remote(
+                entry.fingerprint, refs[name], kmeans, max_objects, task.seed
             )
-        else:
-            ref = image_scores.score_trial.options(num_cpus=cpus, num_gpus=gpus).remote(
-                task, str(entry.folder.resolve()), refs[name], kmeans[name], gpus > 0, in_detail, study.config.draws
-            )
-        tasks[ref] = (entry, name)
+        return image_scores.score_trial.options(num_cpus=cpus, num_gpus=gpus).remote(
+            task, str(entry.folder.resolve()), refs[name], kmeans, gpus > 0, in_detail, study.config.draws
+        )
+
+    tasks = Attempts(console)
+    for name in dict.fromkeys(name for _, name in todo):
+        segment = image_scores.kmeans_labels.options(num_cpus=cpus).remote
+        tasks.start(name, partial(segment, refs[name], max_objects, task.seed))
     columns = (TextColumn("scoring models and baselines"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("", total=len(tasks))
-        while tasks:
-            (ref,), _ = ray.wait(list(tasks))
-            entry, name = tasks.pop(ref)
-            scored: Scored = store.result_of(ref)
+        bar = progress.add_task("", total=len(todo))
+        for key, result in tasks:
+            if isinstance(key, str):  # k-means' segments of a split, with which its entries are compared
+                kmeans = ray.put(result)
+                for pair in todo:
+                    if pair[1] == key:
+                        tasks.start(pair, partial(start, *pair, kmeans))
+                continue
+            (entry, name), scored = key, result
+            assert isinstance(scored, Scored)
             source = sources[entry.name, entry.seed, name]
             for place, png in scored.pictures.items() if entry.pictured else ():
                 (pictures_folder / place).mkdir(parents=True, exist_ok=True)
@@ -268,10 +279,11 @@ def _check_images(model: Any, inputs: tuple[Any, ...]) -> None:
 
 def sources_of(chosen: Iterable[Entry], splits: Mapping[str, tuple[ShardIndex, str]], draws: int) -> dict[Key, str]:
     """What the rows of each of ``chosen`` on each of ``splits`` depend on: their ``source``."""
-    noise = {True: f", {draws} draws", False: ""}
+    noise, own = {True: f", {draws} draws", False: ""}, metric_files.part()
     return {
         (entry.name, entry.seed, name): f"{entry.fingerprint}, {index.fingerprint}/{split}, {COLUMNS}"
         + noise[draws > 1 and entry.folder is not None]
+        + own
         for name, (index, split) in splits.items()
         for entry in chosen
     }
@@ -304,8 +316,8 @@ def known_rows(
 
     def holds(key: Key, source: str) -> bool:
         if key in sources or key[2] not in beside:
-            return sources.get(key) == source
-        return key[:2] in known and source.startswith(f"{known[key[:2]]}, ")
+            return key in sources and metric_files.same(source, sources[key])
+        return key[:2] in known and source.startswith(f"{known[key[:2]]}, ") and not metric_files.changed([source])
 
     found = zip(_keys(table), table["source"].to_pylist(), strict=True)
     keep = [holds(*row) for row in found]
@@ -313,6 +325,12 @@ def known_rows(
     if 0 < kept.num_rows < table.num_rows:
         score_file.write(kept, path)  # other finalists or seeds, checkpoints, or images
     return kept if kept.num_rows else None
+
+
+def sources_in(path: Path) -> list[str]:
+    """The different ``source`` of the rows in ``path``. Raises ValueError if it is damaged."""
+    table = score_file.read(path) if path.exists() else None
+    return table["source"].unique().to_pylist() if table is not None and "source" in table.column_names else []
 
 
 def _keys(table: pa.Table) -> Iterator[Key]:

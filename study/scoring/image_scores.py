@@ -36,7 +36,7 @@ class Scored(NamedTuple):
     """columns of objects.parquet"""
 
 
-@ray.remote(max_retries=3, scheduling_strategy="SPREAD")
+@ray.remote(max_retries=0, scheduling_strategy="SPREAD")
 def best_grid(refs: Refs) -> str:
     """The best grid on a split."""
     split = store.open_split(refs)
@@ -44,7 +44,7 @@ def best_grid(refs: Refs) -> str:
     return baselines.best_grid(split.gather(rows)[1] for rows in passes)
 
 
-@ray.remote(max_retries=3, scheduling_strategy="SPREAD")
+@ray.remote(max_retries=0, scheduling_strategy="SPREAD")
 def kmeans_labels(refs: Refs, max_objects: int, seed: int) -> metrics.Labels:
     """k-means' segments of a split, (N, H, W): all entries are compared with them."""
     split = store.open_split(refs)
@@ -53,7 +53,7 @@ def kmeans_labels(refs: Refs, max_objects: int, seed: int) -> metrics.Labels:
     return np.concatenate(labels)
 
 
-@ray.remote(max_retries=3, scheduling_strategy="SPREAD")
+@ray.remote(max_retries=0, scheduling_strategy="SPREAD")
 def score_trial(
     task: Task, folder: str, refs: Refs, kmeans: metrics.Labels, use_gpu: bool, in_detail: bool, draws: int = 1
 ) -> Scored:
@@ -99,7 +99,7 @@ def score_trial(
     return Scored(columns, shown, found)
 
 
-@ray.remote(max_retries=3, scheduling_strategy="SPREAD")
+@ray.remote(max_retries=0, scheduling_strategy="SPREAD")
 def score_baseline(name: str, refs: Refs, kmeans: metrics.Labels, max_objects: int, seed: int) -> Scored:
     """What an untrained baseline scores on a split."""
     split = store.open_split(refs)

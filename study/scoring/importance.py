@@ -79,7 +79,8 @@ def most_important(found: Sequence[Level]) -> list[str] | None:
 def unknown(found: Sequence[Level]) -> list[str]:
     """A line for each report of which the importances cannot be known."""
     return [
-        f"report {level.report} of {level.reports}: importance cannot be known from {level.trials} trials; "
+        f"report {level.report} of {level.reports}: importance cannot be known from {level.trials} "
+        + ("trial; " if level.trials == 1 else "trials; ")
         + (f"it takes {ENOUGH}" if level.trials < ENOUGH else "their values are all equal")
         for level in found
         if level.importances is None

@@ -156,7 +156,7 @@ def sections(
     Of ``metrics``, those beyond :data:`BRIEF` that no row has are left out: studies of earlier versions lack them.
     """
     metrics = [name for name in metrics if name in BRIEF or not all(math.isnan(row.means[name]) for row in rows)]
-    headings = [f"{name} (%)" if name in FRACTIONS else f"{name} (sum over 3x{size}x{size})" for name in metrics]
+    headings = [f"{name} ({unit(name, size)})" for name in metrics]
     more = [name for name in rows[0].means if name not in METRICS] if own and rows else []
     metrics, headings = [*metrics, *more], [*headings, *more]
     result = []
@@ -171,6 +171,11 @@ def sections(
         title = TITLES.get(split, split)
         result.append(Section(title, f"{title} ({here[0].images:,} images)", headings, body))
     return result
+
+
+def unit(metric: str, size: int) -> str:
+    """In what tables show one of :data:`METRICS`; ``size`` as for :func:`sections`."""
+    return "%" if metric in FRACTIONS else f"sum over 3x{size}x{size}"
 
 
 def footnotes(rows: Sequence[Row], incomplete: bool) -> list[str]:

@@ -20,7 +20,7 @@ from study import results_folder
 from study.config import StudyConfig
 from study.display.plain_lines import say, show
 from study.results_folder import StudyFolder, write_json
-from trainables import plugins
+from trainables import own_metrics, plugins
 
 FILE = "finished.json"
 
@@ -84,7 +84,7 @@ def _now(folder: Path, asked: StudyConfig) -> dict[str, Any]:
 
 
 def _program(asked: StudyConfig) -> str:
-    """A hash of our sources, and of those of the model and of --plugins, which may lie elsewhere."""
+    """A hash of our sources, and of those of the model, metrics and --plugins, which may lie elsewhere."""
     roots = [results_folder.ROOT / package for package in results_folder.PACKAGES]
     for package in ("search_spaces", "trainables"):
         spec = importlib.util.find_spec(f"{package}.{asked.model}")
@@ -92,7 +92,7 @@ def _program(asked: StudyConfig) -> str:
             origin = Path(spec.origin)
             roots.append(origin.parent if origin.name == "__init__.py" else origin)
     roots += plugins.everything(Path(asked.plugins)) if asked.plugins else []
-    digest = hashlib.sha256()
+    digest = hashlib.sha256("".join(own_metrics.fingerprints().values()).encode())
     for root in roots:
         for path in [root] if root.is_file() else sorted(root.rglob("*.py")):
             digest.update(_digest(path).encode())

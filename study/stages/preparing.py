@@ -24,6 +24,7 @@ from study.search import finalists, finished, journal, known, starting_over, sto
 from study.search.patience import Patience
 from study.search.proposal import Proposal
 from study.search.searcher import StudySearcher
+from study.stages.hardware import hardware
 from trainables import plugins
 from trainables.crew import Shards
 from trainables.objectives import direction
@@ -208,6 +209,6 @@ def _record(
             "notices": notices,
             "final_splits": {name: f"{part.spec} {split}" for name, (part, split) in splits.items()},
         },
-        sessions=[*before, results_folder.this_session()],
+        sessions=[*before, {**results_folder.this_session(), "hardware": hardware(ray_runtime.alive())}],
         **({} if replaces is None else {starting_over.REPLACES: replaces}),
     )

@@ -1,5 +1,6 @@
 """Memory that other programs take, and workers that hang, on a real Ray: what becomes of the trials."""
 
+import io
 import os
 import re
 import signal
@@ -7,15 +8,18 @@ import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
 
+import pyarrow.parquet as pq
 import pytest
 import ray
 from optuna.trial import TrialState
+from rich.console import Console
 
 from data import machine, ray_session, store
 from study import presets
 from study.cluster import ray_runtime
 from study.config import StudyConfig
 from study.results_folder import ROOT
+from study.scoring import attempts, evaluation
 from study.search import retries, storage
 from study.search.searcher import StudySearcher
 from study.search.tune import tune_study
@@ -117,6 +121,42 @@ def test_data_are_not_loaded_for_ever_where_memory_is_short(narrow, index, monke
             store.load(index, ["train", "val"])
     assert "\n" not in str(told.value)
     assert store.load(index, ["val"])["val"], "with the memory back it loads"
+
+
+def test_scoring_is_not_tried_for_ever_where_memory_is_short(tmp_path, narrow, index, monkeypatch):
+    monkeypatch.setattr(attempts, "PAUSES", (0.1, 0.1))
+    config = StudyConfig(model="slot_attention", data=index.spec, results=str(tmp_path), name="scored")
+    resolved = presets.resolve(config, has_gpu=False)
+    resolved.folder.claim(resolved.identity, fresh=False)
+    resolved.folder.write(config=resolved.identity)
+    grid = evaluation.Entry("baseline_grid_4x4", None, "grid_4x4")
+    entries = [grid, evaluation.Entry("baseline_kmeans", None, "kmeans")]
+    console = Console(record=True, file=io.StringIO(), width=200)
+    path = resolved.folder.path / evaluation.EVALUATION
+
+    def score(chosen):
+        evaluation.evaluate_study(resolved, chosen, {"test": (index, "val")}, 5, console)
+        return pq.read_table(path, columns=["entry", "image", "MSE"])
+
+    before = score(entries[:1])
+    load = store.load
+    with ExitStack() as stack:
+
+        def then_squeezed(*of, **options):
+            loaded = load(*of, **options)
+            stack.enter_context(eater()).stdout.readline()
+            return loaded
+
+        monkeypatch.setattr(store, "load", then_squeezed)
+        with pytest.raises(
+            ValueError, match=r"scoring failed 3 times: the node .* ran out of memory .*; what is"
+        ) as told:
+            score(entries)
+    assert str(told.value).endswith("is kept: end other programs, and type the same command again")
+    assert console.export_text().count("it begins again in 0.1 s") >= 2
+    assert pq.read_table(path, columns=before.column_names).equals(before), "what was scored is kept"
+    monkeypatch.setattr(store, "load", load)
+    assert score(entries).num_rows == 2 * before.num_rows, "with the memory back it goes on"
 
 
 class Freeze(Watch):

@@ -46,6 +46,16 @@ def test_everything_is_written_anew_and_the_table_printed(results_folder: Path, 
     assert "failed, 1 x: loss is nan at step 120 </script>" in printed
 
 
+def test_the_tables_for_a_paper_are_printed(results_folder: Path, capsys: pytest.CaptureFixture) -> None:
+    assert report.main([str(results_folder), "--latex"]) == 0
+    printed = capsys.readouterr().out
+    assert printed == (results_folder / "tables.tex").read_text(encoding="utf-8") and r"\toprule" in printed
+    (results_folder / "evaluation.parquet").unlink()
+    assert report.main([str(results_folder), "--latex"]) == 2
+    error = capsys.readouterr().err
+    assert "has no scores yet" in error and error.count("\n") == 1
+
+
 def test_other_folders_are_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert report.main([str(tmp_path)]) == 2
     error = capsys.readouterr().err

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 import torch
 from rich.console import Console
 
@@ -17,11 +18,12 @@ from data.loader import Split
 from study import presets, score
 from study.config import StudyConfig
 from study.results_folder import StudyFolder
-from study.scoring import added, evaluation, objects, ranking
+from study.scoring import added, evaluation, metric_files, objects, ranking
 from study.scoring.evaluation import EVALUATION, Entry
 from study.scoring.ranking import Finalist, Run
+from tests import own_folder
 from tests.study.results import open_study
-from trainables import checkpoint
+from trainables import checkpoint, plugins
 from trainables.scoring import evaluate, restore_model
 
 DATA = "synthetic:plain-40scenes-(32,32)"
@@ -169,6 +171,41 @@ def test_bad_input_is_one_line(
     assert score.main([str(folder.path), *typed, "--cache", cache]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and said in error, error
+
+
+def test_an_edited_metric_is_scored_by_the_study_first(
+    tmp_path: Path, cache: str, capsys: pytest.CaptureFixture
+) -> None:
+    folder = made(tmp_path / "study")
+    with own_folder.kept_out():
+        mine = Path(plugins.use(own_folder.write(tmp_path / "mine", own_folder.METRIC)))
+        row = {"entry": ["base"], "seed": [3], "split": ["test"], "source": [f"w, t{metric_files.part()}"]}
+        pq.write_table(pa.table(row), folder.path / EVALUATION)
+        (mine / own_folder.METRIC).write_text((mine / own_folder.METRIC).read_text() + "# edited\n")
+        assert score.main([str(folder.path), "--split", "0.4", "--cache", cache]) == 2
+    error = capsys.readouterr().err
+    said = "the metric coverage is new or was edited since study was scored; type the study's own command again"
+    assert said in error and error.count("\n") == 1
+
+
+def test_a_database_is_asked_for_before_anything_is_scored(
+    tmp_path: Path, cache: str, capsys: pytest.CaptureFixture
+) -> None:
+    folder = made(tmp_path / "study")
+    pq.write_table(pa.table({"entry": ["base"], "seed": [3], "split": ["test"]}), folder.path / EVALUATION)
+    url = f"sqlite:///{tmp_path}/trials.db"
+    folder.write(storage=url)
+    before = sorted(path.name for path in folder.path.iterdir())
+    typed = [str(folder.path), "--split", "0.4", "--cache", cache]
+    for more, said in (
+        ([], f"study keeps its trials in a database; say --storage {url} to open it"),
+        (["--storage", url], f"{url} does not hold the study of"),
+    ):
+        assert score.main([*typed, *more]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and error.count("\n") == 1 and said in error, error
+    assert not ray.is_initialized() or sorted(path.name for path in folder.path.iterdir()) == before
+    assert "added" not in (folder.read() or {})
 
 
 def test_a_study_without_a_final_stage_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -14,8 +14,11 @@ per image and independent of the other images; NaN where an image leaves it unde
 Validation and the final stage compute every metric that is found, and ``--metric NAME`` makes it the objective.
 """
 
+import hashlib
 import importlib
+import importlib.util
 import pkgutil
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +32,19 @@ __path__[:] = pkgutil.extend_path(__path__, __name__)
 def names() -> list[str]:
     """The metrics there are, sorted."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def fingerprints() -> dict[str, str]:
+    """Every metric -> a hash of its file, of a package of all its files: it changes when the metric is edited."""
+    found = {}
+    for name in names():
+        spec = importlib.util.find_spec(f"{__name__}.{name}")
+        assert spec is not None and spec.origin is not None
+        origin, digest = Path(spec.origin), hashlib.sha256()
+        for path in sorted(origin.parent.rglob("*.py")) if spec.submodule_search_locations else [origin]:
+            digest.update(path.read_bytes())
+        found[name] = digest.hexdigest()[:16]
+    return found
 
 
 def load(name: str) -> ModuleType:

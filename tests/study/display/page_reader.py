@@ -17,11 +17,13 @@ class Page(HTMLParser):
         self.loaded: list[str] = []
         self.details: list[str] = []
         self._open: list[str] = []
+        self._goes_on = False
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list) -> None:
         values = dict(attrs)
-        if tag not in ("meta", "link", "img", "br", "polyline"):
+        self._goes_on = tag == "wbr"
+        if tag not in ("meta", "link", "img", "br", "wbr", "polyline"):
             self._open.append(tag)
         if tag == "table":
             self.tables.append([])
@@ -37,6 +39,9 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._open[-1:] == ["script"] and data.startswith('{"data":'):
             self.plots.append(json.loads(data))
+        elif self._goes_on:
+            self.tables[-1][-1] += data
+            self._goes_on = False
         elif "table" in self._open and data.strip():
             self.tables[-1].append(data.strip())
         elif self._open and self._open[-1] in ("h1", "h2", "h3"):

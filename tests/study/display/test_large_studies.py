@@ -74,7 +74,7 @@ def test_few_hundred_curves_are_drawn_and_it_is_said(page: Page) -> None:
 def test_other_plots_are_thinned_too(page: Page, html: str) -> None:
     assert all(len(trace["x"]) <= 7 * POINTS for plot in page.plots for trace in plot["data"])
     assert "Timeline, pauses included: more than 300 trials" in html and "History" in page.headings
-    assert "6 of 10 hyperparameters are drawn" in html
+    assert "the 6 most important of 10 hyperparameters are drawn" in html
 
 
 def test_the_table_has_the_best_and_some_that_failed(page: Page) -> None:

@@ -42,7 +42,7 @@ def test_curves_stand_over_steps_and_say_how_they_end() -> None:
     assert by_name["complete"]["text"][0] == "trial 1" and by_name["complete"]["x"][-1] is None
     ends = {trace["text"][0]: trace["x"] for trace in data if trace.get("marker", {}).get("symbol") == "x"}
     assert ends == {"trial 2 pruned": [50], "trial 4 failed": [100]}
-    assert "base, the best" in str(read(learning_curves(search(winner=0)))["data"])
+    assert "base, the winner" in str(read(learning_curves(search(winner=0)))["data"])
 
 
 def test_the_history_has_complete_trials_alone() -> None:
@@ -57,6 +57,8 @@ def test_a_slice_has_the_scale_of_its_range_and_names_as_text() -> None:
     assert drawn["layout"]["xaxis"]["type"] == "log"
     assert {trace["name"]: len(trace["x"]) for trace in drawn["data"]} == {"pruned": 1, "complete": 3}
     assert read(one_slice(search(logarithmic=frozenset()), "lr"))["layout"]["xaxis"]["type"] == "linear"
+    axis = read(one_slice(search(), "depth"))["layout"]["xaxis"]
+    assert (axis["tickformat"], axis["dtick"]) == ("d", 1), "there is nothing between whole numbers"
     assert one_slice(search(), "kind") is None, "one value alone tells nothing"
     kinds = [trial(0, 0.1) | {"params_kind": "a"}, trial(1, 0.2) | {"params_kind": "<b>"}]
     drawn = read(one_slice(search(trials=kinds), "kind"))
@@ -71,6 +73,8 @@ def test_parallel_coordinates_run_from_0_to_1_on_each_axis() -> None:
     base = next(trace for trace in drawn["data"] if "trial 0" in trace["text"])
     assert base["y"][:2] == [0.5, 0.0], "0.01 is midway from 0.001 to 0.1"
     assert [a["text"] for a in drawn["layout"]["annotations"][:3]] == ["0.001", "0.01", "0.1"]
+    ends = drawn["layout"]["annotations"][3:]
+    assert [(a["text"], a["xanchor"]) for a in ends] == [("0", "right"), ("3", "right")], "within a narrow page"
     assert parallel_coordinates(search(trials=TRIALS[:1]), ["lr", "depth"]) is None
 
 

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from study.display import study_page
 from study.display.front_table import front_notes, front_table
+from study.scoring.leaderboard import BRIEF
 from tests.study.display.page_reader import Page
 from tests.study.results import CONFIG, open_study, with_figures, write_curve
 
@@ -48,6 +49,7 @@ def test_the_curve_is_a_picture_a_table_and_a_line(results_folder: Path) -> None
     html = study_page.write(results_folder, console).read_text()
     page = Page(html)
     assert "Curve over the strength of texture" in page.headings
+    assert "mIoU_fg in % by strength of texture" in page.headings, "where a narrow page hides the heads"
     assert page.named["curve"] == [
         *("mIoU_fg", "(%)", "0", "0.2", "1"),
         *("trial 5", "61.0", "49.0", "15.0"),
@@ -76,6 +78,9 @@ def test_report_is_one_file_with_everything_in_it(results_folder: Path) -> None:
     assert failures == ["reason", "trials", "loss is nan at step 120 </script>", "1"]
     assert page.headings.index("Failed trials") < page.headings.index("Leaderboard"), "near the top"
     assert "47.5 ± 5.0" in test
+    units = ("(%)", "(%)", "(sum over 3x32x32)")
+    wanted = [f"{m} {who} {unit}" for m, unit in zip(BRIEF, units, strict=True) for who in ("trial 5", "base")]
+    assert " ".join(page.named["found"]).startswith(" ".join(wanted))
     scores = ["2.5", "[1.2, 3.8]"]
     assert test[-7:] == ["background", *scores, *scores, "200", "[200, 200]"], "with intervals over images"
     assert test.index("trial 2") < test.index("base") < test.index("trial 5 - base") < test.index("grid 4x4")
@@ -183,8 +188,13 @@ def test_report_of_a_study_that_has_hardly_begun(tmp_path: Path) -> None:
     assert "no trial is complete yet" in html and "Parallel coordinates: too few trials yet" in html
     assert pq.read_table(folder / "trials.parquet").num_rows == 0
     study.ask().suggest_float("lr", 0, 1)
+    study.tell(0, 0.5)
+    study.ask({f"x_{i}": optuna.distributions.FloatDistribution(0, 1) for i in range(9)})
     html = study_page.write(folder).read_text()
     assert "running" in html and "Failed trials" not in html
+    assert "hyperparameters are drawn" not in html, "of one trial none is"
+    (history,) = (plot for plot in Page(html).plots if plot["data"][0].get("name") == "complete trials")
+    assert history["layout"]["yaxis"]["range"] == [0.45, 0.55], "a value below zero or above one would be untrue"
 
 
 def test_report_of_a_study_in_which_every_trial_failed(tmp_path: Path) -> None:

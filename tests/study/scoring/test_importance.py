@@ -68,6 +68,7 @@ def test_few_trials_cannot_tell():
     levels = importance.levels(made(19), 27)
     assert [level.importances for level in levels] == [None] * 4 and importance.most_important(levels) is None
     assert importance.unknown(levels)[0] == "report 1 of 27: importance cannot be known from 19 trials; it takes 20"
+    assert "from 1 trial; it takes 20" in importance.unknown(importance.levels(made(1), 27))[0]
     levels = importance.levels(made(20), 27)
     assert levels[0].importances and not levels[-1].importances, "20 trials there, 7 at the end"
     assert next(iter(importance.most_important(levels))) == "lr"

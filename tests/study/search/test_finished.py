@@ -12,6 +12,7 @@ from study.config import StudyConfig
 from study.results_folder import ROOT
 from study.search import finished, journal
 from tests import own_folder
+from trainables import plugins
 
 LINES = [("found:  trial 2", True), ("report: there", False)]
 
@@ -127,10 +128,12 @@ def test_keys_of_a_cache_are_written_nowhere_and_do_not_count(folder: Path, tmp_
     assert finished.lines(folder, asked_for(tmp_path, cache="s3://bucket/other")) is None
 
 
-def test_a_changed_metric_of_ones_own_goes_on(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("named", [True, False])
+def test_a_changed_metric_of_ones_own_goes_on(named: bool, folder: Path, tmp_path: Path) -> None:
     with own_folder.kept_out():
         mine = own_folder.write(tmp_path / "mine", own_folder.METRIC)
-        asked = asked_for(tmp_path, plugins=str(mine))
+        plugins.use(mine)
+        asked = asked_for(tmp_path, **({"plugins": str(mine)} if named else {}))
         finished.write(folder, asked, LINES)
         assert finished.lines(folder, asked) == LINES
         (path,) = (mine / "trainables" / "own_metrics").glob("*.py")
