@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import trainables
-from data import places, source, spec
+from data import places, plugins, source, spec
 from study.search.rungs import FEWEST_REPORTS
 from study.search.storage_url import StorageURL
-from trainables import plugins, typed_config
+from trainables import typed_config
 from trainables.objectives import goals
 
 IDENTITY = (

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile
 
+from data import plugins
 from study import results_folder
 from study.cluster import ray_runtime
 from study.results_folder import PACKAGES, ROOT
-from trainables import plugins
 
 LARGEST_PACKAGE = 100 * 2**20
 """Bytes that Ray's job server accepts in one request (ray_constants.DASHBOARD_CLIENT_MAX_SIZE)."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from data import convert, store, subset
+from data import convert, plugins, store, subset
 from data.final_splits import Splits, final_splits
 from data.shards import ShardIndex
 from study import results_folder
@@ -24,7 +24,6 @@ from study.search import finalists, finished, journal, known, starting_over, sto
 from study.search.patience import Patience
 from study.search.proposal import Proposal
 from study.search.searcher import StudySearcher
-from trainables import plugins
 from trainables.crew import Shards
 from trainables.objectives import direction
 

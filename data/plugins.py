@@ -45,6 +45,12 @@ def use(folder: str | Path) -> str:
     return str(path)
 
 
+def use_if_given(folder: str | None) -> None:
+    """:func:`use` the value of a flag --plugins, None where it is left out. Raises ValueError."""
+    if folder is not None:
+        use(folder)
+
+
 def files(folder: Path) -> list[Path]:
     """What ``folder`` adds to our packages, relative to it: files, and the ``__init__.py`` of packages."""
     found = []
