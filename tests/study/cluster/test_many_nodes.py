@@ -110,8 +110,8 @@ def misfit(shared, folder):
 
 
 def test_a_node_that_cannot_run_trials_is_named_with_all_that_is_wrong(cluster, shared, tmp_path):
-    name = cluster.add(gpus=2, before=misfit(shared, tmp_path))
     own_folder.write(shared / "mine", own_folder.METRIC)
+    name = cluster.add(gpus=2, before=misfit(shared, tmp_path))
     said = Command(cluster, shared, "--gpus", "1", "--plugins", str(shared / "mine")).wait(status=2)
     cluster.kill(name)
     first, line = [line for line in said.splitlines() if "cannot" in line]
