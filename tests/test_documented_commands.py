@@ -21,6 +21,7 @@ import pytest
 
 from data import convert
 from study import command_line, presets, submit
+from study.cluster import ray_runtime
 from tests import documents, own_folder
 from tests.data import s3_server
 from tests.data.sources import published
@@ -128,6 +129,7 @@ def at(place: Path, patch: pytest.MonkeyPatch) -> None:
     patch.chdir(place)
     patch.setenv("HOME", str(place / "home"))
     patch.delenv("RAY_ADDRESS", raising=False)
+    patch.setattr(ray_runtime, "leave", lambda: None)  # after each model of several: the cluster is that of all tests
 
 
 def typed(command: str) -> list[str]:
