@@ -18,7 +18,7 @@ if __name__ == "__main__":
 from pyarrow import fs
 from rich.console import Console
 
-from data import conversion, integrity, places, shards, stop_signals, unchanged
+from data import conversion, integrity, places, plugins, shards, stop_signals, unchanged
 from data.progress import Watched, say
 from data.shards import ShardIndex
 from data.source import Found, MissingDataset, local_folder, names
@@ -28,6 +28,8 @@ from data.writing import Facts
 DEFAULT_CACHE = places.HERE
 PATIENCE = 2.0
 """Seconds after which a line says what takes so long."""
+PLUGINS = "folder of your own with data/sources/NAME.py, which is found as if it were ours"
+"""What the flag --plugins is, in all commands on data."""
 
 
 def prepare(
@@ -239,10 +241,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--verify", action="store_true", help="read every shard again; see data/verify.py")
     parser.add_argument("--relist", action="store_true", help="list published files though their folders look the same")
     parser.add_argument("--address", help="Ray cluster whose nodes convert, those that share all folders; e.g. auto")
+    parser.add_argument("--plugins", help=PLUGINS)
     asked = parser.parse_args(arguments)
     console = Console(stderr=True)
     given = {"root": asked.data_root, "cache": asked.cache}
     try:
+        plugins.use_if_given(asked.plugins)
         with _cluster(asked.address):
             index = prepare(parse(asked.spec), **given, console=console, relist=asked.relist)
         if asked.verify:

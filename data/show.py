@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 
-from data import stop_signals
-from data.convert import DEFAULT_CACHE, Parser, prepare
+from data import plugins, stop_signals
+from data.convert import DEFAULT_CACHE, PLUGINS, Parser, prepare
 from data.final_splits import curve_splits, final_splits
 from data.shards import ShardIndex
 from data.source import EVERYTHING
@@ -243,9 +243,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data-root", help="folder that holds the published files")
     parser.add_argument("--cache", help=f"folder or URI for the shards (default {DEFAULT_CACHE})")
     parser.add_argument("--out", default="data-show", help="folder for the picture and the page (default data-show)")
+    parser.add_argument("--plugins", help=PLUGINS)
     asked = parser.parse_args(arguments)
     console = Console(stderr=True)
     try:
+        plugins.use_if_given(asked.plugins)
         index, split = _find(asked, console)
         if asked.images < 1:
             raise ValueError(f"--images {asked.images} must be above zero")

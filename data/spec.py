@@ -84,7 +84,9 @@ class DataSpec:
             images = {variant: sum(self.source.counts(variant).values()) for variant in self.source.variants}
             largest = max(images, key=lambda variant: images[variant])
             remedy = f"{self.name}:{largest}, the largest" if images[largest] else "a data set of about its size"
-            raise ValueError(f"--data {self}: how many images it has is not known here; plan with {remedy}")
+            raise ValueError(
+                f"--data {self}: how many images it has is not known here; give --data-root, or plan with {remedy}"
+            )
         return counts
 
 

@@ -12,7 +12,7 @@ if __name__ == "__main__":
 
 from rich.console import Console
 
-from data import convert, integrity, places, stop_signals
+from data import convert, integrity, places, plugins, stop_signals
 from data.shards import ShardIndex
 from data.spec import parse
 
@@ -42,9 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "what", metavar="SPEC|FOLDER", help="e.g. 'clevrtex:full-crop-(128,128)', or a folder of shards"
     )
     parser.add_argument("--cache", help=f"folder or URI of the shards (default {convert.DEFAULT_CACHE})")
+    parser.add_argument("--plugins", help=convert.PLUGINS)
     asked = parser.parse_args(arguments)
     console = Console(stderr=True)
     try:
+        plugins.use_if_given(asked.plugins)
         return integrity.show(integrity.inspect(find(asked.what, asked.cache), console))
     except (ValueError, OSError) as error:
         console.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)

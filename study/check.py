@@ -8,8 +8,9 @@ from pathlib import Path
 if __name__ == "__main__":  # Python puts study/ first on the path; the packages are one level up
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from data import plugins
 from study import command_line
-from trainables import names, own_metrics, plugins
+from trainables import names, own_metrics
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         usage="NAME [--plugins DIR]",
         description="Check what a model and its search space, or a metric, promise; it takes a minute.",
     )
-    if flags.plugins is not None:
-        plugins.use(flags.plugins)
+    plugins.use_if_given(flags.plugins)
     kept = broken = 0
     for says, wrong in _metric(flags.name) if flags.name in own_metrics.names() else _model(flags.name):
         kept, broken = kept + (wrong is None), broken + (wrong is not None)

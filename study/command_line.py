@@ -18,9 +18,8 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 from cyclopts import App, ArgumentCollection, CoercionError, CycloptsError, Parameter
 
 import trainables
-from data import source, stop_signals
+from data import plugins, source, stop_signals
 from study.config import StudyConfig
-from trainables import plugins
 
 Flags = TypeVar("Flags")
 P = ParamSpec("P")
@@ -121,8 +120,7 @@ class Asked(StudyConfig):
         """
         given = {key: getattr(self, key) for key in StudyConfig.__dataclass_fields__}
         given["set"] = dict(map(_key_and_value, self.set))
-        if self.plugins is not None:
-            plugins.use(self.plugins)
+        plugins.use_if_given(self.plugins)
         named = trainables.names() if self.model == "all" else self.model.split(",")
         models = list(dict.fromkeys(trainables.resolve(name) for name in named))
         if len(models) == 1 or self.name is None:

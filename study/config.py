@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import trainables
-from data import places, source, spec
+from data import places, plugins, source, spec
 from study.search.rungs import FEWEST_REPORTS
 from study.search.storage_url import StorageURL
-from trainables import plugins, typed_config
+from trainables import typed_config
 from trainables.objectives import goals
 
 IDENTITY = (
@@ -27,6 +27,9 @@ LARGEST_COUNT = 10**9
 
 SMALLEST_SHARE = 0.1
 """Of a CPU core or a GPU."""
+
+LOGS = ("wandb", "mlflow")
+"""What ``log`` may name: packages, and extras of setup.cfg."""
 
 REMOTE = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs", "file")
 """Schemes of the URIs that pyarrow opens."""
@@ -203,6 +206,8 @@ class StudyConfig:
         if (self.name or "").endswith("-finalists"):
             raise ValueError(f"--name {self.name}: the ending -finalists is for final stages; choose another")
         object.__setattr__(self, "log", [name.strip() for entry in self.log for name in entry.split(",")])
+        if strange := [name for name in self.log if name not in LOGS]:
+            raise ValueError(f"--log {strange[0]} is unknown; choose {' or '.join(LOGS)}")
         if self.set:
             object.__setattr__(self, "set", self._typed_set())
         if self.space:

@@ -22,9 +22,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from data import atomic, places
+from data import atomic, places, plugins
 from study.search.storage_url import redacted
-from trainables import plugins
 
 ROOT = Path(__file__).resolve().parents[1]
 """The checkout."""

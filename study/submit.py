@@ -186,7 +186,7 @@ def submit(client: "JobSubmissionClient", studies: Sequence[StudyConfig], flags:
                 "or choose another --name"
             )
     if not pip:
-        job_python.refuse_bare(client, job_package.needed())
+        job_python.refuse_bare(client, job_package.needed(studies[0].log))
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder, "package.zip")
         own = studies[0].plugins
@@ -194,7 +194,7 @@ def submit(client: "JobSubmissionClient", studies: Sequence[StudyConfig], flags:
         return client.submit_job(
             entrypoint=shlex.join(["python", "study/run.py", "--address", "auto", *_without(flags, "--plugins")]),
             submission_id=f"{slug}-{max(taken) + 1}",
-            runtime_env=job_package.runtime_env(package, pip=pip, own=own),
+            runtime_env=job_package.runtime_env(package, pip=pip, own=own, log=studies[0].log),
             metadata={"clevrtune": json.dumps(sorted(ours))},
             entrypoint_num_cpus=0,  # the driver waits for others; with nothing asked for, Ray puts it on the head
         )

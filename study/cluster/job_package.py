@@ -3,16 +3,16 @@
 import configparser
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile
 
+from data import plugins
 from study import results_folder
 from study.cluster import ray_runtime
 from study.results_folder import PACKAGES, ROOT
-from trainables import plugins
 
 LARGEST_PACKAGE = 100 * 2**20
 """Bytes that Ray's job server accepts in one request (ray_constants.DASHBOARD_CLIENT_MAX_SIZE)."""
@@ -59,33 +59,51 @@ def write(target: Path, root: Path = ROOT, own: str | None = None) -> None:
             archive.write(path, path.relative_to(own))  # type: ignore[arg-type]
 
 
-def requirements(root: Path = ROOT) -> list[str]:
-    """The direct dependencies of setup.cfg at the versions of constraints.txt; not Ray, which the cluster has.
+def requirements(root: Path = ROOT, log: Sequence[str] = ()) -> list[str]:
+    """The direct dependencies of setup.cfg, and of the extras that --log names, at the versions of constraints.txt; not
+    Ray, which the cluster has.
 
-    Without a checkout those of the installed package, at the versions that are installed here.
+    Without a checkout those of the installed package, at the versions that are installed here; what --log names and is
+    not installed here in any version that setup.cfg allows.
     """
     if not (root / "setup.cfg").is_file():  # of an installed clevrtune, as they are installed here
-        lines = [line for line in metadata.requires("clevrtune") or [] if "extra ==" not in line]
-        names = [re.split(r"[\[<>=!~; ]", line)[0] for line in lines]
-        return [f"{name}=={metadata.version(name)}" for name in names if name != "ray"]
-    setup = configparser.ConfigParser(interpolation=None)
-    setup.read(root / "setup.cfg")
-    extras = setup["options.extras_require"]
-    wanted = "\n".join([setup["options"]["install_requires"], extras["report"], extras["cmaes"]]).split()
-    pinned = (root / "constraints.txt").read_text().splitlines()
-    pins = dict(line.split("==") for line in pinned if "==" in line)
-    names = [re.split(r"[\[<>=!~]", line)[0] for line in wanted]
-    return [f"{name}=={pins[name]}" for name in names if name != "ray"]
+        wanted = [re.split(" *; *extra == ", line) for line in metadata.requires("clevrtune") or []]
+        lines = [line for line, *extra in wanted if not extra or extra[0].strip("'\"") in log]
+        pins = {name: version for line in lines if (version := _installed(name := _name(line)))}
+    else:
+        setup = configparser.ConfigParser(interpolation=None)
+        setup.read(root / "setup.cfg")
+        extras = setup["options.extras_require"]
+        groups = [setup["options"]["install_requires"], *(extras[name] for name in ("report", "cmaes", *log))]
+        lines = [line for group in groups for line in group.splitlines() if line and not line.startswith("#")]
+        pinned = (root / "constraints.txt").read_text().splitlines()
+        pins = dict(line.split("==") for line in pinned if "==" in line)
+    return [
+        f"{name}=={pins[name]}" if (name := _name(line)) in pins else line for line in lines if _name(line) != "ray"
+    ]
 
 
-def needed() -> list[str]:
-    """What a job cannot do without: Ray, and :func:`requirements` without the extras."""
-    names = ["ray", *(line.split("==")[0] for line in requirements())]
+def _name(requirement: str) -> str:
+    return re.split(r"[\[<>=!~; ]", requirement)[0]
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def needed(log: Sequence[str] = ()) -> list[str]:
+    """What a job cannot do without: Ray, and :func:`requirements` without the extras but those that --log names."""
+    names = ["ray", *map(_name, requirements(log=log))]
     return [name for name in names if name not in ("plotly", "cmaes")]
 
 
-def runtime_env(package: Path, *, pip: bool, own: str | None = None) -> dict[str, Any]:
-    """What the job's processes get besides their node's image; ``own`` is where the files of --plugins lie here."""
+def runtime_env(package: Path, *, pip: bool, own: str | None = None, log: Sequence[str] = ()) -> dict[str, Any]:
+    """What the job's processes get besides their node's image; ``own`` is where the files of --plugins lie here, and
+    ``log`` is what --log names.
+    """
     environment = {
         **ray_runtime.QUIET,
         "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS),
@@ -98,5 +116,5 @@ def runtime_env(package: Path, *, pip: bool, own: str | None = None) -> dict[str
     return {
         "working_dir": str(package),
         "env_vars": environment,
-        **({"pip": {"packages": requirements(), "pip_check": False}} if pip else {}),
+        **({"pip": {"packages": requirements(log=log), "pip_check": False}} if pip else {}),
     }

@@ -1,6 +1,8 @@
 """The plan of a study, from one training step that is timed on this machine or derived from its operations."""
 
+import os
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 
 import torch
@@ -8,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import trainables
 from data import subset
+from data.source import local_folder
 from study.cluster import places
 from study.cluster.estimate import Machines, Plan, Step, estimate
 from study.presets import Resolved
@@ -22,7 +25,7 @@ SUSTAINED_TFLOPS = 5.0
 
 def plan(study: Resolved, machines: Machines) -> tuple[Step, Plan]:
     """Measure a step and plan the study. Raises ValueError for a study that the cluster has no places for."""
-    asked, counts = study.config, study.data.official_counts()
+    asked, counts = study.config, _counts(study)
     places.fitting(asked, asked.gpus or 0.0, machines.nodes())  # before the step, which may take a while
     step = measure(study, machines)
     return step, estimate(
@@ -36,6 +39,14 @@ def plan(study: Resolved, machines: Machines) -> tuple[Step, Plan]:
         validation_images=min(asked.validation_images, counts["val"]),
         reruns=study.reruns,
     )
+
+
+def _counts(study: Resolved) -> Mapping[str, int]:
+    """Images per split: as published, else as they are found here. Raises ValueError where neither says it."""
+    data, root = study.data, study.config.data_root
+    if data.source.counts(data.variant) or not (data.source.drawn or root):
+        return data.official_counts()
+    return data.source.find(data.variant, root and os.path.abspath(os.path.expanduser(local_folder(root)))).counts
 
 
 def measure(study: Resolved, machines: Machines) -> Step:

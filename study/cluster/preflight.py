@@ -22,7 +22,7 @@ from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 
-from data import places, shards, store
+from data import places, plugins, shards, store
 from data.shards import ShardIndex
 from study import results_folder
 from study.cluster import ray_runtime
@@ -58,10 +58,15 @@ class Findings:
     """GPUs that torch sees."""
     shared_memory: int
     """Size of /dev/shm in bytes."""
+    own: dict[str, str]
+    """Files of --plugins, or of a folder on PYTHONPATH that does the same: path -> hash."""
 
 
-def look(marker: str, token: str, name: str, indexes: Sequence[ShardIndex]) -> Findings:
-    """Check this node: find the driver's ``token`` in the folder ``marker``, and write it there to ``name``."""
+def look(marker: str, token: str, name: str, indexes: Sequence[ShardIndex], folders: Sequence[Path] = ()) -> Findings:
+    """Check this node: find the driver's ``token`` in the folder ``marker``, and write it there to ``name``.
+
+    ``folders`` are those of --plugins.
+    """
     import torch
 
     memory = os.statvfs("/dev/shm")
@@ -74,6 +79,11 @@ def look(marker: str, token: str, name: str, indexes: Sequence[ShardIndex]) -> F
         [fault for index in indexes if (fault := _data_fault(index))],
         torch.cuda.device_count(),
         memory.f_frsize * memory.f_blocks,
+        {
+            str(path): hashlib.sha256(path.read_bytes()).hexdigest()
+            for folder in folders
+            for path in plugins.everything(folder)
+        },
     )
 
 
@@ -142,6 +152,11 @@ def faults(theirs: Findings, ours: Findings, node: Mapping[str, Any], needed: in
             f"has other source files in {ROOT}; update that checkout to the driver's, "
             "or use study/submit.py, which sends the sources along"
         )
+    if lacking := sorted(path for path, state in ours.own.items() if theirs.own.get(path) != state):
+        found.append(
+            f"does not have {', '.join(lacking[:3])}{' ...' if lacking[3:] else ''} as the driver has; put the folder "
+            "of --plugins there, or use study/submit.py, which sends its files along"
+        )
     promised = node["Resources"].get("GPU", 0.0)
     if gpus > 0 and theirs.gpus < promised:  # more than promised is fine
         found.append(
@@ -175,10 +190,12 @@ class Round:
         (self._marker / _DRIVER).write_text(self._token)
         self._nodes = {}
         self._indexes = indexes
+        self._own = plugins.used()
         for node in nodes:
             pinned = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            asked = ray.remote(num_cpus=0, max_retries=0)(look).options(scheduling_strategy=pinned)
-            self._nodes[asked.remote(str(self._marker), self._token, node["NodeID"], indexes)] = node
+            asked: Any = ray.remote(num_cpus=0, max_retries=0)(look).options(scheduling_strategy=pinned)
+            found = asked.remote(str(self._marker), self._token, node["NodeID"], indexes, self._own)
+            self._nodes[found] = node
 
     def over(self, wait: float = 0.0) -> bool:
         """Whether all nodes have answered or their time is up; waits for at most ``wait`` seconds."""
@@ -187,7 +204,7 @@ class Round:
 
     def faults(self, needed: int, gpus: float) -> list[str]:
         """One line per node that cannot run trials. Call it once, when the round is over."""
-        ours = look(str(self._marker), self._token, "ours", [])
+        ours = look(str(self._marker), self._token, "ours", [], self._own)
         lines = []
         for ref, node in self._nodes.items():
             if found := self._faults_of(ref, node, ours, needed, gpus):

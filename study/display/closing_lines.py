@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from data import places
+from data import places, plugins
 from study.config import StudyConfig
 from study.display.findings import Findings
 from study.display.values import brief
 from study.results_folder import ROOT
 from study.scoring.leaderboard import FRACTIONS, KMEANS, METRICS, TITLES, cell, entry_name
 from study.scoring.ranking import BASE, Finalist
-from trainables import plugins
 
 Line = tuple[str, bool]
 """Text, and whether it is bold."""

@@ -15,12 +15,12 @@ from typing import Any
 
 from rich.console import Console
 
-from data import places
+from data import places, plugins
 from study import results_folder
 from study.config import StudyConfig
 from study.display.plain_lines import say, show
 from study.results_folder import StudyFolder, write_json
-from trainables import own_metrics, plugins
+from trainables import own_metrics
 
 FILE = "finished.json"
 

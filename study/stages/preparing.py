@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from data import convert, store, subset
+from data import convert, plugins, store, subset
 from data.final_splits import Splits, final_splits
 from data.shards import ShardIndex
 from study import results_folder
@@ -25,7 +25,6 @@ from study.search.patience import Patience
 from study.search.proposal import Proposal
 from study.search.searcher import StudySearcher
 from study.stages.hardware import hardware
-from trainables import plugins
 from trainables.crew import Shards
 from trainables.objectives import direction
 

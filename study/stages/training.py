@@ -30,7 +30,8 @@ def tune(prepared: Prepared) -> None:
     """Run the trials that are missing. Raises what tune_study raises."""
     study, console = prepared.study, prepared.console
     where, count = shlex.quote(str(study.folder.path)), prepared.places.count()
-    say(console, f"watch:  tensorboard --logdir {where}  ({count} trial{'s' * (count != 1)} at a time)")
+    say(console, f"watch:  tensorboard --logdir {where}")
+    say(console, f"        {count} trial{'s' * (count != 1)} at a time")
     _train(prepared, study, prepared.searcher, prepared.places, "trial")
     if study.config.profile:
         folder = study.folder.trial(0) / profiling.FOLDER

@@ -93,7 +93,7 @@ def test_a_spec_of_another_variant_keeps_crop_and_size():
 def test_official_counts():
     assert parse("synthetic").official_counts()["train"] == 4000
     assert parse("clevrtex").official_counts() == {"test": 5000, "val": 5000, "train": 40_000}
-    with pytest.raises(ValueError, match=r"--data clevrtex:clevr: how many .*; plan with clevrtex:full, the largest"):
+    with pytest.raises(ValueError, match=r"--data clevrtex:clevr: how many .*or plan with clevrtex:full, the largest"):
         parse("clevrtex:clevr").official_counts()
 
 

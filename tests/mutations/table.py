@@ -142,11 +142,6 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("min(1.0, step / steps)", "step / steps"),
         ("start + (end - start)", "start + end"),
     ],
-    "trainables/plugins.py": [
-        ("    if not found:\n", "    if False:\n"),
-        ("if ours != path / one and", "if False and"),
-        ("        sys.path.append(str(path))\n", "        pass\n"),
-    ],
     "trainables/own_metrics/__init__.py": [
         ("if wanted not in (\"max\", \"min\"):", "if False:"),
     ],

@@ -32,6 +32,7 @@ from study.presets import resolve
         ({"scenes": 50, "data": "clevrtex"}, "clevrtex has a fixed number of scenes; leave out --scenes"),
         ({"scenes": 50, "data": "synthetic:0.4-60scenes"}, "for 60 and for 50 scenes"),
         ({"data": "synthetic:0.4-10000000000scenes"}, "1,000,000,000 scenes are the most"),
+        ({"log": ["mlflow,comet"]}, "--log comet is unknown; choose wandb or mlflow"),
         ({"trials": 0}, "--trials is 0"),
         ({"steps": -5}, "--steps is -5"),
         ({"steps": 5, "reports": 6}, "below --reports"),

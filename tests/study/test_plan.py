@@ -9,6 +9,7 @@ from rich.console import Console
 from study import plan, presets
 from study.config import StudyConfig
 from study.display import dry_run_table
+from tests import own_folder
 
 
 def test_the_command_prints_a_plan(capsys):
@@ -35,6 +36,18 @@ def test_the_command_prints_its_assumptions(capsys):
     assert "early stopping" not in printed and "nor what --pruner median saves" in printed
     assert plan.main([*line.split(), "--gpus-per-trial", "0.5"]) == 0
     assert "if 0.5 of a GPU is 0.5 times as fast as all of it" in capsys.readouterr().out
+
+
+def test_data_of_ones_own_are_counted_where_they_lie(capsys, tmp_path):
+    own_folder.write(tmp_path, "data/sources/squares.py")
+    line = "--model space --preset tiny --seconds-per-step 0.25".split()
+    with own_folder.kept_out():
+        assert plan.main([*line, "--data", "squares", "--plugins", str(tmp_path)]) == 0
+        assert "trials of space on squares-(32,32), tiny preset" in capsys.readouterr().out
+    images = [*line, "--data", "images-(32,32)"]
+    assert plan.main(images) == 2 and "is not known here; give --data-root, or plan with" in capsys.readouterr().err
+    assert plan.main([*images, "--data-root", str(own_folder.ROOT / "tests/data/images")]) == 0
+    assert "trials of space on images-(32,32)" in capsys.readouterr().out
 
 
 def test_a_core_here_is_measured(capsys):

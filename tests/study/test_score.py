@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 
 import trainables
-from data import convert, spec
+from data import convert, plugins, spec
 from data.loader import Split
 from study import presets, score
 from study.config import StudyConfig
@@ -23,7 +23,7 @@ from study.scoring.evaluation import EVALUATION, Entry
 from study.scoring.ranking import Finalist, Run
 from tests import own_folder
 from tests.study.results import open_study
-from trainables import checkpoint, plugins
+from trainables import checkpoint
 from trainables.scoring import evaluate, restore_model
 
 DATA = "synthetic:plain-40scenes-(32,32)"

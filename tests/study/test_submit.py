@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -119,6 +120,16 @@ def test_pip_installs_the_pinned_dependencies_and_leaves_ray_alone():
     assert set(wanted) <= set(pinned)
     names = {line.split("==")[0] for line in wanted}
     assert {"torch", "numpy", "optuna", "pyarrow", "scipy"} <= names and "ray" not in names
+
+
+def test_what_log_names_travels_and_is_asked_for(tmp_path):
+    pinned = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("wandb==")]
+    assert set(job_package.requirements(log=["wandb"])) - set(job_package.requirements()) == set(pinned) != set()
+    environment = job_package.runtime_env(tmp_path / "package.zip", pip=True, log=["wandb", "mlflow"])
+    assert {"wandb", "mlflow"} <= {line.partition("==")[0] for line in environment["pip"]["packages"]}
+    assert set(job_package.needed(["mlflow"])) - set(job_package.needed()) == {"mlflow"}
+    (named,) = set(job_package.requirements(tmp_path, ["mlflow"])) - set(job_package.requirements(tmp_path))
+    assert re.fullmatch(r"mlflow(==|>=)[\d.]+", named), "without a checkout, installed or not"
 
 
 def test_without_a_checkout_the_installed_versions_are_asked_for(tmp_path):

@@ -16,6 +16,7 @@ from study.cluster import preflight
 from study.cluster.preflight import faults, look
 from study.results_folder import ROOT, StudyFolder
 from study.search import storage
+from tests import own_folder
 from tests.study.cluster import virtual_nodes
 from tests.study.cluster.virtual_nodes import ENVIRONMENT, virtual_cluster
 
@@ -100,6 +101,7 @@ def misfit(shared, folder):
         [
             f"mount -t tmpfs none {shared}/results",
             f"mount -t tmpfs none {shared}/cache",
+            f"mount -t tmpfs none {shared}/mine",
             "mount -t tmpfs -o size=1m none /dev/shm",
             f"mount --bind {source} {ROOT}/study/search/stopping.py",
             f"mount --bind {other} {original}",
@@ -108,8 +110,9 @@ def misfit(shared, folder):
 
 
 def test_a_node_that_cannot_run_trials_is_named_with_all_that_is_wrong(cluster, shared, tmp_path):
+    own_folder.write(shared / "mine", own_folder.METRIC)
     name = cluster.add(gpus=2, before=misfit(shared, tmp_path))
-    said = Command(cluster, shared, "--gpus", "1").wait(status=2)
+    said = Command(cluster, shared, "--gpus", "1", "--plugins", str(shared / "mine")).wait(status=2)
     cluster.kill(name)
     first, line = [line for line in said.splitlines() if "cannot" in line]
     assert first == "error: 1 of 3 nodes cannot take part:"
@@ -121,6 +124,7 @@ def test_a_node_that_cannot_run_trials_is_named_with_all_that_is_wrong(cluster, 
         "; give --cache a folder that all nodes share",
         f"; it has numpy 1.0 (driver: {numpy}); install",
         f"; it has other source files in {ROOT}; ",
+        f"; it does not have {shared}/mine/{own_folder.METRIC} as the driver has; ",
         "; it offers 2 GPUs of which torch sees 0; ",
         "; it has 1 MiB of shared memory for ",
     ):
@@ -182,6 +186,13 @@ def test_findings_of_a_node_are_compared(shared, tmp_path):
     assert only(other).startswith(f"has other images in {index.folder} than the driver")
     older = dataclasses.replace(ours, versions={**ours.versions, "torch": "1.0", "ray": "2.0"})
     assert only(older).startswith("has ray 2.0 (driver: ") and "torch 1.0 (driver: " in only(older)
+    mine = own_folder.write(tmp_path / "mine", own_folder.METRIC)
+    having = look(str(tmp_path), "token", "here", [], [mine])
+    assert faults(having, having, row, needed=0, gpus=1) == [] == faults(having, ours, row, needed=0, gpus=1)
+    (mine / own_folder.METRIC).write_text("another state")
+    for theirs in (look(str(tmp_path), "token", "here", [], [mine]), ours):
+        (line,) = faults(theirs, having, row, needed=0, gpus=1)
+        assert line.startswith(f"does not have {mine / own_folder.METRIC} as the driver has; put the folder of")
     assert faults(ours, ours, row, needed=81 * 2**20, gpus=1) == [], "it is read from files"
     cramped = dataclasses.replace(ours, shared_memory=90 * 2**20)
     large = int(81 * 2**20 / 0.8 * 1.05) / 2**20

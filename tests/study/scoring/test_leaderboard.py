@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from data import plugins
 from study.scoring import leaderboard
 from study.scoring.leaderboard import Row
 from tests import own_folder
 from tests.study.results import SCORES, evaluation, with_figures
-from trainables import plugins
 
 
 def rows() -> list[Row]:

@@ -7,10 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from data import plugins
 from study.scoring import metric_files
 from study.scoring.evaluation import known_rows, sources_in
 from tests import own_folder
-from trainables import own_metrics, plugins
+from trainables import own_metrics
 
 
 @pytest.fixture

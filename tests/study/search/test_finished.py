@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from data import plugins
 from study import results_folder
 from study.config import StudyConfig
 from study.results_folder import ROOT
 from study.search import finished, journal
 from tests import own_folder
-from trainables import plugins
 
 LINES = [("found:  trial 2", True), ("report: there", False)]
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import trainables
-from data import source
+from data import convert, plugins, show, source, verify
 from tests import own_folder
-from trainables import contract, metric_contract, objectives, own_metrics, plugins
+from trainables import contract, metric_contract, objectives, own_metrics
 from trainables.contract import Broken, Candidate
 from trainables.scoring import evaluate
 
@@ -41,6 +41,7 @@ def test_models_data_sets_and_metrics_of_a_folder_are_found_here_and_in_what_is_
     environment = {**os.environ, "PYTHONPATH": path}
     child = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True, env=environment)
     assert {"colour_field", "squares"} <= set(child.stdout.split())
+    assert plugins.used() == [mine]
     plugins.use(mine)
     assert sys.path.count(str(mine)) == os.environ["PYTHONPATH"].split(os.pathsep).count(str(mine)) == 1
 
@@ -130,3 +131,16 @@ def test_a_broken_model_is_noticed(mine, old, new, promise, said):
     looked_at = [one for one in contract.PROMISES if one.name == promise]
     ((_, wrong),) = contract.judged(looked_at, Candidate("colour_field", space.TINY))
     assert wrong is not None and re.search(said, wrong), wrong
+
+
+def test_commands_on_data_know_a_set_of_ones_own(mine, monkeypatch, capsys):
+    monkeypatch.chdir(mine.parent)
+    own = ["squares-(32,32)", "--cache", "cache", "--plugins", "mine"]
+    for command in (convert, verify, show):
+        with own_folder.kept_out():
+            assert command.main(own[:-2]) == 2, "without the flag"
+            assert "squares" in capsys.readouterr().err
+            assert command.main([*own[:-1], "nowhere"]) == 2
+            assert "--plugins nowhere: there is no such folder" in "".join(capsys.readouterr().err.split("\n"))
+            assert command.main(own) == 0, capsys.readouterr().err
+    assert (mine.parent / "data-show" / "index.html").is_file()

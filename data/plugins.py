@@ -45,6 +45,18 @@ def use(folder: str | Path) -> str:
     return str(path)
 
 
+def use_if_given(folder: str | None) -> None:
+    """:func:`use` the value of a flag --plugins, None where it is left out. Raises ValueError."""
+    if folder is not None:
+        use(folder)
+
+
+def used() -> list[Path]:
+    """The folders with files of one's own that processes started by this one find: those on PYTHONPATH."""
+    named = [Path(one) for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one]
+    return [path for path in named if path.resolve() != _ROOT and files(path)]
+
+
 def files(folder: Path) -> list[Path]:
     """What ``folder`` adds to our packages, relative to it: files, and the ``__init__.py`` of packages."""
     found = []
