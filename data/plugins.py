@@ -53,8 +53,8 @@ def use_if_given(folder: str | None) -> None:
 
 def used() -> list[Path]:
     """The folders with files of one's own that processes started by this one find: those on PYTHONPATH."""
-    named = [Path(one) for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one]
-    return [path for path in named if path.resolve() != _ROOT and files(path)]
+    named = [Path(one).resolve() for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one]
+    return [path for path in named if path != _ROOT and files(path)]
 
 
 def files(folder: Path) -> list[Path]:

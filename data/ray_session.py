@@ -223,27 +223,29 @@ def _end_without_servers(node: Any) -> None:
     second, without a word. Nothing that is written needs Ray, and a study survives the end of its process at any time.
     """
     servers = {kind: info.process for kind in ("gcs_server", "raylet") for info in node.all_processes.get(kind, ())}
-    ends, agents = _Ends(), dict[str, Any]()
-    while _node() is node:
-        if len(agents) < 2:
-            agents = _agents(servers["raylet"].pid)
-        for name in ends.among(servers | agents, seconds=0.2):
-            if _node() is node:
-                status = servers[name].wait() if name in servers else None
-                how = "" if status is None else f" by signal {-status}" if status < 0 else f" with status {status}"
-                _end(f"Ray's {name} has ended{how}{WANT_OF_MEMORY if status in (None, -9) else ''}")
+    agents: dict[str, Any] = {}
+    with contextlib.closing(_Ends()) as ends:
+        while _node() is node:
+            if len(agents) < 2:
+                agents = _agents(servers["raylet"].pid)
+            for name in ends.among(servers | agents, seconds=0.2):
+                if _node() is node:
+                    status = servers[name].wait() if name in servers else None
+                    how = "" if status is None else f" by signal {-status}" if status < 0 else f" with status {status}"
+                    _end(f"Ray's {name} has ended{how}{WANT_OF_MEMORY if status in (None, -9) else ''}")
 
 
 class _Ends:
     """Tells which processes have ended: at once where the kernel can (Linux), else when it looks again."""
 
     def __init__(self) -> None:
+        self._tells = hasattr(os, "pidfd_open")
         self._poll = select.poll()
         self._watched: dict[int, tuple[int, str]] = {}
 
     def among(self, processes: Mapping[str, Any], seconds: float) -> list[str]:
         """Names of those of ``processes`` that have ended, or end within ``seconds``."""
-        if not hasattr(os, "pidfd_open"):
+        if not self._tells:
             time.sleep(seconds)
             return [name for name, process in processes.items() if process.poll() is not None]
         for name, process in processes.items():
@@ -252,9 +254,17 @@ class _Ends:
                     descriptor = os.pidfd_open(process.pid)
                 except ProcessLookupError:
                     return [name]
+                except OSError:  # a kernel or a container that does not
+                    self._tells = False
+                    return []
                 self._watched[descriptor] = (process.pid, name)
                 self._poll.register(descriptor, select.POLLIN)
         return [self._watched[descriptor][1] for descriptor, _ in self._poll.poll(1000 * seconds)]
+
+    def close(self) -> None:
+        """Watch no more."""
+        for descriptor in self._watched:
+            os.close(descriptor)
 
 
 def _agents(raylet: int) -> dict[str, Any]:
@@ -273,6 +283,10 @@ class _Agent(NamedTuple):
     """A process that is no child of this one."""
 
     pid: int
+
+    def poll(self) -> int | None:
+        """As Popen's: None while it runs."""
+        return None if Path(f"/proc/{self.pid}").exists() else LOST
 
 
 def _end_without_head(node: Any) -> None:

@@ -20,6 +20,9 @@ P = ParamSpec("P")
 STATUS = 130
 """The exit status of a command that was ended by a signal, whichever it was."""
 
+UNREAD = 141
+"""The exit status of a command whose output nobody reads, as a shell has it: 128 + SIGPIPE."""
+
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 ANEW = "interrupted: the same command does it anew"
@@ -77,13 +80,19 @@ def obeyed(line: str = ANEW) -> Callable[[Callable[P, int]], Callable[P, int]]:
     def decorate(main: Callable[P, int]) -> Callable[P, int]:
         @functools.wraps(main)
         def command(*args: P.args, **keywords: P.kwargs) -> int:
-            with output_may_end():
-                try:
-                    with calling():
-                        return main(*args, **keywords)
-                except KeyboardInterrupt:
-                    print(line, file=sys.stderr)
-                    return STATUS
+            try:
+                with output_may_end():
+                    try:
+                        with calling():
+                            return main(*args, **keywords)
+                    except KeyboardInterrupt:
+                        print(line, file=sys.stderr)
+                        return STATUS
+            except BrokenPipeError:  # as of `| head`: nobody reads the output
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                for stream in (1, 2):
+                    os.dup2(nowhere, stream)
+                return UNREAD
 
         return command
 
@@ -108,7 +117,7 @@ def output_may_end(*, pipes: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        for stream in (sys.stdout, sys.stderr):
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # None where a shell has closed it
             stream.flush()
         sys.stdout, sys.stderr = before
 
@@ -126,7 +135,7 @@ class _Outliving(io.FileIO):
 
 
 def _outliving(stream: TextIO, pipes: bool) -> TextIO:
-    if not isinstance(stream, io.TextIOWrapper) or not (stream.isatty() or (pipes and _is_pipe(stream.fileno()))):
+    if not isinstance(stream, io.TextIOWrapper) or not (stream.isatty() or (pipes and _is_pipe(stream))):
         return stream
     stream.flush()
     raw = io.BufferedWriter(_Outliving(stream.fileno(), "w", closefd=False))
@@ -134,6 +143,9 @@ def _outliving(stream: TextIO, pipes: bool) -> TextIO:
     return io.TextIOWrapper(raw, encoding=stream.encoding, errors=stream.errors, line_buffering=lines)
 
 
-def _is_pipe(number: int) -> bool:
-    mode = os.fstat(number).st_mode
+def _is_pipe(stream: TextIO) -> bool:
+    try:
+        mode = os.fstat(stream.fileno()).st_mode
+    except OSError:  # a stream that is no file
+        return False
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)

@@ -8,7 +8,6 @@ import difflib
 import functools
 import importlib
 import io
-import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -83,11 +82,8 @@ def errors_in_one_line(main: Callable[P, int]) -> Callable[P, int]:
                 stream.reconfigure(errors="replace")
         try:
             return main(*args, **keywords)
-        except BrokenPipeError:  # as of `| head`: nobody reads the output
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            for stream in (1, 2):
-                os.dup2(nowhere, stream)
-            return UNREAD
+        except BrokenPipeError:
+            raise  # nobody reads the output: stop_signals ends the command
         except OSError as error:
             line = f"{error.filename or 'a file'}: {error.strerror or error}"
         except ValueError as error:
@@ -153,9 +149,6 @@ def _whole_numbers_are_not_rounded(_: App, __: Any, arguments: ArgumentCollectio
             if not re.fullmatch(r"[+-]?\d+", token.value):
                 raise CoercionError(argument=argument, token=token, target_type=int)
 
-
-UNREAD = 141
-"""The exit status of a command whose output nobody reads, as a shell has it: 128 + SIGPIPE."""
 
 VERBS = {
     "run": ("study.run", "tune a model, score the best trials on test, OOD and CAMO, and report"),

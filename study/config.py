@@ -147,6 +147,8 @@ class StudyConfig:
         if self.storage is not None:
             object.__setattr__(self, "storage", StorageURL(self.storage))
         object.__setattr__(self, "metric", ",".join(goals(self.metric)))
+        if self.profile and "seconds" in self.goals:
+            raise ValueError("--profile makes trial 0 slower, and --metric names seconds; leave one of the two out")
         if self.sampler == "auto":
             object.__setattr__(self, "sampler", "tpe" if len(self.goals) > 1 else "prior")
         if self.pruner == "auto":

@@ -15,13 +15,13 @@ from study.config import StudyConfig
 from study.search import finished
 
 
+@stop_signals.output_may_end(pipes=True)  # a study goes on when the `tee` that keeps its lines has ended
 @command_line.errors_in_one_line
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit status: 0 complete, 1 stopped, 2 bad input, 130 interrupted by a signal."""
     studies = command_line.studies(arguments)
     try:
-        with stop_signals.output_may_end(pipes=True):  # a study goes on when the `tee` that keeps its lines has ended
-            return _run(studies)
+        return _run(studies)
     except KeyboardInterrupt as signal:
         again = str(signal) or studies[0].again
         print(f"interrupted: nothing is lost; {again} goes on from here", file=sys.stderr)

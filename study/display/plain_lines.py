@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 from rich.console import Console
 
-COPIED = re.compile(r"(watch|folder|files|report|curves|longer|again|page):")
-"""How lines begin whose paths and commands people copy: a line break within would go along."""
+COPIED = re.compile(r"\||(watch|folder|files|report|curves|longer|again|page|trace):")
+"""How lines begin whose paths, commands and tables people copy: a line break within would go along."""
 
 
 def say(console: Console, line: str, style: str | None = None) -> None:

@@ -149,9 +149,12 @@ def evaluate_study(
     sources = sources_of(chosen, splits, study.config.draws)
     weights = {(entry.name, entry.seed): entry.fingerprint for entry in chosen}
     try:
-        for name in metric_files.changed(sources_in(path)) if in_detail else ():
+        edited = metric_files.changed(sources_in(path)) if in_detail else []
+        for name in edited:
             old = "; the search had the older one" if name in study.config.goals else ""
             say(console, f"note: the metric {name} is new or was edited: all images are scored again{old}")
+        if edited and beside:
+            say(console, f"note: {', '.join(beside)}: `clevrtune score` scores these images again")
         table = known_rows(path, sources, weights, beside)
     except ValueError:
         say(console, f"note: {path} is damaged; its scores are computed anew")

@@ -25,6 +25,7 @@ from study.display.error_lines import first_line, last_line
 from study.results_folder import StudyFolder, read_record, refuse_other_identity
 from study.search import goals, journal, strategies
 from study.search.distributions import recorded
+from study.search.only_writer import OnlyWriter
 from study.search.question import refuse_another
 from study.search.storage_url import PASSWORD_FROM, StorageURL, redacted
 from trainables.objectives import direction
@@ -32,7 +33,7 @@ from trainables.objectives import direction
 MARK = "clevrtune"
 """The attribute: ``id``, ``folder`` (where the study was last run), and ``record``, what study.json must say."""
 
-RECORDED = ("config", "base", "ranges", "space_file", "direction", "data")
+RECORDED = ("config", "base", "ranges", "space_file", "direction", "data", "profile")
 """The entries of study.json that the attribute repeats."""
 
 FINALISTS = "-finalists"
@@ -51,7 +52,7 @@ def open_storage(folder: StudyFolder, url: str | None, *, reading: bool = False)
     Raises ValueError if it cannot be opened.
     """
     if url is not None:
-        return _open_database(StorageURL(url))
+        return _open_database(StorageURL(url), reading)
     path = folder.path / journal.FILE
     try:
         return JournalStorage(journal.ReadOnly(path) if reading else JournalFileBackend(str(path)))
@@ -62,10 +63,11 @@ def open_storage(folder: StudyFolder, url: str | None, *, reading: bool = False)
         raise ValueError(f"Optuna storage {path} cannot be opened: {first_line(error)}") from error
 
 
-def _open_database(url: StorageURL) -> BaseStorage:
+def _open_database(url: StorageURL, reading: bool) -> BaseStorage:
     options = {"connect_args": {"timeout": LOCKED_SECONDS}} if url.startswith("sqlite") else {}
     try:
-        return optuna.storages.get_storage(RDBStorage(url.complete(), engine_kwargs=options))
+        database = RDBStorage(url.complete(), engine_kwargs=options)
+        return optuna.storages.get_storage(database) if reading else OnlyWriter(database)
     except ImportError as error:
         module = str(getattr(error.__cause__ or error, "name", None))
         raise ValueError(f"Optuna storage {url} cannot be opened: pip install {DRIVERS.get(module, module)}") from error

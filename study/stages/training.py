@@ -36,7 +36,8 @@ def tune(prepared: Prepared) -> None:
     if study.config.profile:
         folder = study.folder.trial(0) / profiling.FOLDER
         if (table := folder / profiling.TABLE).is_file():
-            say(console, f"{table.read_text(encoding='utf-8')}trace:  {folder}, for https://ui.perfetto.dev")
+            for line in [*table.read_text(encoding="utf-8").splitlines(), f"trace:  {folder}"]:
+                say(console, line)
 
 
 def score(prepared: Prepared, ends: float = math.inf) -> bool:

@@ -42,6 +42,8 @@ def test_models_data_sets_and_metrics_of_a_folder_are_found_here_and_in_what_is_
     child = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True, env=environment)
     assert {"colour_field", "squares"} <= set(child.stdout.split())
     assert plugins.used() == [mine]
+    monkeypatch.setenv("PYTHONPATH", "mine")  # which a node with another current folder could not find
+    assert plugins.used() == [mine]
     plugins.use(mine)
     assert sys.path.count(str(mine)) == os.environ["PYTHONPATH"].split(os.pathsep).count(str(mine)) == 1
 

@@ -26,6 +26,19 @@ sys.exit(main())
 """
 
 
+PRINTS = """
+import sys, time
+from data import stop_signals
+
+@stop_signals.obeyed()
+def main():
+    time.sleep(1)
+    print("a line")
+    return 0
+
+sys.exit(main())
+"""
+
 WRITES = """
 import signal, sys, time
 from data import stop_signals
@@ -101,7 +114,21 @@ def test_a_reader_that_has_ended_is_an_error_or_none(tmp_path, pipes):
     process = start(stderr=subprocess.DEVNULL, script=WRITES.format(done=str(done), pipes=pipes))
     assert process.stdout.readline() == "ready\n"
     process.stdout.close()
-    assert process.wait(timeout=60) == (7 if pipes else 1) and done.exists() == pipes
+    assert process.wait(timeout=60) == (7 if pipes else stop_signals.UNREAD) and done.exists() == pipes
+
+
+@pytest.mark.parametrize(
+    ("shell", "status"), [('"$@" | true; exit ${PIPESTATUS[0]}', 141), ('"$@" >&-', 2), ('"$@" 2>&-', 2)]
+)
+def test_no_reader_is_no_traceback(shell, status):
+    """A verb whose output is small meets the reader that has gone when it flushes; a closed stream is no stream."""
+    verb = [sys.executable, ROOT / "study" / "run.py", "--model", "nothing"]
+    if status == 141:
+        verb = [sys.executable, "-c", PRINTS]
+    words = ["bash", "-c", shell, "bash", *verb]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    run = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert run.returncode == status and "Traceback" not in run.stdout + run.stderr, run
 
 
 def test_the_first_signal_is_told_and_the_second_interrupts():

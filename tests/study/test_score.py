@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import ray
 import torch
 from rich.console import Console
 
@@ -204,7 +203,7 @@ def test_a_database_is_asked_for_before_anything_is_scored(
         assert score.main([*typed, *more]) == 2
         error = capsys.readouterr().err
         assert error.startswith("error: ") and error.count("\n") == 1 and said in error, error
-    assert not ray.is_initialized() or sorted(path.name for path in folder.path.iterdir()) == before
+    assert sorted(path.name for path in folder.path.iterdir()) == before
     assert "added" not in (folder.read() or {})
 
 
