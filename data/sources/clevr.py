@@ -11,7 +11,7 @@ class Source(MultiObjectSource):
     ``outd`` and ``camo`` of ClevrTex, too, where they are there.
     """
 
-    aliases: tuple[str, ...] = ("clevr_with_masks",)
+    aliases = ("clevr_with_masks",)
     layout = Layout(
         stem="clevr_with_masks",
         size=(240, 320),
