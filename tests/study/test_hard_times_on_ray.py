@@ -176,7 +176,7 @@ class Freeze(Watch):
 def test_a_trial_that_hangs_goes_on_once_with_a_new_worker(tmp_path, narrow):
     watch = Freeze()
     (once, always), notes = run(tmp_path, narrow, watch, trials=2, trial_timeout=0.2)
-    # A worker that is stopped may have sent its next report already, and on a busy machine one may die for another reason.
+    # A worker that is stopped may have sent its next report already; on a busy machine one may die for another reason.
     assert len({pid for number, pid in watch.stopped if number == 1}) >= 2
     assert once.state == TrialState.COMPLETE and once.user_attrs["hangs"] == 1
     steps = [result["step"] for number, result in watch.results if number == 0]
