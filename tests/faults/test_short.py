@@ -16,6 +16,7 @@ CHOSEN = ("SIGTERM in the final stage", "raylet killed", "hole in the journal")
 """A signal, a kill and a damage; ``make test-faults`` makes all."""
 
 
+@pytest.mark.timeout(1200)  # a dozen runs of the command, three minutes on an idle machine
 def test_a_study_survives_faults_of_all_sorts(tmp_path):
     faults = [fault for name in CHOSEN for fault in [*STRIKES, *DAMAGES] if fault.kind == name]
     assert len(faults) == len(CHOSEN)
