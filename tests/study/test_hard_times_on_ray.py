@@ -43,9 +43,9 @@ while True:
 
 @pytest.fixture(scope="module")
 def narrow(index):
-    """A Ray of two CPUs whose memory monitor acts when a tenth more of the memory is in use than now."""
+    """A Ray of two CPUs whose memory monitor acts when a fifth more of the memory is in use than now."""
     ray.shutdown()
-    limit = 1.1 - machine.free_memory() / machine.total_memory()
+    limit = 1.2 - machine.free_memory() / machine.total_memory()
     if limit > 0.97:
         pytest.skip("this machine is short of memory")
     with pytest.MonkeyPatch.context() as patch:
