@@ -45,5 +45,5 @@ def test_an_end_is_noticed(processes, kernel, monkeypatch):
     assert len(os.listdir("/proc/self/fd")) <= descriptors
 
 
-def test_only_agents_of_the_raylet_are_taken_for_agents():
+def test_other_children_are_not_taken_for_agents(processes):
     assert ray_session._agents(os.getpid()) == {}
