@@ -5,17 +5,16 @@ import functools
 import io
 import logging
 import os
-import re
-import select
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any
 
-from data import machine, stop_signals
+from data import machine, ray_node, stop_signals
+from data.held_ports import held_ports
 
 _ROOT = Path(__file__).resolve().parents[1]  # the checkout, or the folder of the installed packages
 
@@ -25,23 +24,11 @@ ATTEMPTS = 2
 START_SECONDS = 300
 """How long a Ray of our own may take to start."""
 
-ANSWER_SECONDS = 10
-"""How long a cluster may take to accept a connection, and to greet."""
-
 WORKER_SECONDS = 15
 """How long Ray's first worker may take before the logs are asked whether workers die at their start."""
 
 AGENTS = ("dashboard_agent_listen_port", "metrics_agent_port", "metrics_export_port", "runtime_env_agent_port")
 """What Ray calls the ports of the helpers of a node."""
-
-HEAD_SECONDS = 45
-"""How long the head of a cluster may be away: Ray itself, which waits for 60 s, goes on after a shorter time."""
-
-WANT_OF_MEMORY = ", which may be the kernel's for want of memory"
-"""What SIGKILL often means."""
-
-LOST = 1
-"""The exit status of a process whose Ray has ended: stopped."""
 
 _GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 """How a client of gRPC begins: HTTP/2's preface and empty settings (RFC 9113, 3.4); a server answers with its own."""
@@ -81,7 +68,7 @@ def connect(address: str | None, **own: Any) -> None:
         try:
             # Workers look in the driver's directory first, and a person's own data.py or study.py may lie there.
             ours = _own() if starts else _of_others()
-            with ours, contextlib.redirect_stderr(io.StringIO()), contextlib.chdir(_ROOT):
+            with ours as held, contextlib.redirect_stderr(io.StringIO()), contextlib.chdir(_ROOT):
                 ray.init(**given)
             break
         except ray.exceptions.AuthenticationError as error:
@@ -97,8 +84,8 @@ def connect(address: str | None, **own: Any) -> None:
                 f"Ray did not start {where}: {_first_line(error)}; look at the machine's load and free memory, and "
                 "type the same command again"
             ) from error
-    watch = _end_without_servers if starts else _end_without_head
-    threading.Thread(target=watch, args=[_node()], daemon=True).start()
+    watch: Any = functools.partial(ray_node.end_without_servers, held=held) if starts else ray_node.end_without_head
+    threading.Thread(target=watch, args=[ray_node.this()], daemon=True).start()
     if starts:
         _say_where_the_store_lies()
         _wait_for_a_worker()
@@ -110,7 +97,7 @@ def is_inside_job() -> bool:
 
 
 @contextlib.contextmanager
-def _of_others() -> Iterator[None]:
+def _of_others() -> Iterator[list[socket.socket]]:
     """Let ``ray.init`` start no copy of uv's environment for workers: they have the driver's Python, or the job's.
 
     And let it leave the signals alone. The handlers of its library are set while it connects.
@@ -125,19 +112,23 @@ def _of_others() -> Iterator[None]:
 
     without_uv = _replaced(ray_constants, "RAY_ENABLE_UV_RUN_RUNTIME_ENV", False)
     with without_uv, _replaced(utils, "set_sigterm_handler", bool), _replaced(worker, "connect", connect):
-        yield
+        yield []
 
 
 @contextlib.contextmanager
-def _own() -> Iterator[None]:
+def _own() -> Iterator[list[socket.socket]]:
     """Let ``ray.init`` start servers that listen on loopback, each in a process group of its own, and wait for them.
 
-    Its own half minute is too short on a busy machine, and no setting makes it longer. Nor are there settings for the
-    15 s that a raylet gives its agents to tell which ports they took; those that are named here it does not wait for.
+    Yields what holds the ports of Ray's agents, to be kept while they may start: an agent that finds its port taken
+    ends, and its raylet with it. Ray's own half minute is too short on a busy machine, and no setting makes it longer.
+    Nor are there settings for the 15 s that a raylet gives its agents to tell which ports they took; those that are
+    named here it does not wait for.
     """
     from ray._private import parameter, ray_constants, services, worker
 
-    start, make, ports = services.ConsolePopen, parameter.RayParams, _free_ports()
+    start, make = services.ConsolePopen, parameter.RayParams
+    numbers, held = held_ports(len(AGENTS))
+    ports = dict(zip(AGENTS, numbers, strict=True))
     servers: list[Any] = []
 
     def apart(words: list[str], **options: Any) -> Any:
@@ -157,14 +148,7 @@ def _own() -> Iterator[None]:
         replaced.enter_context(_replaced(services, "get_node", patient))
         replaced.enter_context(_replaced(parameter, "RayParams", with_ports))
         replaced.enter_context(_replaced(worker, "listen_error_messages", _hear_nothing))
-        yield
-
-
-def _free_ports() -> dict[str, int]:
-    """A free port on loopback for each of Ray's agents."""
-    with contextlib.ExitStack() as held:
-        made = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in AGENTS]
-        return {name: server.getsockname()[1] for name, server in zip(AGENTS, made, strict=True)}
+        yield held
 
 
 def _found(get_node: Callable[..., Any], servers: list[Any], *of: Any) -> Any:
@@ -199,7 +183,7 @@ def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
 
 def _say_where_the_store_lies() -> None:
     """Print a line if Ray's object store is no shared memory, because /dev/shm is small: Ray itself logs it."""
-    words = _node().all_processes["raylet"][0].process.args
+    words = ray_node.this().all_processes["raylet"][0].process.args
     (place,) = [word.partition("=")[2] for word in words if word.startswith("--plasma_directory=")]
     if place != "/dev/shm":
         print(
@@ -209,106 +193,6 @@ def _say_where_the_store_lies() -> None:
         )
 
 
-def _node() -> Any:
-    """What this process knows of its Ray's processes and files."""
-    from ray._private import worker
-
-    return worker.global_worker.node
-
-
-def _end_without_servers(node: Any) -> None:
-    """End this process when a server of its own Ray has ended: every call would wait for a minute, and then abort.
-
-    Where an agent of the raylet ends, the raylet does so too, and this process would abort within a fraction of a
-    second, without a word. Nothing that is written needs Ray, and a study survives the end of its process at any time.
-    """
-    servers = {kind: info.process for kind in ("gcs_server", "raylet") for info in node.all_processes.get(kind, ())}
-    agents: dict[str, Any] = {}
-    with contextlib.closing(_Ends()) as ends:
-        while _node() is node:
-            if len(agents) < 2:
-                agents = _agents(servers["raylet"].pid)
-            for name in ends.among(servers | agents, seconds=0.2):
-                if _node() is node:
-                    status = servers[name].wait() if name in servers else None
-                    how = "" if status is None else f" by signal {-status}" if status < 0 else f" with status {status}"
-                    _end(f"Ray's {name} has ended{how}{WANT_OF_MEMORY if status in (None, -9) else ''}")
-
-
-class _Ends:
-    """Tells which processes have ended: at once where the kernel can (Linux), else when it looks again."""
-
-    def __init__(self) -> None:
-        self._tells = hasattr(os, "pidfd_open")
-        self._poll = select.poll()
-        self._watched: dict[int, tuple[int, str]] = {}
-
-    def among(self, processes: Mapping[str, Any], seconds: float) -> list[str]:
-        """Names of those of ``processes`` that have ended, or end within ``seconds``."""
-        if not self._tells:
-            time.sleep(seconds)
-            return [name for name, process in processes.items() if process.poll() is not None]
-        for name, process in processes.items():
-            if (process.pid, name) not in self._watched.values():
-                try:
-                    descriptor = os.pidfd_open(process.pid)
-                except ProcessLookupError:
-                    return [name]
-                except OSError:  # a kernel or a container that does not
-                    self._tells = False
-                    return []
-                self._watched[descriptor] = (process.pid, name)
-                self._poll.register(descriptor, select.POLLIN)
-        return [self._watched[descriptor][1] for descriptor, _ in self._poll.poll(1000 * seconds)]
-
-    def close(self) -> None:
-        """Watch no more."""
-        for descriptor in self._watched:
-            os.close(descriptor)
-
-
-def _agents(raylet: int) -> dict[str, Any]:
-    """The agents that ``raylet`` has as child processes, by name; none where the system has no /proc."""
-    found = {}
-    for path in Path(f"/proc/{raylet}/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # one that ends meanwhile
-            for pid in path.read_text().split():
-                name = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0 ").decode(errors="replace")
-                if name in ("ray::DashboardAgent", "ray::RuntimeEnvAgent"):
-                    found[name.removeprefix("ray::")] = _Agent(int(pid))
-    return found
-
-
-class _Agent(NamedTuple):
-    """A process that is no child of this one."""
-
-    pid: int
-
-    def poll(self) -> int | None:
-        """As Popen's: None while it runs."""
-        return None if Path(f"/proc/{self.pid}").exists() else LOST
-
-
-def _end_without_head(node: Any) -> None:
-    """End this process when the head of its cluster is gone, a little before Ray aborts it with a riddle."""
-    host, _, port = node.gcs_address.rpartition(":")
-    seen = time.monotonic()
-    while _node() is node:
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
-            seen = time.monotonic()
-        except OSError as error:
-            if time.monotonic() - seen > HEAD_SECONDS and _node() is node:
-                _end(f"the head of the cluster, {node.gcs_address}, is gone ({error.strerror or error})")
-        time.sleep(2)
-
-
-def _end(why: str) -> NoReturn:
-    sys.stdout.flush()
-    print(f"stopped: {why}; the same command goes on from here", file=sys.stderr, flush=True)
-    os._exit(LOST)
-
-
 def _wait_for_a_worker() -> None:
     """Raise ValueError if the workers of a Ray of our own die at their start: Ray starts one after another for ever."""
     import ray
@@ -316,7 +200,7 @@ def _wait_for_a_worker() -> None:
     look: Any = ray.remote(num_cpus=0, max_retries=0)(_hello)
     begun, answer = time.monotonic(), look.remote()
     while not ray.wait([answer], timeout=1)[0]:
-        if time.monotonic() - begun > WORKER_SECONDS and (words := last_words()):
+        if time.monotonic() - begun > WORKER_SECONDS and (words := ray_node.last_words()):
             ray.shutdown()
             raise ValueError(
                 f"Ray's workers end at their start; the last one said: {words}; mend what {sys.executable} imports "
@@ -325,7 +209,7 @@ def _wait_for_a_worker() -> None:
     try:
         ray.get(answer)
     except ray.exceptions.RayError as error:
-        words = last_words() or _first_line(error)
+        words = ray_node.last_words() or _first_line(error)
         ray.shutdown()
         raise ValueError(f"Ray's workers do not work: {words}; type the same command again") from error
 
@@ -334,25 +218,13 @@ def _hello() -> None:
     """What the first worker does."""
 
 
-def last_words() -> str | None:
-    """The last error that a worker of this machine's Ray printed as it ended, None if there is none."""
-    logs = Path(_node().get_logs_dir_path())
-    said = [path for path in (*logs.glob("raylet.err"), *logs.glob("worker-*.err")) if path.stat().st_size]
-    for path in sorted(said, key=lambda path: path.stat().st_mtime, reverse=True):
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        errors = [line for line in lines if re.match(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt)\b", line)]
-        if errors:
-            return errors[-1]
-    return None
-
-
 def _knock(address: str) -> None:
     """Raise ValueError unless a server of gRPC is at ``address``, if it is HOST:PORT: Ray itself waits for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not (colon and port.isdecimal()):
         return
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS) as connection:
+        with socket.create_connection((host.strip("[]"), int(port)), ray_node.ANSWER_SECONDS) as connection:
             if os.environ.get("RAY_USE_TLS", "0") == "1":
                 return  # it speaks first in TLS
             connection.sendall(_GREETING)

@@ -22,7 +22,7 @@ LEAVES = {"trainables.metrics", "trainables.noise"}
 RANGES = "search_spaces.around"
 """The one file of ``search_spaces`` that is no model's."""
 KNOW_RAY = ("study.", "trainables.trainable.", "trainables.crew.", "data.store.")
-KNOW_RAY += ("data.converters.", "data.ray_session.")
+KNOW_RAY += ("data.converters.", "data.ray_session.", "data.ray_node.")
 KNOW_OPTUNA = ("search_spaces.", "study.search.", "study.scoring.trial_table.", "study.scoring.importance.")
 KNOW_OPTUNA += ("study.display.plots.",)
 TOO_LONG = 400

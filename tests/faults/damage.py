@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from data.held_ports import held_ports
 from study.search import journal
 from tests.faults.chain import Chain, Snapshot
 from tests.faults.kinds import KILLED, Fault, Inject, may_mount, reach, small_shared_memory
@@ -158,9 +159,7 @@ def renamed(chain: Chain, rng: random.Random) -> None:
 
 def address(chain: Chain, rng: random.Random) -> None:
     """Nothing is at the address, or something that is no Ray, or something that does not speak."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        closed = free.getsockname()[1]
+    (closed,), _held = held_ports(1)
     chain.refused("nothing answers there", "--address", f"127.0.0.1:{closed}")
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -179,11 +178,9 @@ def address(chain: Chain, rng: random.Random) -> None:
 
 def head_killed(chain: Chain, rng: random.Random) -> None:
     """The head of a cluster is killed while a trial trains there."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    (port,), _held = held_ports(1)
     ray = str(Path(sys.executable).with_name("ray"))
-    words = [ray, "start", "--head", "--block", "--port", port, "--num-cpus", "2", "--include-dashboard", "false"]
+    words = [ray, "start", "--head", "--block", f"--port={port}", "--num-cpus", "2", "--include-dashboard", "false"]
     environment = {**chain.environment, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
     head = Session(words, chain.output(), cwd=chain.place, **environment)
     try:

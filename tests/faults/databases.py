@@ -4,13 +4,13 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from data.held_ports import held_ports
 from tests.faults.chain import Chain
 from tests.faults.kinds import IN_A_DATABASE, KILLED, Fault, reach, signalled
 
@@ -34,9 +34,7 @@ class Server:
         made = subprocess.run(as_nobody("mktemp", "-d"), capture_output=True, text=True, check=True)
         self.folder = Path(made.stdout.strip())
         subprocess.run(self._words("initdb", "-U", "anna", "--auth=trust"), capture_output=True, check=True)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        (self.port,), self._held = held_ports(1)
         self.start()
 
     @property

@@ -24,6 +24,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from ray._private import ray_constants
 
+from data.held_ports import held_ports
 from study import results_folder, submit
 from study.cluster import job_package
 
@@ -220,11 +221,7 @@ class Head:
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory):
-    with contextlib.ExitStack() as held:  # all at once, so that they differ
-        gcs, dashboard, *others = (held.enter_context(socket.socket()) for _ in range(5))
-        for port in (gcs, dashboard, *others):
-            port.bind(("127.0.0.1", 0))
-        gcs, dashboard, *others = (port.getsockname()[1] for port in (gcs, dashboard, *others))
+    (gcs, dashboard, *others), held = held_ports(5)
     flags = ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port")
     temporary = tempfile.mkdtemp(prefix="clv", dir="/tmp")  # short, for the sockets in it
     environment = {
@@ -259,6 +256,8 @@ def head(tmp_path_factory):
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
         shutil.rmtree(temporary, ignore_errors=True)
+        for holder in held:
+            holder.close()
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 200) -> None:

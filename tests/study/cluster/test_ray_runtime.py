@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from data.held_ports import held_ports
 from study.results_folder import ROOT
 
 START = """
@@ -78,9 +79,7 @@ def refused(address: str) -> str:
     "address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}", "no.host.invalid:1", "127.0.0.1:99999"]
 )
 def test_an_address_where_nothing_listens_is_one_line_at_once(address: str) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,), _held = held_ports(1)
     assert "nothing answers there" in refused(address.format(port=port))
 
 

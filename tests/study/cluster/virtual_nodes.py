@@ -7,13 +7,14 @@ first process is killed, the kernel kills all others at once, as a power cut doe
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from data.held_ports import held_ports
 
 ROOT = Path(__file__).resolve().parents[3]
 START_ATTEMPTS = 3
@@ -48,8 +49,7 @@ class VirtualCluster:
         self.folder = Path(tempfile.mkdtemp(prefix="vn", dir="/tmp"))  # short, for the sockets in it
         self.nodes: dict[str, subprocess.Popen] = {}
         self._started = 0
-        self._ports: set[int] = set()
-        port, client, dashboard = (self._port() for _ in range(3))
+        (port, client, dashboard), self._held = held_ports(3)
         self.address = f"127.0.0.1:{port}"
         self._start(
             cpus,
@@ -72,17 +72,9 @@ class VirtualCluster:
         """Kill all nodes."""
         for name in reversed(list(self.nodes)):
             self.kill(name)
+        for holder in self._held:
+            holder.close()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _port(self) -> int:
-        """A free port that was not returned before."""
-        while True:
-            with socket.socket() as each:
-                each.bind(("127.0.0.1", 0))
-                port = each.getsockname()[1]
-            if port not in self._ports:
-                self._ports.add(port)
-                return port
 
     def _start(self, cpus: float, store: int, *flags: str, before: str = "true") -> str:
         self._started += 1
@@ -90,7 +82,8 @@ class VirtualCluster:
         shell = f'hostname {name} && {before} && exec "$@"'
         log = self.folder / f"{name}.log"
         for _ in range(START_ATTEMPTS):
-            agent, grpc, metrics = (self._port() for _ in range(3))
+            (agent, grpc, metrics), held = held_ports(3)
+            self._held += held
             command = [
                 *("ray", "start", "--block", "--disable-usage-stats", f"--num-cpus={cpus:g}"),
                 *(f"--object-store-memory={store}", f"--node-ip-address=127.0.0.{self._started}"),

@@ -6,7 +6,6 @@ The server is Debian's package; the test starts it on loopback, in a folder of i
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import optuna
 import pytest
 
+from data.held_ports import held_ports
 from study import report
 from study.results_folder import StudyFolder
 from study.search import finalists, starting_over, storage
@@ -44,9 +44,7 @@ def server() -> Iterator[str]:
     made = ["-D", folder / "data", "-U", "anna", "--auth=scram-sha-256", f"--pwfile={secret}", "--no-sync"]
     subprocess.run(as_nobody(BIN / "initdb", *made), capture_output=True, check=True)
     secret.unlink()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,), (holder,) = held_ports(1)
     options = ["-h", "127.0.0.1", "-p", str(port), "-k", folder, "-F"]
     process = subprocess.Popen(as_nobody(BIN / "postgres", "-D", folder / "data", *options), stderr=subprocess.DEVNULL)
     try:
@@ -57,6 +55,7 @@ def server() -> Iterator[str]:
     finally:
         process.send_signal(signal.SIGINT)  # do not wait for open connections
         process.wait()
+        holder.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 

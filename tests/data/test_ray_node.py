@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from data import ray_session
+from data import ray_node
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def test_an_end_is_noticed(processes, kernel, monkeypatch):
     elif kernel == "refuses":
         monkeypatch.setattr(os, "pidfd_open", lambda pid: (_ for _ in ()).throw(OSError(errno.ENOSYS, "none")))
     descriptors = len(os.listdir("/proc/self/fd"))
-    ends = ray_session._Ends()
-    watched = {"a": processes["a"], "b": ray_session._Agent(processes["b"].pid)}
+    ends = ray_node._Ends()
+    watched = {"a": processes["a"], "b": ray_node._Agent(processes["b"].pid)}
     assert ends.among(watched, seconds=0.1) == []
     threading.Timer(0.5, processes["a"].kill).start()
     begun = time.monotonic()
@@ -46,4 +46,4 @@ def test_an_end_is_noticed(processes, kernel, monkeypatch):
 
 
 def test_other_children_are_not_taken_for_agents(processes):
-    assert ray_session._agents(os.getpid()) == {}
+    assert ray_node._agents(os.getpid()) == {}
