@@ -7,19 +7,35 @@ Samplers learn from trials that are complete or pruned. Two more kinds tell as m
 - A trial that failed by its own hyperparameters (it diverged, ran out of memory or could not be built), without a
   curve: to Optuna's TPE that is worse than all others. Samplers do not see failed trials, and would propose their
   neighbours again and again. In the storage it stays failed, with its reason.
+
+Of very many trials, TPE is shown some: what it does with each takes time whenever it is asked.
 """
 
 import copy
+import heapq
 from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, TPESampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+
+from study.search.prior import PriorSampler, merit
 
 WORKER_LOST = ("its worker died", "it hung")
 """How the reasons begin of trials that failed by no fault of their hyperparameters."""
+
+
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+"""States of the trials from which samplers learn."""
+
+BEST = 100
+"""So many of the best trials TPE is shown always. Its group of good trials holds 25 at most."""
+
+OTHERS = 400
+"""So many of the others it is shown at most, evenly chosen from all of the study: they tell where the rest lies."""
 
 
 class Informed(BaseSampler):
@@ -29,9 +45,32 @@ class Informed(BaseSampler):
         """Of trials that pause at ``rungs``; none for a study whose trials do not pause."""
         self.sampler = sampler
         self._first = min(rungs, default=None)
+        self._stored: list[FrozenTrial] = []
+        self._shown: list[FrozenTrial] = []  # the same trials, as they are shown
+        self._telling: list[FrozenTrial] | None = None  # of these, what TPE is shown; None: to be chosen again
 
     def _ask(self, study: optuna.Study) -> Any:
-        return Evidence(study, self._translated)
+        many = len(study.directions) > 1 or not isinstance(self.sampler, TPESampler | PriorSampler)
+        maximize = None if many else study.direction == StudyDirection.MAXIMIZE
+        return Evidence(study, lambda stored: self._evidence(stored, maximize))
+
+    def _evidence(self, stored: list[FrozenTrial], maximize: bool | None) -> list[FrozenTrial]:
+        """The ``stored`` trials as they are shown, all of them if ``maximize`` is None.
+
+        Storages put another object in the place of a trial that has changed; the others are not translated again.
+        """
+        changed = [i for i, (now, before) in enumerate(zip(stored, self._stored, strict=False)) if now is not before]
+        for i in [*changed, *range(len(self._stored), len(stored))]:
+            shown = self._translated(stored[i])
+            self._shown[i : i + 1] = [shown]
+            if shown.state in ENDED:
+                self._telling = None
+        self._stored = [*stored]
+        if maximize is None or len(self._shown) <= BEST + OTHERS:
+            return self._shown
+        if self._telling is None:
+            self._telling = telling(self._shown, maximize)
+        return self._telling
 
     def _translated(self, trial: FrozenTrial) -> FrozenTrial:
         """``trial`` as it is shown."""
@@ -73,11 +112,11 @@ class Informed(BaseSampler):
 
 
 class Evidence:
-    """A study whose trials are read through ``translated``; everything else is the study's own."""
+    """A study whose trials are those ``shown`` of the stored ones; everything else is the study's own."""
 
-    def __init__(self, study: optuna.Study, translated: Callable[[FrozenTrial], FrozenTrial]):
+    def __init__(self, study: optuna.Study, shown: Callable[[list[FrozenTrial]], list[FrozenTrial]]):
         self._study = study
-        self._translated = translated
+        self._shown = shown
 
     def __getattr__(self, attribute: str) -> Any:
         return getattr(self._study, attribute)
@@ -95,9 +134,21 @@ class Evidence:
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
         """What Optuna's samplers call; ``use_cache`` gives the trials as they were when the current one was asked."""
-        shown = map(self._translated, self._study._get_trials(deepcopy=False, use_cache=use_cache))
+        shown = self._shown(self._study._get_trials(deepcopy=False, use_cache=use_cache))
         trials = [trial for trial in shown if states is None or trial.state in states]
         return copy.deepcopy(trials) if deepcopy else trials
+
+
+def telling(trials: list[FrozenTrial], maximize: bool) -> list[FrozenTrial]:
+    """Those of ``trials`` that a density estimator is shown, in their order: some of those that have ended.
+
+    They are the :data:`BEST`, and at most :data:`OTHERS` from all of the study.
+    """
+    ended = [trial for trial in trials if trial.state in ENDED]
+    best = heapq.nlargest(BEST, range(len(ended)), key=[merit(trial, maximize) for trial in ended].__getitem__)
+    others = sorted(set(range(len(ended))).difference(best))
+    chosen = sorted([*best, *others[:: -(-len(others) // OTHERS) or 1]])
+    return [ended[i] for i in chosen]
 
 
 def worker_lost(trial: FrozenTrial) -> bool:

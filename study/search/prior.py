@@ -139,16 +139,21 @@ class PriorSampler(BaseSampler):
 
 def ranked(study: optuna.Study) -> list[FrozenTrial]:
     """The trials that ended, best first: those that got further, then those with the better value there."""
-    sign = 1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else -1
+    maximize = study.direction == optuna.study.StudyDirection.MAXIMIZE
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    return sorted(trials, key=lambda trial: merit(trial, maximize), reverse=True)
 
-    def merit(trial: FrozenTrial) -> tuple[float, float]:
-        if trial.state == TrialState.COMPLETE and trial.value is not None:
-            return math.inf, sign * trial.value
-        last = trial.last_step
-        return (-math.inf, 0.0) if last is None else (last, sign * trial.intermediate_values[last])
 
-    states = (TrialState.COMPLETE, TrialState.PRUNED)
-    return sorted(study.get_trials(deepcopy=False, states=states), key=merit, reverse=True)
+def merit(trial: FrozenTrial, maximize: bool) -> tuple[float, float]:
+    """How far a trial that ended got, infinitely if to its end, and its value there: of two trials the better has more.
+
+    The value is negative unless the study is to ``maximize``.
+    """
+    sign = 1 if maximize else -1
+    if trial.state == TrialState.COMPLETE and trial.value is not None:
+        return math.inf, sign * trial.value
+    last = trial.last_step
+    return (-math.inf, 0.0) if last is None else (last, sign * trial.intermediate_values[last])
 
 
 def near(centre: float, width: float, distribution: Any, rng: np.random.Generator) -> float | int:

@@ -33,6 +33,8 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("pruned(trial) if self._first in trial.intermediate_values else trial", "trial"),
         (".startswith(WORKER_LOST)", ""),
         ("pruned(trial, {})", "pruned(trial)"),
+        ("                self._telling = None\n", "                pass\n"),
+        ("others[:: -(-len(others) // OTHERS) or 1]", "others[:OTHERS]"),
     ],
     "study/search/searcher.py": [
         ("max(GIVE_UP_AFTER, self._running())", "GIVE_UP_AFTER"),

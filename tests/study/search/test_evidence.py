@@ -1,10 +1,12 @@
 """What samplers see of trials that pause and of trials that failed."""
 
+import itertools
+
 import optuna
 import pytest
 from optuna.trial import TrialState
 
-from study.search import strategies
+from study.search import evidence, strategies
 from study.search.evidence import Evidence, Informed
 
 
@@ -93,3 +95,45 @@ def test_tpe_turns_away_from_a_cliff_that_trials_have_fallen_from():
     without = [divergers(seed, False) for seed in range(4)]
     assert max(with_evidence) < min(without), (with_evidence, without)
     assert sum(with_evidence) < 0.7 * sum(without)
+
+
+class Shown(optuna.samplers.TPESampler):
+    """Keeps what TPE would see of the trials that ended."""
+
+    def sample_independent(self, study, trial, name, distribution):
+        self.seen = study.get_trials(deepcopy=False, states=evidence.ENDED)
+        return 0.5
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_of_very_many_trials_tpe_is_shown_the_best_and_some_from_all_of_the_study(direction):
+    shown = Shown(seed=0)
+    study = optuna.create_study(direction=direction, sampler=Informed(shown, ()))
+    values = [(7919 * i) % 1999 for i in range(1999)]  # each once
+    for number, value in enumerate(values):
+        study.add_trial(optuna.trial.create_trial(value=value, state=TrialState.COMPLETE))
+        if number == 499:
+            ask(study)
+            assert [t.value for t in shown.seen] == values[:500]
+    study.tell(500, state=TrialState.FAIL)  # the one that was asked for: Optuna numbers it 500
+    ask(study)
+    numbers = [t.number for t in shown.seen]
+    assert numbers == sorted(numbers) and 400 <= len(numbers) <= evidence.BEST + evidence.OTHERS
+    best = sorted(values, reverse=direction == "maximize")[: evidence.BEST]
+    assert set(best) <= {t.value for t in shown.seen}
+    others = [t.number for t in shown.seen if t.value not in best]
+    assert max(b - a for a, b in itertools.pairwise([0, *others, 2000])) < 25, "from all of the study"
+
+    better = 3000 if direction == "maximize" else -1
+    study.add_trial(optuna.trial.create_trial(value=better, state=TrialState.COMPLETE))
+    ask(study)
+    assert better in {t.value for t in shown.seen}
+
+
+def test_a_sampler_that_counts_generations_is_shown_all():
+    looking = Looking(seed=0)
+    study = optuna.create_study(sampler=Informed(looking, ()))
+    for value in range(evidence.BEST + evidence.OTHERS + 50):
+        study.add_trial(optuna.trial.create_trial(value=value, state=TrialState.COMPLETE))
+    ask(study)
+    assert len(looking.seen) == evidence.BEST + evidence.OTHERS + 51
