@@ -171,7 +171,9 @@ def _cell(image: NDArray[np.uint8], label: NDArray[np.uint8], scene: Mapping[str
         top = height + 2 + _LINE * number
         draw.rectangle((1, top + 3, 9, top + 11), colour(number) if number in seen else "white", "black")
         known = [thing[what] for what in ("size", "color", "shape", "material") if thing[what] is not None]
-        text = " ".join([*known, *(["(not visible)"] if number not in seen else [])])
+        text = " ".join(known) or f"object {number}"
+        if number not in seen:
+            text += " (not visible)"
         draw.text((14, top), _fitting(text, cell.width - 14), "black" if number in seen else "#a04000", font)
     return cell
 

@@ -88,13 +88,13 @@ def unknown(found: Sequence[Level]) -> list[str]:
 
 
 def carried(found: Sequence[Level]) -> list[str]:
-    """A line for each rung: how well the order of the trials there is that of the last report."""
+    """A line for each rung that trials have gone beyond to the end: how well their order there is that of the end."""
     lines = []
     for level in found[:-1]:
         what = f"rank correlation of report {level.report} with the last, {level.reports}"
         if level.correlation is not None:
             lines.append(f"{what}: {level.correlation:+.2f} (trials that have both: {level.pairs})")
-        else:
+        elif level.pairs:
             lines.append(f"{what}: not known (trials that have both: {level.pairs})")
     return lines
 

@@ -126,3 +126,13 @@ def test_command_line(tmp_path):
 
 def test_names_are_text():
     assert "<td>a &lt;b&gt;</td><td>1</td>" in show._table([("a <b>", 1)])
+
+
+def test_an_object_without_a_description_is_called_by_its_number(monkeypatch):
+    said = []
+    monkeypatch.setattr(show.ImageDraw.ImageDraw, "text", lambda self, where, text, *rest: said.append(text))
+    nothing = dict.fromkeys(("shape", "size", "material", "color"))
+    label = np.array([[0, 1], [1, 1]], np.uint8)
+    scene = {"index": 7, "ground_material": None, "objects": [nothing, {**nothing, "shape": "cube"}, nothing]}
+    show._cell(np.zeros((2, 2, 3), np.uint8), label, scene)
+    assert said[1:] == ["object 1", "cube (not visible)", "object 3 (not visible)"]

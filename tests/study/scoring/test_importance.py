@@ -117,6 +117,13 @@ def test_two_trials_and_equal_values_have_no_rank_correlation():
     assert importance.levels(study, 3)[0].correlation is None
 
 
+def test_a_study_in_which_no_trial_is_complete_has_no_line_on_ranks():
+    study = optuna.create_study()
+    for i in range(5):
+        study.add_trial(create_trial(state=TrialState.PRUNED, intermediate_values={1: float(i)}))
+    assert importance.carried(importance.levels(study, 3)) == []
+
+
 def test_values_that_are_not_finite_are_left_out():
     study = made(60)
     for bad in (float("nan"), float("inf")):
