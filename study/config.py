@@ -16,6 +16,7 @@ IDENTITY = (
     *("model", "data", "size", "preset", "steps", "reports", "validation_images", "metric", "seed"),
     *("sampler", "pruner", "precision", "micro_batch", "set", "space", "storage"),
     "data_fraction",
+    "compile",
 )
 """Keys that make a study what it is: a study is only continued with the same values."""
 
@@ -94,6 +95,8 @@ class StudyConfig:
     """bf16 trains under autocast; sensitive parts stay in fp32"""
     micro_batch: int | None = None
     """images per forward pass of a worker; gradients are accumulated to the full batch [default: the full batch]"""
+    compile: bool = False
+    """train under torch.compile: some minutes of compiling per shape, then faster steps on GPUs"""
     reports: int | None = None
     """validations per full trial [default: 27 with the paper preset, 6 with tiny]"""
     validation_images: int = 1000
@@ -301,6 +304,7 @@ class StudyConfig:
     def identity(self, preset: str, steps: int, size: int) -> dict[str, Any]:
         """The values of :data:`IDENTITY`, with what ``auto`` and the defaults came to, ready for JSON."""
         resolved = dataclasses.asdict(self) | {"preset": preset, "steps": steps, "size": size}
+        resolved["compile"] = self.compile or None  # as in studies from before there was such a flag
         # Of a Python file the name: its content is told by the ranges and a hash. None is what older studies have.
         resolved["space"] = [Path(e).name if e.endswith(".py") else e for e in self.space] or None
         return {key: resolved[key] for key in IDENTITY}

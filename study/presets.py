@@ -93,6 +93,7 @@ class Resolved:
             metric=c.goals[0],
             precision=c.precision,
             micro_batch=c.micro_batch,
+            compile=c.compile,
             validation_images=c.validation_images,
             profile=c.profile,
         )

@@ -21,7 +21,8 @@ def sample_normal(mean: Tensor, std: Tensor) -> Tensor:
 
 def normal_log_density(x: Tensor, mean: Tensor | float, std: Tensor | float) -> Tensor:
     """log N(x; mean, std), elementwise and broadcast."""
-    log_std = std.log() if isinstance(std, Tensor) else math.log(std)
+    # log2, because torch.compile takes a number that changes with the step through it, but not through log
+    log_std = std.log() if isinstance(std, Tensor) else math.log2(std) * math.log(2)
     return -0.5 * ((x - mean) / std) ** 2 - log_std - 0.5 * math.log(2 * math.pi)
 
 

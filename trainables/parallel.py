@@ -24,7 +24,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from trainables.model import SegmentationModel
 from trainables.output import SegmentationOutput
 
 RENDEZVOUS_TIMEOUT = timedelta(minutes=5)
@@ -84,7 +83,7 @@ def _cut(images: range, pieces: int) -> list[range]:
     return [range(start, stop) for start, stop in itertools.pairwise(starts)]
 
 
-def connected(model: SegmentationModel, team: Team) -> nn.Module:
+def connected(model: nn.Module, team: Team) -> nn.Module:
     """``model`` itself for a team of one, else a :class:`Replica`, which is called alike."""
     return model if team.size == 1 else Replica(model)
 
@@ -96,7 +95,7 @@ class Replica(DistributedDataParallel):
     as gradient.
     """
 
-    def __init__(self, model: SegmentationModel):
+    def __init__(self, model: nn.Module):
         if next(model.parameters()).is_cuda:
             nn.SyncBatchNorm.convert_sync_batchnorm(model)
         # Unused parameters are looked for in every step, because which ones take part changes: DTI-Sprites freezes
@@ -119,7 +118,7 @@ def gradients_kept(forward: nn.Module) -> AbstractContextManager[None]:
 class _LossFirst(nn.Module):
     """A model whose loss DDP can find: it looks for tensors in tuples, not in a SegmentationOutput."""
 
-    def __init__(self, model: SegmentationModel):
+    def __init__(self, model: nn.Module):
         super().__init__()
         self.model = model
 

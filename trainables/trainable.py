@@ -66,7 +66,7 @@ class StudyTrainable(tune.Trainable):
                 first, precision = self.crew.first, self.task.precision
                 picture = panel(first.training.model, first.validation, step=result["step"], precision=precision)
                 self.picture = pictures.encode_png(picture)
-                result["passed_over"], self.passed_over = list(self.passed_over), ()
+                result["passed_over"], self.passed_over = [*self.passed_over, *first.training.remarks()], ()
                 return result
             except Diverged as error:
                 self.failure = str(error)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 import trainables
 from data.loader import Shuffle, Split, image_tensor
 from trainables import checkpoint, metrics, noise, parallel
+from trainables.compiled import CompiledForward
 from trainables.model import SegmentationModel
 from trainables.output import SegmentationOutput
 from trainables.parallel import ALONE, Team
@@ -54,6 +55,8 @@ class Task:
     """fp32 or bf16 (autocast)"""
     micro_batch: int | None = None
     """images per forward pass; None: the full batch"""
+    compile: bool = False
+    """whether the training forward runs under torch.compile"""
     validation_images: int = 1000
     """images of the validation split used per report, at most"""
     profile: bool = False
@@ -101,6 +104,8 @@ class Training:
         self.shuffle = Shuffle(len(train), batch_size, int(seeds[2]))
         self.optimizers = self.model.optimizers()
         self._peak_lr = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
+        self._compiled = CompiledForward(self.model, self.noise) if task.compile else None
+        self._said = False
         self._forward: nn.Module | None = None
         self._profile: StepProfile | None = None
 
@@ -118,7 +123,7 @@ class Training:
         if self.step == 0:
             self._initialise()
         if self._forward is None:
-            self._forward = parallel.connected(self.model, self.team)
+            self._forward = parallel.connected(self._compiled or self.model, self.team)
         self.model.train()
         limit = self.model.clip_norm() or math.inf
         sums: dict[str, Tensor] = {}
@@ -157,6 +162,29 @@ class Training:
                 group["lr"] = peak * scales[i if len(scales) > 1 else 0]
 
     def _backward(self, forward: nn.Module, rows: np.ndarray) -> SegmentationOutput:
+        """As :meth:`_gradient`, which is tried again without torch.compile where its backward pass cannot be compiled.
+
+        That is found out late, when the first one runs; with several processes, when others already wait.
+        """
+        before = self.noise.get_state()
+        try:
+            return self._gradient(forward, rows)
+        except Exception as error:
+            if self._compiled is None or self._compiled.failure is not None or self.team.size > 1:
+                raise
+            self._compiled.fail(error)
+        self.noise.set_state(before)
+        return self._gradient(forward, rows)
+
+    def remarks(self) -> list[str]:
+        """Lines for people about what has happened since the last call."""
+        said = self._compiled and self._compiled.failure
+        if not said or self._said:
+            return []
+        self._said = True
+        return [said]
+
+    def _gradient(self, forward: nn.Module, rows: np.ndarray) -> SegmentationOutput:
         """The gradient of the mean loss over the images ``rows`` (B,), in parts of at most ``task.micro_batch``.
 
         The output is of the last part, but its loss and terms are means over the batch, on all processes.

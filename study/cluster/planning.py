@@ -15,6 +15,7 @@ from study.cluster import places
 from study.cluster.estimate import Machines, Plan, Step, estimate
 from study.presets import Resolved
 from trainables import noise
+from trainables.compiled import CompiledForward
 from trainables.crew import out_of_memory
 from trainables.model import SegmentationModel
 from trainables.precision import autocast
@@ -109,12 +110,14 @@ def seconds_per_step(study: Resolved, model: SegmentationModel, device: torch.de
     torch.set_num_threads(1)
     seconds = 0.0
     try:
-        with noise.drawn_from(torch.Generator(device).manual_seed(0)):
+        generator = torch.Generator(device).manual_seed(0)
+        forward = CompiledForward(model, generator) if study.config.compile else model
+        with noise.drawn_from(generator):
             image = noise.uniform((images, 3, size, size), torch.empty((), device=device))  # (B, 3, H, W)
             for _ in range(2):
                 started = time.perf_counter()
                 with autocast(device, precision):
-                    loss = model(image, model.config.steps // 2).loss
+                    loss = forward(image, model.config.steps // 2).loss
                 loss.backward()
                 for optimizer in optimizers:
                     optimizer.step()

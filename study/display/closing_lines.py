@@ -97,6 +97,8 @@ def _flag(name: str, value: Any) -> Sequence[str]:
     flag = f"--{name.replace('_', '-')}"
     if name == "curve":
         return [flag if value else "--no-curve"]
+    if value is True:
+        return [flag]
     if isinstance(value, Mapping):
         return [word for key, one in value.items() for word in (flag, f"{key}={'none' if one is None else one}")]
     if isinstance(value, list):

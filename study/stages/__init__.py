@@ -20,7 +20,7 @@ from study.scoring import comparison
 from study.search import finished, known, storage
 from study.search.stopping import StudyStopped
 from study.stages.closing import close
-from study.stages.preparing import Prepared, prepare, refuse_late_profile
+from study.stages.preparing import Prepared, prepare, refuse_late_profile, refuse_without_compiler
 from study.stages.training import score, tune
 
 
@@ -48,6 +48,7 @@ def _run(asked: StudyConfig, console: Console) -> Path:
         return done
     try:
         study = presets.resolve(asked, has_gpu=ray_runtime.has_gpu(asked.address))
+        refuse_without_compiler(study)
         _announce(study, console)
         folder = study.folder.path
         if asked.dry_run:
@@ -85,6 +86,7 @@ def run_all(studies: Sequence[StudyConfig], console: Console) -> None:
             study.folder.check_identity(study.identity)
         storage.check(asked, study.folder, study.identity)
         refuse_late_profile(asked, study.folder)
+        refuse_without_compiler(study)
         if not asked.fresh:
             storage.check_question(study.folder, expected.question(), asked.storage)
         known.read(asked.from_, asked.model, study.folder.path, asked.storage)

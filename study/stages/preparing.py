@@ -25,6 +25,7 @@ from study.search.patience import Patience
 from study.search.proposal import Proposal
 from study.search.searcher import StudySearcher
 from study.stages.hardware import hardware
+from trainables import compiled
 from trainables.crew import Shards
 from trainables.objectives import direction
 
@@ -148,6 +149,15 @@ def refuse_late_profile(asked: StudyConfig, folder: StudyFolder) -> None:
             f"--profile is of the first steps of trial 0, and study {folder.name} began without it; "
             "start over with --fresh, or choose another --name"
         )
+
+
+def refuse_without_compiler(study: Resolved) -> None:
+    """Raise ValueError if --compile cannot work on this machine, where it is the one that trains.
+
+    Nodes of a cluster may have what it takes; a trial on one that has not goes on without, and says so.
+    """
+    if study.config.compile and not ray_runtime.is_shared(study.config.address):
+        compiled.refuse_without_compiler(on_gpu=study.gpus > 0)
 
 
 def _searcher(study: Resolved, optuna_study: Any, proposal: Proposal) -> StudySearcher:

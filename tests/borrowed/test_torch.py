@@ -89,3 +89,19 @@ def test_one_parameter_in_two_places_of_a_group_warns_with_this_text():
         warnings.simplefilter("always")
         torch.optim.SGD([parameter, parameter], lr=0.1)
     assert any(re.match(".*duplicate parameters", str(each.message)) for each in caught)
+
+
+def test_more_shapes_are_kept_compiled_where_the_limit_is_higher(monkeypatch):
+    """``torch._dynamo.config.recompile_limit`` in trainables/compiled.py."""
+
+    def compilations(limit: int) -> int:
+        torch.compiler.reset()
+        monkeypatch.setattr(torch._dynamo.config, "recompile_limit", limit)
+        graphs = []
+        times = torch.compile(lambda x, name: x * len(name), backend=lambda graph, _: graphs.append(graph) or graph)
+        for length in range(12):
+            times(torch.ones(2), "n" * length)
+        return len(graphs)
+
+    assert torch._dynamo.config.recompile_limit == 8
+    assert compilations(8) == 8 and compilations(16) == 12

@@ -8,17 +8,16 @@ import gc
 import statistics
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 
 import trainables
 from tests.gpu.rows import Rows, Setting, each, setting
 from tests.gpu.trials import SIZES, empty, milliseconds, tf32, trial
 from tests.trainables import scenes
 from trainables import noise
+from trainables.compiled import FIRST
 from trainables.training import CHECK_EVERY, Training
 
 FORMATS = {"fp32": ("fp32", False), "TF32": ("fp32", True), "bf16": ("bf16", True)}
@@ -129,22 +128,18 @@ def under_compile(name: str, given: Setting) -> dict[str, Any]:
         del plain
         gc.collect()
         empty(given.device)
-        trained = trial(name, given, precision=FORMATS[label][0])
-        trained._forward = compile_forward(trained.model)
+        trained = trial(name, given, precision=FORMATS[label][0], compile=True)
+        trained.advance(FIRST)
         started = time.perf_counter()
         trained.advance(3)
         figures[f"{label} compiling s"] = time.perf_counter() - started
         figures[f"{label} compiled ms"] = timed(trained, given)
+        figures["compile"] = " ".join(trained.remarks()) or "worked"
         figures["graph breaks"] = sum(torch._dynamo.utils.counters["graph_break"].values())
         del trained
         gc.collect()
         empty(given.device)
     return figures
-
-
-def compile_forward(model: nn.Module) -> Callable[..., Any]:
-    """``model`` under torch.compile; the step, an integer, changes without compiling anew."""
-    return torch.compile(model, dynamic=None)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,13 @@ SIZES = {"cuda": 128, "cpu": 32}
 
 
 def trial(
-    model: str, given: Setting, *, batch: int | None = None, micro_batch: int | None = None, precision: str = "fp32"
+    model: str,
+    given: Setting,
+    *,
+    batch: int | None = None,
+    micro_batch: int | None = None,
+    precision: str = "fp32",
+    compile: bool = False,
 ) -> Training:
     """A trial of ``model`` in its published configuration, tiny in a rehearsal, with ``batch`` images a step."""
     size = SIZES[given.device]
@@ -26,7 +32,15 @@ def trial(
         config["batch_size"] = batch or 4
     steps = trainables.load(model).Config(**config).steps
     task = Task(
-        model, size, steps=steps, reports=10, seed=0, metric="mIoU_fg", precision=precision, micro_batch=micro_batch
+        model,
+        size,
+        steps=steps,
+        reports=10,
+        seed=0,
+        metric="mIoU_fg",
+        precision=precision,
+        micro_batch=micro_batch,
+        compile=compile,
     )
     return Training(task, config, 0, scenes.split(64, size), torch.device(given.device))
 

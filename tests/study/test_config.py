@@ -3,9 +3,12 @@
 import dataclasses
 
 import pytest
+from rich.console import Console
 
+from study import stages
 from study.config import StudyConfig
 from study.presets import resolve
+from study.results_folder import refuse_other_identity
 
 
 @pytest.mark.parametrize(
@@ -128,6 +131,27 @@ def test_with_two_goals_all_trials_run_to_the_end_and_else_the_default_is_promot
     resolved = resolve(two, has_gpu=False)
     assert resolved.identity["metric"] == "mIoU_fg,seconds" and resolved.identity["pruner"] == "none"
     assert resolved.task.metric == "mIoU_fg"
+
+
+def test_compiling_is_part_of_a_study_and_older_studies_are_those_without():
+    asked = resolve(StudyConfig(model="slot_attention", preset="tiny", compile=True), has_gpu=False)
+    plain = resolve(StudyConfig(model="slot_attention", preset="tiny"), has_gpu=False)
+    assert asked.task.compile and not plain.task.compile
+    old = {key: value for key, value in plain.identity.items() if key != "compile"}
+    refuse_other_identity("old", old, plain.identity)
+    with pytest.raises(ValueError, match="compile is None there and True here"):
+        refuse_other_identity("old", old, asked.identity)
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_compiling_without_a_compiler_is_refused_before_anything_is_made(tmp_path, monkeypatch, dry_run):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    places = {"results": str(tmp_path / "results"), "cache": str(tmp_path / "cache")}
+    asked = StudyConfig(model="slot_attention", preset="tiny", compile=True, dry_run=dry_run, **places)
+    for begin in (lambda console: stages.run(asked, console), lambda console: stages.run_all([asked], console)):
+        with pytest.raises(ValueError, match=r"--compile needs a .* compiler, and there is no no-such-compiler"):
+            begin(Console(quiet=True))
+    assert not list(tmp_path.iterdir())
 
 
 def test_scenes_are_part_of_the_data():

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 
+@torch.compiler.disable
 def log_likelihoods(image: Tensor, colour: Tensor, sigma: float, mixture: Literal["channel", "pixel"]) -> Tensor:
     """(B, K, C', H, W): log-likelihood of ``image`` (B, 3, H, W) under each slot's ``colour`` (B, K, 3, H, W) alone.
 

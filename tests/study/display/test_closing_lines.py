@@ -80,6 +80,7 @@ def test_the_command_for_more_steps_is_the_study_with_other_flags() -> None:
         set={"grad_clip": None},
         space=["lr=1e-4..1e-3"],
         curve=False,
+        compile=True,
         results="some results",
         cpus=2.0,
         seed=3,

@@ -1,0 +1,143 @@
+"""Training under torch.compile: the same losses, few compilations, and a trial that goes on where it fails."""
+
+import importlib
+import importlib.util
+import logging
+from typing import Any
+
+import pytest
+import torch
+
+from tests.trainables import scenes
+from trainables import compiled
+from trainables.training import Task, Training
+
+SIZE = 32
+STEPS = 5
+CLOSE = 1e-3
+"""Relative; compiled kernels add in another order, and updates amplify it."""
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was(monkeypatch):
+    level, limit = logging.getLogger("torch._dynamo").level, torch._dynamo.config.recompile_limit
+    monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    yield
+    logging.getLogger("torch._dynamo").setLevel(level)
+    torch._dynamo.config.recompile_limit = limit
+    torch.compiler.reset()
+
+
+def trial(name: str, compile: bool, **changes: Any) -> Training:
+    task = Task(name, SIZE, steps=1000, reports=10, seed=0, metric="mIoU_fg", compile=compile)
+    config = {**importlib.import_module(f"search_spaces.{name}").TINY, "batch_size": 4, **changes}
+    return Training(task, config, 0, scenes.split(4, SIZE), torch.device("cpu"))
+
+
+def losses(run: Training, steps: int = STEPS) -> list[float]:
+    return [run.advance(1)["loss"] for _ in range(steps)]
+
+
+class Graphs:
+    """A backend that runs graphs as they are and counts them; with ``bad``, it refuses them."""
+
+    def __init__(self, bad: bool = False):
+        self.count, self.bad = 0, bad
+
+    def __call__(self, graph, inputs):
+        self.count += 1
+        if self.bad:
+            raise ValueError("no such kernel\nand more")
+        return graph
+
+
+@pytest.mark.parametrize("name", ["iodine", "efficient_morl"])
+def test_losses_are_those_without_it(name, monkeypatch):
+    """With gradients taken within forward, which torch.compile cannot follow; of the others one below."""
+    monkeypatch.setattr(compiled, "BACKEND", "aot_eager")
+    run = trial(name, True)
+    assert losses(run) == pytest.approx(losses(trial(name, False)), rel=CLOSE)
+    assert run.remarks() == [] and run._compiled.failure is None
+
+
+def test_losses_are_those_without_it_in_kernels_of_its_own():
+    run = trial("slot_attention", True)
+    assert losses(run) == pytest.approx(losses(trial("slot_attention", False)), rel=CLOSE)
+    assert run.remarks() == []
+    assert set(run.state()["weights"]) == set(trial("slot_attention", False).state()["weights"])
+
+
+def test_steps_and_later_trials_of_the_same_shape_compile_nothing_anew(monkeypatch):
+    graphs = Graphs()
+    monkeypatch.setattr(compiled, "BACKEND", graphs)
+    run = trial("slot_attention", True)
+    losses(run, 2)
+    assert graphs.count == 0
+    losses(run, 2)
+    first = graphs.count
+    assert first > 0
+    losses(run, 4)
+    for changes in ({}, {"lr": 1e-3}):
+        losses(trial("slot_attention", True, **changes))
+    assert graphs.count == first
+    losses(trial("slot_attention", True, num_slots=5))
+    assert graphs.count > first
+
+
+def test_a_trial_whose_forward_cannot_be_compiled_goes_on_without_and_says_so_once(monkeypatch):
+    monkeypatch.setattr(compiled, "BACKEND", Graphs(bad=True))
+    run = trial("slot_attention", True)
+    assert losses(run, 2) and run.remarks() == []
+    losses(run, 2)
+    assert run.remarks() == ["goes on without --compile, which failed: ValueError: no such kernel"]
+    losses(run, 1)
+    assert run.remarks() == [] and compiled.BACKEND.count == 1
+    plain = trial("slot_attention", False)
+    losses(plain)
+    for name, value in plain.state()["weights"].items():
+        assert torch.equal(run.state()["weights"][name], value), name
+
+
+def test_so_does_one_whose_backward_pass_cannot(monkeypatch):
+    def without_backward(graph, inputs):
+        raised = torch.autograd.Function
+
+        class Bad(raised):
+            @staticmethod
+            def forward(ctx, x):
+                return x.view_as(x)
+
+            @staticmethod
+            def backward(ctx, gradient):
+                raise ValueError("no such kernel")
+
+        return lambda *args: [Bad.apply(x) if x.requires_grad else x for x in graph(*args)]
+
+    monkeypatch.setattr(compiled, "BACKEND", without_backward)
+    run, plain = trial("slot_attention", True), trial("slot_attention", False)
+    assert losses(run) == losses(plain)
+    assert run.remarks() == ["goes on without --compile, which failed: ValueError: no such kernel"]
+
+
+def test_a_models_own_error_is_no_matter_of_compiling(monkeypatch):
+    def forward(self, images, step):
+        raise IndexError("mine")
+
+    run = trial("slot_attention", True)
+    run.advance(compiled.FIRST)
+    monkeypatch.setattr(type(run.model), "forward", forward)
+    with pytest.raises(IndexError, match="mine"):
+        run.advance(1)
+
+
+def test_a_compiler_that_is_missing_is_named(monkeypatch):
+    compiled.refuse_without_compiler(on_gpu=False)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ValueError, match=r"^--compile needs a C\+\+ compiler, and there is no no-such-compiler; "):
+        compiled.refuse_without_compiler(on_gpu=False)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is not None, reason="Triton is installed")
+def test_on_a_gpu_triton_is_needed():
+    with pytest.raises(ValueError, match=r"^--compile needs Triton on a GPU"):
+        compiled.refuse_without_compiler(on_gpu=True)
