@@ -18,6 +18,10 @@ class SegmentationModel(nn.Module, ABC):
     it; schedules are pure functions of the step.
     """
 
+    judged_at_once = 8
+    """Images of 128x128 pixels that a validation passes through the model at a time. Lower it where a pass keeps much
+    more than activations."""
+
     def __init__(self, config: Any, image_size: int):
         super().__init__()
         self.config = config

@@ -32,22 +32,45 @@ def evaluate(
 ) -> dict[str, np.ndarray]:
     """Scores of the images ``rows`` (n,) of ``split``: metric name -> (n,) float64, ``loss`` included.
 
-    The same model gets the same scores every time. ``loss`` is known per pass only and repeated for its images.
-    ``keep`` is given the predicted labels (B, H, W) of each pass, in the order of ``rows``. ``draw`` chooses the noise.
+    The same model gets the same scores every time, whatever memory there is: images are judged in blocks, each with the
+    noise of the whole block, in passes of at most ``model.judged_at_once`` at 128x128, and of fewer where a GPU has no
+    memory for those. ``loss`` is the mean over a block, repeated for its images. ``keep`` is given the predicted labels
+    (B, H, W) of each pass, in the order of ``rows``. ``draw`` chooses the noise.
     """
-    parts: list[dict[str, np.ndarray]] = []
-    with judged(model, draw) as device:
-        for chosen in sequential(len(rows), images_per_pass(model.image_size)):
-            image, labels = as_tensors(*split.gather(rows[chosen]), device)  # (B, 3, H, W), (B, H, W)
-            with autocast(device, precision):
+    blocks: list[dict[str, np.ndarray]] = []
+    most = passes_of(model)
+    with judged(model) as device:
+        generator = torch.Generator(device).manual_seed(draw)
+
+        def judge(block: np.ndarray, part: range) -> dict[str, np.ndarray]:
+            image, labels = as_tensors(*split.gather(block[part.start : part.stop]), device)  # (B, 3, H, W), (B, H, W)
+            with autocast(device, precision), noise.drawn_from(generator, part, len(block)):
                 output = model(image, step)
             predicted, num_slots = metrics.harden(output.masks.float())  # (B, H, W)
-            keep(predicted)
             reconstruction = output.reconstruction.float()
             scores = metrics.score_labels(predicted, labels, num_slots, reconstruction, image)
             scores |= own_metrics.scores(predicted, labels, reconstruction, image)
-            parts.append({**scores, "loss": np.full(len(chosen), float(output.loss))})
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            scores |= {"loss": np.full(len(part), float(output.loss))}
+            keep(predicted)
+            return scores
+
+        for chosen in sequential(len(rows), images_per_pass(model.image_size)):
+            before = generator.get_state()
+            parts: list[dict[str, np.ndarray]] = []
+            first = 0
+            while first < len(chosen):
+                generator.set_state(before)
+                part = range(first, min(first + most, len(chosen)))
+                try:
+                    parts.append(judge(rows[chosen], part))
+                    first = part.stop
+                except torch.OutOfMemoryError:
+                    if len(part) == 1:
+                        raise
+                    most = len(part) // 2
+            block = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            blocks.append({**block, "loss": np.full(len(chosen), block["loss"].mean())})
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
 def panel(model: SegmentationModel, split: Split, *, step: int, precision: str = "fp32") -> np.ndarray:
@@ -68,11 +91,19 @@ def panel(model: SegmentationModel, split: Split, *, step: int, precision: str =
 
 
 def images_per_pass(image_size: int) -> int:
-    """How many images to evaluate at a time, 8 at 128x128.
-
-    IODINE and EfficientMORL keep the graph of a decoding even here, some 300 MB per image at 128x128 with 11 slots.
-    """
+    """Images of a block, for which noise is drawn at once: 8 at 128x128, the same for all models and machines."""
     return int(np.clip(2**17 // image_size**2, 1, 128))
+
+
+def passes_of(model: SegmentationModel) -> int:
+    """Images that go through ``model`` at a time, by its ``judged_at_once`` and the size of its images.
+
+    With ``replicate`` the whole block, over whose size some models divide a gradient that they take within forward.
+    """
+    block = images_per_pass(model.image_size)
+    if model.config.replicate:
+        return block
+    return min(block, max(1, model.judged_at_once * 128**2 // model.image_size**2))
 
 
 def restore_model(state: Mapping[str, Any], device: torch.device | str = "cpu") -> SegmentationModel:
@@ -83,10 +114,9 @@ def restore_model(state: Mapping[str, Any], device: torch.device | str = "cpu") 
 
 
 @contextmanager
-def judged(model: SegmentationModel, draw: int = 0) -> Iterator[torch.device]:
+def judged(model: SegmentationModel) -> Iterator[torch.device]:
     """Within this context ``model`` is in evaluation mode and draws the same noise every time; gives its device.
 
-    Each ``draw`` is other noise, from a generator with that seed.
     The noise comes from a generator of its own, so that the random numbers of training do not depend on how often a
     model is judged. Not inference_mode: IODINE and EfficientMORL need local gradients.
     """
@@ -94,7 +124,7 @@ def judged(model: SegmentationModel, draw: int = 0) -> Iterator[torch.device]:
     was_training = model.training
     model.eval()
     try:
-        with torch.no_grad(), noise.drawn_from(torch.Generator(device).manual_seed(draw)):
+        with torch.no_grad(), noise.drawn_from(torch.Generator(device).manual_seed(0)):
             yield device
     finally:
         model.train(was_training)

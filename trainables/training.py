@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import trainables
 from data.loader import Shuffle, Split, image_tensor
-from trainables import checkpoint, metrics, noise, parallel
+from trainables import checkpoint, metrics, noise, optim, parallel
 from trainables.compiled import CompiledForward
 from trainables.model import SegmentationModel
 from trainables.output import SegmentationOutput
@@ -290,7 +290,7 @@ class Training:
             raise ValueError(f"the checkpoint has other hyperparameters ({', '.join(changed)}) than this trial")
         self.model.load_state_dict(state["weights"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+            optim.load_state(optimizer, saved)
         if state["device"] == self.device.type:
             self.noise.set_state(state["noise"].cpu())
         else:

@@ -1,5 +1,6 @@
 """Training under torch.compile: the same losses, few compilations, and a trial that goes on where it fails."""
 
+import dataclasses
 import importlib
 import importlib.util
 import logging
@@ -8,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.trainables import scenes
+import trainables
+from tests.trainables import scenes, toy
 from trainables import compiled
 from trainables.training import Task, Training
 
@@ -84,48 +86,56 @@ def test_steps_and_later_trials_of_the_same_shape_compile_nothing_anew(monkeypat
     assert graphs.count > first
 
 
-def test_a_trial_whose_forward_cannot_be_compiled_goes_on_without_and_says_so_once(monkeypatch):
-    monkeypatch.setattr(compiled, "BACKEND", Graphs(bad=True))
-    run = trial("slot_attention", True)
-    assert losses(run, 2) and run.remarks() == []
+@pytest.fixture
+def toys():
+    """The toy with compiling and without: a step of it costs nothing."""
+    with toy.findable():
+        yield toy.training(dataclasses.replace(toy.TASK, compile=True)), toy.training()
+
+
+def test_a_trial_whose_forward_cannot_be_compiled_goes_on_without_and_says_so_once(toys, monkeypatch):
+    run, plain = toys
+    graphs = Graphs(bad=True)
+    monkeypatch.setattr(compiled, "BACKEND", graphs)
+    run = toy.training(run.task)
+    losses(run, compiled.FIRST)
+    assert run.remarks() == []
     losses(run, 2)
     assert run.remarks() == ["goes on without --compile, which failed: ValueError: no such kernel"]
     losses(run, 1)
-    assert run.remarks() == [] and compiled.BACKEND.count == 1
-    plain = trial("slot_attention", False)
-    losses(plain)
-    for name, value in plain.state()["weights"].items():
-        assert torch.equal(run.state()["weights"][name], value), name
+    assert run.remarks() == [] and graphs.count == 1
+    losses(plain, compiled.FIRST + 3)
+    assert toy.state(run) == toy.state(plain), "the noise too"
 
 
-def test_so_does_one_whose_backward_pass_cannot(monkeypatch):
-    def without_backward(graph, inputs):
-        raised = torch.autograd.Function
-
-        class Bad(raised):
-            @staticmethod
-            def forward(ctx, x):
-                return x.view_as(x)
-
-            @staticmethod
-            def backward(ctx, gradient):
-                raise ValueError("no such kernel")
-
-        return lambda *args: [Bad.apply(x) if x.requires_grad else x for x in graph(*args)]
-
-    monkeypatch.setattr(compiled, "BACKEND", without_backward)
-    run, plain = trial("slot_attention", True), trial("slot_attention", False)
+def test_so_does_one_whose_backward_pass_cannot(toys, monkeypatch):
+    monkeypatch.setattr(compiled, "BACKEND", lambda graph, inputs: lambda *args: [Bad.apply(x) for x in graph(*args)])
+    run, plain = toy.training(toys[0].task), toys[1]
     assert losses(run) == losses(plain)
     assert run.remarks() == ["goes on without --compile, which failed: ValueError: no such kernel"]
+    assert toy.state(run) == toy.state(plain)
 
 
-def test_a_models_own_error_is_no_matter_of_compiling(monkeypatch):
-    def forward(self, images, step):
+class Bad(torch.autograd.Function):
+    """The identity, whose backward pass fails."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise ValueError("no such kernel")
+
+
+def test_a_models_own_error_is_no_matter_of_compiling(toys, monkeypatch):
+    def forward(self, image, step):
         raise IndexError("mine")
 
-    run = trial("slot_attention", True)
-    run.advance(compiled.FIRST)
-    monkeypatch.setattr(type(run.model), "forward", forward)
+    monkeypatch.setattr(compiled, "BACKEND", Graphs())
+    monkeypatch.setattr(trainables.load("toy").Model, "forward", forward)
+    run = toy.training(toys[0].task)
+    run.step = compiled.FIRST
     with pytest.raises(IndexError, match="mine"):
         run.advance(1)
 

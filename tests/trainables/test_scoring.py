@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+import trainables
 from tests.trainables import scenes, toy
 from trainables import metrics, pictures
-from trainables.scoring import PANEL_IMAGES, evaluate, images_per_pass, panel, restore_model
+from trainables.scoring import PANEL_IMAGES, evaluate, images_per_pass, panel, passes_of, restore_model
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +89,62 @@ def test_a_restored_model_has_the_weights_and_is_in_evaluation_mode():
     assert restored.config == run.model.config and restored.image_size == toy.SIZE and not restored.training
     for name, value in run.model.state_dict().items():
         assert torch.equal(restored.state_dict()[name], value)
+
+
+@pytest.mark.parametrize("at_once", [2, 3, 16])
+def test_scores_do_not_depend_on_how_many_images_go_through_at_a_time(model, monkeypatch, at_once):
+    """Noise, the order of labels and the loss are those of the block."""
+    monkeypatch.setattr(type(model), "eval", lambda self: self.train())  # it draws noise
+    monkeypatch.setattr("trainables.scoring.images_per_pass", lambda size: 5)
+    split, rows, kept = scenes.split(12, toy.SIZE), np.arange(12), []
+    expected = evaluate(model, split, rows, step=0, keep=kept.append)
+    assert [len(labels) for labels in kept] == [5, 5, 2]
+    monkeypatch.setattr("trainables.scoring.passes_of", lambda model: at_once)
+    seen, forward = [], type(model).forward
+
+    def watched(self, image, step):
+        seen.append(len(image))
+        return forward(self, image, step)
+
+    monkeypatch.setattr(type(model), "forward", watched)
+    again = []
+    for name, values in evaluate(model, split, rows, step=0, keep=again.append).items():
+        assert values == pytest.approx(expected[name], rel=1e-5, nan_ok=True), name
+    assert seen == {2: [2, 2, 1, 2, 2, 1, 2], 3: [3, 2, 3, 2, 2], 16: [5, 5, 2]}[at_once]
+    np.testing.assert_array_equal(np.concatenate(again), np.concatenate(kept))
+
+
+def test_a_pass_that_does_not_fit_is_halved_and_changes_no_score(model, monkeypatch):
+    monkeypatch.setattr(type(model), "eval", lambda self: self.train())
+    monkeypatch.setattr("trainables.scoring.images_per_pass", lambda size: 5)
+    split, rows = scenes.split(12, toy.SIZE), np.arange(12)
+    expected = evaluate(model, split, rows, step=0)
+    seen, fits, forward = [], 1, type(model).forward
+
+    def small(self, image, step):
+        output = forward(self, image, step)
+        seen.append(len(image))
+        if len(image) > fits:
+            raise torch.OutOfMemoryError("as a GPU says it")
+        return output
+
+    monkeypatch.setattr(type(model), "forward", small)
+    for name, values in evaluate(model, split, rows, step=0).items():
+        assert values == pytest.approx(expected[name], rel=1e-5, nan_ok=True), name
+    assert seen == [5, 2, *[1] * 12]
+    fits = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        evaluate(model, split, rows, step=0)
+
+
+def test_models_that_keep_graphs_take_fewer_images_at_a_time():
+    def at_a_time(name, size, **config):
+        with torch.device("meta"):
+            return passes_of(trainables.build(name, config, size))
+
+    assert [at_a_time("iodine", size) for size in (32, 64, 128)] == [32, 8, 2]
+    assert at_a_time("efficient_morl", 128) == 2 and at_a_time("space", 128) == 8
+    assert at_a_time("iodine", 128, replicate=True) == 8, "it divides gradients by the number of images"
 
 
 def test_large_images_are_scored_a_few_at_a_time():

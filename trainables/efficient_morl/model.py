@@ -50,6 +50,9 @@ class Model(SegmentationModel):
     geco_average: Tensor
     geco_raw: Tensor
 
+    judged_at_once = 2
+    """It refines by gradients in evaluation, too, and keeps the graph of a decoding for them."""
+
     def __init__(self, config: Config, image_size: int):
         super().__init__(config, image_size)
         if config.I_end > config.I_start:

@@ -25,6 +25,9 @@ class Model(SegmentationModel):
     ``forward``, so evaluation may run under ``torch.no_grad`` but not under ``torch.inference_mode``.
     """
 
+    judged_at_once = 2
+    """It refines by gradients in evaluation, too, and keeps the graph of a decoding for them."""
+
     def __init__(self, config: Config, image_size: int):
         super().__init__(config, image_size)
         self.decoder = Decoder(config, image_size)
