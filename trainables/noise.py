@@ -54,19 +54,19 @@ def shared() -> Iterator[None]:
         _source.reset(token)
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def normal(shape: Sequence[int], like: Tensor) -> Tensor:
     """Standard normal numbers of ``shape``, on the device and with the dtype of ``like``."""
     return _draw(torch.randn, shape, like)
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def uniform(shape: Sequence[int], like: Tensor) -> Tensor:
     """Numbers uniform in [0, 1) of ``shape``, on the device and with the dtype of ``like``."""
     return _draw(torch.rand, shape, like)
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def permutation(n: int, like: Tensor) -> Tensor:
     """A random permutation of 0..n-1, shape (n,), int64, on the device of ``like``; the same for all images."""
     return torch.randperm(n, generator=_source.get().generator, device=like.device)

@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from tests.trainables import scenes, toy
 from tests.trainables.two_processes import together, trial
-from trainables import checkpoint, parallel
+from trainables import checkpoint, compiled, parallel
 from trainables.parallel import ALONE, Team
 from trainables.training import Diverged
 
@@ -55,11 +55,16 @@ def work(team: Team, folder: Path) -> None:
         run = toy.training(team=team, bad_gradient_at=2)
         with pytest.raises(Diverged) as error:
             run.advance(3)
+        compiled.BACKEND = "aot_eager"  # in a process of its own
+        run = toy.training(dataclasses.replace(toy.TASK, micro_batch=2, compile=True), team=team)
+        run.advance(5)
+        by_torch = (toy.state(run), run.remarks())
     asked: list[int] = []
     found: dict[str, Any] = {
         "steps": steps,
         "unlike": unlike,
         "continued": continued,
+        "compiled": by_torch,
         "validated": means["loss"],
         "bad": (str(error.value), toy.state(run)),
         "of rank 0": team.from_first(lambda: asked.append(team.rank) or f"rank {team.rank}"),
@@ -88,11 +93,13 @@ def test_a_bad_gradient_ends_the_trial_on_all_processes_and_leaves_no_bad_weight
     assert all(math.isfinite(value) for value in first[1].values())
 
 
-def test_two_processes_continue_what_one_began(pair: list[dict[str, Any]]) -> None:
+def test_two_processes_continue_what_one_began_and_compile_what_they_begin(pair: list[dict[str, Any]]) -> None:
     with toy.findable():
         expected, _ = toy.by_hand(toy.state(toy.training()), steps=5)
     for found in pair:
         assert found["continued"] == pytest.approx(expected, rel=1e-5)
+        state, remarks = found["compiled"]
+        assert state == pytest.approx(expected, rel=1e-5) and remarks == []
 
 
 def test_all_processes_begin_with_the_weights_of_the_first(pair: list[dict[str, Any]]) -> None:
