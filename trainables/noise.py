@@ -7,7 +7,7 @@ generator each (:func:`drawn_from`), so that a validation never shifts the rando
 
 Noise belongs to the images of a batch. A process or a micro-batch with some of them draws for all and takes the rows of
 its own, so the result does not depend on how a batch is split. Numbers that all images share are drawn within
-:func:`shared`.
+:func:`shared`. Under torch.compile numbers are drawn as without it.
 """
 
 from collections.abc import Callable, Iterator, Sequence

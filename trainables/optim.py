@@ -20,7 +20,7 @@ def build(
     ``parameters``, on the device where they stay, may be groups with learning rates of their own, in torch's format.
     Adam steps in one kernel on a GPU. Raises ValueError for a name outside :data:`NAMES`.
     """
-    given = [_listed(one) if isinstance(one, dict) else one for one in parameters]
+    given: list[Any] = [_listed(one) if isinstance(one, dict) else one for one in parameters]
     match name:
         case "adam":
             return Adam(given, lr=lr, weight_decay=weight_decay, **_implementation(given, fused=True))
