@@ -18,7 +18,7 @@ def build(
     """An optimiser with torch's defaults (Adam betas 0.9, 0.999; RMSprop alpha 0.99; eps 1e-8).
 
     ``parameters``, on the device where they stay, may be groups with learning rates of their own, in torch's format.
-    Adam steps in one kernel on a GPU. Raises ValueError for a name outside :data:`NAMES`.
+    Adam steps in one kernel. Raises ValueError for a name outside :data:`NAMES`.
     """
     given: list[Any] = [_listed(one) if isinstance(one, dict) else one for one in parameters]
     match name:
@@ -55,13 +55,12 @@ def _how(group: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _implementation(given: list[Any], *, fused: bool) -> dict[str, Any]:
-    """Arguments for torch: one kernel where an optimiser has it on a GPU, one for many tensors where it has not.
+    """Arguments for torch: one kernel where an optimiser has it, else on a GPU one for many tensors.
 
     A parameter that is listed more than once must be stepped as often, one after the other.
     """
     listed = [one for group in given for one in (group["params"] if isinstance(group, dict) else [group])]
     alone = len({id(one) for one in listed}) < len(listed)
-    on_gpu = bool(listed) and all(one.is_cuda for one in listed)
-    if alone or not on_gpu:
-        return {"foreach": False}
-    return {"fused": True} if fused else {"foreach": True}
+    if fused and not alone:
+        return {"fused": True}
+    return {"foreach": not alone and all(one.is_cuda for one in listed)}

@@ -129,7 +129,8 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("return RMSprop(given, lr=lr,", "return RMSprop(given,"),
         ("if key not in IMPLEMENTATION}, **_how(own)}", "}, **_how({})}"),
         ("**_how(own)}", "**_how({})}"),
-        ("if alone or not on_gpu:", "if alone:"),
+        ("if fused and not alone:", "if fused:"),
+        ("if fused and not alone:", "if False:"),
     ],
     "trainables/metrics.py": [
         ("fg_pairs = np.where(has_foreground, num_pairs - 1, 0)", "fg_pairs = np.where(has_foreground, num_pairs, 0)"),

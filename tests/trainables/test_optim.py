@@ -45,7 +45,7 @@ def stepped(built: torch.optim.Optimizer, parameters: list[nn.Parameter], steps:
     return [parameter.tolist() for parameter in parameters]
 
 
-def three(name: str, **implementation: bool) -> tuple[torch.optim.Optimizer, list[nn.Parameter]]:
+def three(name: str, **implementation: bool | None) -> tuple[torch.optim.Optimizer, list[nn.Parameter]]:
     """Three parameters in two groups, and their optimiser, computed as for ``implementation``."""
     parameters = [nn.Parameter(torch.linspace(-1, 1, n)) for n in (3, 7, 40)]
     built = optim.build(name, [{"params": iter(parameters[:2])}, {"params": parameters[2], "lr": 0.02}], 0.1, 0.01)
@@ -55,11 +55,12 @@ def three(name: str, **implementation: bool) -> tuple[torch.optim.Optimizer, lis
 
 
 FUSED = {"fused": True, "foreach": None}
+PLAIN = {"fused": False, "foreach": False}
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw"])
 def test_one_kernel_for_all_tensors_steps_like_one_after_the_other(name: str) -> None:
-    plain, fused = (stepped(*three(name, **how), steps=20) for how in ({}, FUSED))
+    plain, fused = (stepped(*three(name, **how), steps=20) for how in (PLAIN, FUSED))
     for one, other in zip(plain, fused, strict=True):
         assert one == pytest.approx(other, rel=1e-5, abs=1e-7)
 
@@ -67,9 +68,9 @@ def test_one_kernel_for_all_tensors_steps_like_one_after_the_other(name: str) ->
 @pytest.mark.parametrize("name", optim.NAMES)
 @pytest.mark.parametrize("saved_as", ["plain", "many", "fused", "before"])
 def test_a_checkpoint_of_another_implementation_goes_on(name: str, saved_as: str) -> None:
-    """``fused`` as on a GPU; ``before`` as from a version that said nothing of it."""
-    hows: dict[str, dict[str, bool]] = {"many": {"foreach": True}, "fused": FUSED}  # type: ignore[dict-item]
-    how = hows.get(saved_as, {}) if name != "rmsprop" or saved_as != "fused" else {}
+    """``plain`` and ``many`` as from other devices; ``before`` as from a version that said nothing of it."""
+    hows: dict[str, dict[str, bool | None]] = {"many": {"fused": None, "foreach": True}, "plain": PLAIN, "fused": FUSED}
+    how = hows.get(saved_as, PLAIN) if name != "rmsprop" or saved_as not in ("fused", "plain") else {}
     whole, parameters = three(name)
     expected = stepped(whole, parameters, 6)
     first, parameters = three(name, **how)
@@ -80,13 +81,12 @@ def test_a_checkpoint_of_another_implementation_goes_on(name: str, saved_as: str
             group["foreach"] = None
             group.pop("fused", None)
     second, parameters = three(name)
-    before = [group["foreach"] for group in second.param_groups]
+    before = [(group["foreach"], group.get("fused")) for group in second.param_groups]
     with torch.no_grad():
         for parameter, value in zip(parameters, values, strict=True):
             parameter.copy_(torch.tensor(value))
     optim.load_state(second, state)
-    assert [group["foreach"] for group in second.param_groups] == before
-    assert not any(group.get("fused") for group in second.param_groups)
+    assert [(group["foreach"], group.get("fused")) for group in second.param_groups] == before
     for one, other in zip(stepped(second, parameters, 3), expected, strict=True):
         assert one == pytest.approx(other, rel=1e-5, abs=1e-7)
 
@@ -100,6 +100,11 @@ def test_a_parameter_that_is_listed_twice_is_stepped_twice() -> None:
         for _ in range(3 - len(group)):
             built.step()
     assert once.tolist() == pytest.approx(twice.tolist())
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_adam_steps_in_one_kernel(name: str) -> None:
+    assert optim.build(name, [nn.Parameter(torch.ones(2))], 0.1).defaults["fused"] is True
 
 
 @pytest.mark.gpu
