@@ -31,6 +31,8 @@ FINDS = 0.4
 textured scenes."""
 MANY = 0.3
 """Share of the objects from which on they count as merged, or split, if fewer are found."""
+MISSES = 0.6
+"""Share of the objects that are neither found nor merged nor split from which on a model misses objects."""
 
 AT_A_TIME = 128
 """Images whose pixels are counted at a time."""
@@ -112,6 +114,8 @@ def diagnose(means: Mapping[str, float]) -> Diagnosis | None:
         return Diagnosis("splits objects", f"{split:.0%} of the objects are in pieces, {found:.0%} are found")
     if found >= FINDS:
         return Diagnosis("finds objects", f"{found:.0%} of the objects have a segment with IoU above {FOUND_IOU}")
+    if (missed := max(1 - found - merged - split, 0)) >= MISSES:
+        return Diagnosis("misses objects", f"{missed:.0%} of the objects are neither found nor merged nor split")
     return Diagnosis("unclear", f"{found:.0%} of the objects are found, {merged:.0%} merged, {split:.0%} split")
 
 

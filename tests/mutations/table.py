@@ -204,6 +204,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("and kmeans > truth:", "and True:"),
         ("and merged > found:", "and True:"),
         ("and split > found:", "and True:"),
+        ("max(1 - found - merged - split, 0)", "1 - found"),
         ("np.where(objects > 0, which", "np.where(objects >= 0, which"),
     ],
     "study/scoring/baselines.py": [

@@ -51,8 +51,11 @@ KINDS = {
     "groups colours": COLOURS,
     "merges objects": (TRUE > 0).astype(int),
     "splits objects": np.where(TRUE > 0, 2 * TRUE + HALF, 0),
-    "unclear": np.where(HALF, 0, TRUE),
+    "misses objects": np.where(HALF, 0, TRUE),
 }
+
+
+DO = ("finds", "merges", "splits", "misses")
 
 
 def verdict(labels: np.ndarray, true: np.ndarray = TRUE, kmeans: np.ndarray = COLOURS) -> diagnosis.Diagnosis:
@@ -77,7 +80,10 @@ def test_a_verdict_says_on_which_figures_it_rests() -> None:
     assert "1.00 ARI with k-means" in verdict(COLOURS).because
     assert verdict(KINDS["merges objects"]).because == "100% of the objects share a segment, 0% are found"
     assert verdict(KINDS["splits objects"]).because == "100% of the objects are in pieces, 0% are found"
-    assert verdict(KINDS["unclear"]).because == "0% of the objects are found, 0% merged, 0% split"
+    misses = "100% of the objects are neither found nor merged nor split"
+    assert verdict(KINDS["misses objects"]).because == misses
+    mixed = np.choose(np.arange(IMAGES)[:, None, None] % 4, [KINDS[f"{does} objects"] for does in DO])
+    assert verdict(mixed).because == "25% of the objects are found, 25% merged, 25% split"
     assert verdict(TRUE).because == "100% of the objects have a segment with IoU above 0.5"
 
 
@@ -180,6 +186,9 @@ CLEAR = dict(zip(FIGURES, (0.5, 4, 0.1, 0.1, 0.2, 0.2, 0.2), strict=True)) | {"A
         ({"seg_split": diagnosis.MANY - 0.01}, "unclear"),
         ({"seg_split": diagnosis.MANY}, "splits objects"),
         ({"seg_split": 0.35, "seg_found": 0.6}, "finds objects"),
+        ({"seg_split": 0.01}, "unclear"),
+        ({"seg_split": 0.0}, "misses objects"),
+        ({"seg_merged": 0.3, "seg_split": 0.0, "seg_found": 0.0}, "merges objects"),
     ],
 )
 def test_thresholds_and_precedence(means: dict, expected: str) -> None:
