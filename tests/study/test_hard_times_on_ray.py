@@ -184,6 +184,8 @@ def test_a_trial_that_hangs_goes_on_once_with_a_new_worker(tmp_path, narrow):
     assert always.state == TrialState.FAIL
     silent = r"no report for 0\.\d minutes \(--trial-timeout\)"
     assert re.fullmatch(f"it hung 2 times: {silent}", always.user_attrs["reason"])
-    for number, note in enumerate(sorted(notes)):
+    # This Ray is narrow, and other programs may take the memory meanwhile.
+    hung = sorted(note for note in notes if "ran out of memory" not in note)
+    assert len(hung) == 2
+    for number, note in enumerate(hung):
         assert re.fullmatch(f"{number}: {silent}; it goes on with a new worker", note)
-    assert len(notes) == 2
