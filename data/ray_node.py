@@ -56,9 +56,9 @@ def _how(status: int) -> str:
 
 
 def _why(agent: str) -> str:
-    """Why an agent has ended: what it said itself, if it could."""
+    """Why an agent may have ended, and the last error that it wrote into its log."""
     words = last_words({"DashboardAgent": "dashboard_agent.log", "RuntimeEnvAgent": "runtime_env_agent.log"}[agent])
-    return f", which said: {words}" if words else WANT_OF_MEMORY
+    return f"{WANT_OF_MEMORY}; the last error in its log: {words}" if words else WANT_OF_MEMORY
 
 
 class _Ends:

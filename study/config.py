@@ -152,6 +152,8 @@ class StudyConfig:
         object.__setattr__(self, "metric", ",".join(goals(self.metric)))
         if self.profile and "seconds" in self.goals:
             raise ValueError("--profile makes trial 0 slower, and --metric names seconds; leave one of the two out")
+        if self.compile and "seconds" in self.goals:
+            raise ValueError("--compile takes time of some trials and not of others; leave it or the goal seconds out")
         if self.sampler == "auto":
             object.__setattr__(self, "sampler", "tpe" if len(self.goals) > 1 else "prior")
         if self.pruner == "auto":

@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import os
 import shutil
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -20,6 +21,14 @@ BACKEND = "inductor"
 
 FIRST = 2
 """Training step from which it is used. Torch compiles for the integers 0 and 1 alone, and for all others at once."""
+
+LEFT_OUT = {
+    "trainables.noise": ("normal", "uniform", "permutation"),  # whose generator and rows torch.compile cannot follow
+    "trainables.iodine.model": ("log_likelihoods",),  # IODINE takes gradients within it
+    "trainables.spair.count_prior": ("prior_table",),  # it would be compiled anew for each value of the prior
+}
+"""Functions of modules that run as they are in between. Torch's decorator for it would make each import of a model take
+a second more, also where nothing is compiled."""
 
 LARGEST_CACHE = 16
 """Shapes and configurations that a process keeps compiled, per piece of code; more run without. Torch's own 8 are few
@@ -39,8 +48,9 @@ class CompiledForward(nn.Module):
         self.failure: str | None = None
         """Why the model runs without torch.compile after all, in one line for people."""
         self._generator = generator
-        # Else each worker would start a process for each core of the machine.
-        os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(torch.get_num_threads()))
+        _leave_out()
+        if "TORCHINDUCTOR_COMPILE_THREADS" not in os.environ:  # else a process for each core of the machine
+            torch._inductor.config.compile_threads = torch.get_num_threads()
         torch._dynamo.config.recompile_limit = LARGEST_CACHE
         logging.getLogger("torch._dynamo").setLevel(logging.ERROR)
         self._compiled = torch.compile(model.forward, backend=BACKEND)
@@ -54,6 +64,8 @@ class CompiledForward(nn.Module):
         try:
             compiled: SegmentationOutput = self._compiled(images, step)
             return compiled
+        except torch.OutOfMemoryError:
+            raise
         except Exception as error:
             self.fail(error)
         # Outside the except block, so that what the failed attempt has allocated is free. An error of the model's own
@@ -67,6 +79,15 @@ class CompiledForward(nn.Module):
         lines = str(cause).strip().splitlines()
         why = f"{type(cause).__name__}: {lines[0] if lines else ''}"[:200]
         self.failure = f"goes on without --compile, which failed: {why}"
+
+
+def _leave_out() -> None:
+    """Let torch.compile leave :data:`LEFT_OUT` out, as far as these modules are there."""
+    for module, names in LEFT_OUT.items():
+        for name in names if module in sys.modules else ():
+            function = getattr(sys.modules[module], name)
+            if not getattr(function, "_torchdynamo_disable", False):
+                setattr(sys.modules[module], name, torch.compiler.disable(function))
 
 
 def refuse_without_compiler(*, on_gpu: bool) -> None:

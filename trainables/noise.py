@@ -7,7 +7,7 @@ generator each (:func:`drawn_from`), so that a validation never shifts the rando
 
 Noise belongs to the images of a batch. A process or a micro-batch with some of them draws for all and takes the rows of
 its own, so the result does not depend on how a batch is split. Numbers that all images share are drawn within
-:func:`shared`. Under torch.compile numbers are drawn as without it.
+:func:`shared`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -54,19 +54,16 @@ def shared() -> Iterator[None]:
         _source.reset(token)
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def normal(shape: Sequence[int], like: Tensor) -> Tensor:
     """Standard normal numbers of ``shape``, on the device and with the dtype of ``like``."""
     return _draw(torch.randn, shape, like)
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def uniform(shape: Sequence[int], like: Tensor) -> Tensor:
     """Numbers uniform in [0, 1) of ``shape``, on the device and with the dtype of ``like``."""
     return _draw(torch.rand, shape, like)
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def permutation(n: int, like: Tensor) -> Tensor:
     """A random permutation of 0..n-1, shape (n,), int64, on the device of ``like``; the same for all images."""
     return torch.randperm(n, generator=_source.get().generator, device=like.device)

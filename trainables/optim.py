@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer, RMSprop
 
@@ -54,6 +55,12 @@ def _how(group: Mapping[str, Any]) -> dict[str, Any]:
     return {key: group[key] for key in IMPLEMENTATION if key in group}
 
 
+def _dense(parameter: Tensor) -> bool:
+    """Whether its values lie side by side; torch's one kernel takes those of others for their neighbours'."""
+    last = parameter.ndim == 4 and parameter.is_contiguous(memory_format=torch.channels_last)
+    return last or parameter.is_contiguous()
+
+
 def _implementation(given: list[Any], *, fused: bool) -> dict[str, Any]:
     """Arguments for torch: one kernel where an optimiser has it, else on a GPU one for many tensors.
 
@@ -61,6 +68,6 @@ def _implementation(given: list[Any], *, fused: bool) -> dict[str, Any]:
     """
     listed = [one for group in given for one in (group["params"] if isinstance(group, dict) else [group])]
     alone = len({id(one) for one in listed}) < len(listed)
-    if fused and not alone:
+    if fused and not alone and all(map(_dense, listed)):
         return {"fused": True}
     return {"foreach": not alone and all(one.is_cuda for one in listed)}

@@ -65,7 +65,7 @@ def evaluate(
                     parts.append(judge(rows[chosen], part))
                     first = part.stop
                 except torch.OutOfMemoryError:
-                    if len(part) == 1:
+                    if len(part) == 1 or model.config.replicate:
                         raise
                     most = len(part) // 2
             block = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

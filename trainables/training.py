@@ -169,6 +169,8 @@ class Training:
         before = self.noise.get_state()
         try:
             return self._gradient(forward, rows)
+        except torch.OutOfMemoryError:
+            raise
         except Exception as error:
             if self._compiled is None or self._compiled.failure is not None or self.team.size > 1:
                 raise

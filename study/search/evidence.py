@@ -59,18 +59,22 @@ class Informed(BaseSampler):
 
         Storages put another object in the place of a trial that has changed; the others are not translated again.
         """
+        if len(stored) < len(self._stored):  # another study
+            self._stored, self._shown, self._telling = [], [], None
         changed = [i for i, (now, before) in enumerate(zip(stored, self._stored, strict=False)) if now is not before]
         for i in [*changed, *range(len(self._stored), len(stored))]:
-            shown = self._translated(stored[i])
-            self._shown[i : i + 1] = [shown]
-            if shown.state in ENDED:
+            shown = [self._translated(stored[i])]
+            if any(trial.state in ENDED for trial in [*shown, *self._shown[i : i + 1]]):
                 self._telling = None
+            self._shown[i : i + 1] = shown
         self._stored = [*stored]
         if maximize is None or len(self._shown) <= BEST + OTHERS:
             return self._shown
         if self._telling is None:
             self._telling = telling(self._shown, maximize)
-        return self._telling
+        # With those that run: TPE keeps its distance from them.
+        running = (trial for trial in self._shown if trial.state == TrialState.RUNNING)
+        return sorted([*self._telling, *running], key=lambda trial: trial.number)
 
     def _translated(self, trial: FrozenTrial) -> FrozenTrial:
         """``trial`` as it is shown."""

@@ -129,8 +129,9 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("return RMSprop(given, lr=lr,", "return RMSprop(given,"),
         ("if key not in IMPLEMENTATION}, **_how(own)}", "}, **_how({})}"),
         ("**_how(own)}", "**_how({})}"),
-        ("if fused and not alone:", "if fused:"),
-        ("if fused and not alone:", "if False:"),
+        ("if fused and not alone and all(map(_dense, listed)):", "if fused and all(map(_dense, listed)):"),
+        ("if fused and not alone and all(map(_dense, listed)):", "if fused and not alone:"),
+        ("if fused and not alone and all(map(_dense, listed)):", "if False:"),
     ],
     "trainables/metrics.py": [
         ("fg_pairs = np.where(has_foreground, num_pairs - 1, 0)", "fg_pairs = np.where(has_foreground, num_pairs, 0)"),

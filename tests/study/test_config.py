@@ -24,6 +24,7 @@ from study.results_folder import refuse_other_identity
         ({"metric": "mIoU_fg,seconds", "pruner": "asha"}, "leave --pruner out, or name one goal"),
         ({"metric": "mIoU_fg,MSE", "pruner": "median"}, "--pruner median compares trials by one goal"),
         ({"metric": "mIoU_fg,seconds", "profile": True}, "--profile makes trial 0 slower"),
+        ({"metric": "mIoU_fg,seconds", "compile": True}, "--compile takes time of some trials"),
         ({"metric": "mIoU_fg,seconds", "sampler": "prior"}, "take --sampler tpe, nsga2, gp or random"),
         ({"metric": "mIoU_fg,seconds", "sampler": "cmaes"}, "--sampler cmaes learns from one goal"),
         ({"sampler": "nsga2"}, "add --pruner none"),

@@ -4,12 +4,15 @@ import dataclasses
 import importlib
 import importlib.util
 import logging
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 import torch
 
 import trainables
+from study.results_folder import ROOT
 from tests.trainables import scenes, toy
 from trainables import compiled
 from trainables.training import Task, Training
@@ -23,8 +26,12 @@ CLOSE = 1e-3
 @pytest.fixture(autouse=True)
 def _as_it_was(monkeypatch):
     level, limit = logging.getLogger("torch._dynamo").level, torch._dynamo.config.recompile_limit
-    monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    monkeypatch.delenv("TORCHINDUCTOR_COMPILE_THREADS", raising=False)
+    monkeypatch.setattr(torch._inductor.config, "compile_threads", 64)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     yield
+    torch.set_num_threads(threads)
     logging.getLogger("torch._dynamo").setLevel(level)
     torch._dynamo.config.recompile_limit = limit
     torch.compiler.reset()
@@ -151,3 +158,17 @@ def test_a_compiler_that_is_missing_is_named(monkeypatch):
 def test_on_a_gpu_triton_is_needed():
     with pytest.raises(ValueError, match=r"^--compile needs Triton on a GPU"):
         compiled.refuse_without_compiler(on_gpu=True)
+
+
+def test_a_worker_compiles_with_no_more_processes_than_it_has_cores():
+    trial("slot_attention", True)
+    assert torch._inductor.config.compile_threads == 1
+
+
+def test_importing_models_does_not_load_the_compiler():
+    """It takes a second and 70 MB, in each process that only scores or predicts."""
+    script = (
+        "import sys, trainables.scoring, trainables.noise, trainables.spair.count_prior, trainables.iodine.likelihood"
+    )
+    script += "; assert 'torch._dynamo' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)

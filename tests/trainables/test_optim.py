@@ -107,6 +107,19 @@ def test_adam_steps_in_one_kernel(name: str) -> None:
     assert optim.build(name, [nn.Parameter(torch.ones(2))], 0.1).defaults["fused"] is True
 
 
+def test_a_parameter_with_gaps_is_stepped_like_one_without() -> None:
+    values = torch.linspace(-1, 1, 12).reshape(2, 6)
+    stepped_values = []
+    for parameter in (nn.Parameter(values.clone()[:, ::2]), nn.Parameter(values[:, ::2].contiguous())):
+        built = optim.build("adam", [parameter], 0.1)
+        for _ in range(5):
+            built.zero_grad()
+            (parameter**3 - parameter).sum().backward()
+            built.step()
+        stepped_values.append(parameter.tolist())
+    assert stepped_values[0] == [pytest.approx(row) for row in stepped_values[1]]
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", optim.NAMES)
 def test_on_a_gpu_all_tensors_are_stepped_at_once(name: str) -> None:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 
-@torch.compiler.disable
 def log_likelihoods(image: Tensor, colour: Tensor, sigma: float, mixture: Literal["channel", "pixel"]) -> Tensor:
     """(B, K, C', H, W): log-likelihood of ``image`` (B, 3, H, W) under each slot's ``colour`` (B, K, 3, H, W) alone.
 

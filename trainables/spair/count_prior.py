@@ -22,7 +22,6 @@ def count_prior(present: Tensor, p: float) -> Tensor:
     return table[torch.arange(N, device=present.device), before]
 
 
-@torch.compiler.disable  # it would compile anew for each p
 @lru_cache(maxsize=4)  # p stays the same for most of a trial
 def prior_table(cells: int, p: float, device: torch.device | None = None) -> Tensor:
     """Probability (N, N), float64 on ``device``, that cell i is present after c objects, by i and c; c is at most i.

@@ -102,6 +102,9 @@ class Shown(optuna.samplers.TPESampler):
 
     def sample_independent(self, study, trial, name, distribution):
         self.seen = study.get_trials(deepcopy=False, states=evidence.ENDED)
+        both = study.get_trials(deepcopy=False, states=(*evidence.ENDED, TrialState.RUNNING))
+        self.running = [t.number for t in both if t.state == TrialState.RUNNING]
+        assert [t.number for t in both] == sorted(t.number for t in both)
         return 0.5
 
 
@@ -124,6 +127,7 @@ def test_of_very_many_trials_tpe_is_shown_the_best_and_some_from_all_of_the_stud
     others = [t.number for t in shown.seen if t.value not in best]
     assert max(b - a for a, b in itertools.pairwise([0, *others, 2000])) < 25, "from all of the study"
 
+    assert shown.running == [2000], "TPE keeps its distance from what runs"
     better = 3000 if direction == "maximize" else -1
     study.add_trial(optuna.trial.create_trial(value=better, state=TrialState.COMPLETE))
     ask(study)
@@ -137,3 +141,32 @@ def test_a_sampler_that_counts_generations_is_shown_all():
         study.add_trial(optuna.trial.create_trial(value=value, state=TrialState.COMPLETE))
     ask(study)
     assert len(looking.seen) == evidence.BEST + evidence.OTHERS + 51
+
+
+def test_another_study_brings_its_own_trials():
+    shown = Shown(seed=0)
+    informed = Informed(shown, ())
+    for count in (700, 2):
+        study = optuna.create_study(sampler=informed)
+        for value in range(count):
+            study.add_trial(optuna.trial.create_trial(value=value, state=TrialState.COMPLETE))
+        ask(study)
+    assert [t.value for t in shown.seen] == [0, 1]
+
+
+def test_a_trial_that_turns_out_to_have_lost_its_worker_is_not_shown_any_more():
+    shown = Shown(seed=0)
+    study = optuna.create_study(sampler=Informed(shown, [1]))
+    for value in range(600):
+        study.add_trial(optuna.trial.create_trial(value=value, state=TrialState.COMPLETE))
+    paused = ask(study)
+    paused.report(-1.0, 1)
+    assert paused.number in telling_numbers(study, shown)
+    paused.set_user_attr("reason", "its worker died")
+    study.tell(paused, state=TrialState.FAIL)
+    assert paused.number not in telling_numbers(study, shown)
+
+
+def telling_numbers(study, shown):
+    ask(study)
+    return {t.number for t in shown.seen}
