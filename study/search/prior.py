@@ -119,9 +119,9 @@ class PriorSampler(BaseSampler):
         return self._draws[trial.number].way == "tpe"
 
     def _draw(self, study: optuna.Study) -> Draw:
-        ended = ranked(study)
-        if len(ended) >= HAND_OVER:
+        if len(_ended(study)) >= HAND_OVER:
             return Draw("tpe", {})
+        ended = ranked(study)
         best = ended[: math.ceil(len(ended) / 3)]
         weights = {way: weight * _success(way, ended, best) for way, weight in WEIGHTS.items()}
         if len(ended) < FIRST_MUTATION:
@@ -140,8 +140,11 @@ class PriorSampler(BaseSampler):
 def ranked(study: optuna.Study) -> list[FrozenTrial]:
     """The trials that ended, best first: those that got further, then those with the better value there."""
     maximize = study.direction == optuna.study.StudyDirection.MAXIMIZE
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-    return sorted(trials, key=lambda trial: merit(trial, maximize), reverse=True)
+    return sorted(_ended(study), key=lambda trial: merit(trial, maximize), reverse=True)
+
+
+def _ended(study: optuna.Study) -> list[FrozenTrial]:
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
 
 
 def merit(trial: FrozenTrial, maximize: bool) -> tuple[float, float]:
