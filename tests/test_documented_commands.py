@@ -9,6 +9,7 @@ command counts. A new command of a page is run as the others of its verb; one th
 import configparser
 import contextlib
 import glob
+import logging
 import re
 import shlex
 import shutil
@@ -192,6 +193,7 @@ def test_it_runs_on_ray(
 
 def runs(command: Command, patch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> str:
     """Run ``command``, and see that it ends well; what it printed."""
+    patch.setattr(logging, "raiseExceptions", False)  # Ray's loggers may hold the stderr of an earlier test, now closed
     with own_folder.kept_out(), s3(command.line, patch):
         try:
             status = run(command.line)
