@@ -52,6 +52,7 @@ class CompiledForward(nn.Module):
         if "TORCHINDUCTOR_COMPILE_THREADS" not in os.environ:  # else a process for each core of the machine
             torch._inductor.config.compile_threads = torch.get_num_threads()
         torch._dynamo.config.recompile_limit = LARGEST_CACHE
+        torch._functorch.config.donated_buffer = False  # IODINE and EfficientMORL go backward twice through a graph
         logging.getLogger("torch._dynamo").setLevel(logging.ERROR)
         self._compiled = torch.compile(model.forward, backend=BACKEND)
 

@@ -6,7 +6,7 @@ import re
 from study.results_folder import ROOT
 
 KNOWN = {
-    "trainables/compiled.py": {"_dynamo"},
+    "trainables/compiled.py": {"_dynamo", "_functorch", "_inductor"},
     "study/display/event_files.py": {"_get_file_writer"},
     "study/search/interrupted.py": {"_trial_id"},
     "study/search/prior.py": {"_storage", "_trial_id"},

@@ -1,5 +1,6 @@
 """What we use of torch that it does not document."""
 
+import importlib
 import re
 import types
 import warnings
@@ -105,3 +106,10 @@ def test_more_shapes_are_kept_compiled_where_the_limit_is_higher(monkeypatch):
 
     assert torch._dynamo.config.recompile_limit == 8
     assert compilations(8) == 8 and compilations(16) == 12
+
+
+def test_what_compiling_is_told_is_there_to_be_told():
+    """What trainables/compiled.py sets in torch's configuration; its tests see the effect."""
+    importlib.import_module("torch._inductor.config")
+    assert torch._functorch.config.donated_buffer in (True, False)
+    assert torch._inductor.config.compile_threads is None or torch._inductor.config.compile_threads > 0
