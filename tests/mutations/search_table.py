@@ -135,7 +135,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
     ],
     "study/search/prior.py": [
         ("** 2\n", "** 0\n"),
-        ("if len(ended) >= HAND_OVER:", "if False:"),
+        ("if len(_ended(study)) >= HAND_OVER:", "if False:"),
         ("best = ended[: math.ceil(len(ended) / 3)]", "best = ended"),
         ("return math.inf, sign * trial.value", "return -1.0, sign * trial.value"),
         ("(draw.keeps_choice if choice else draw.keeps)", "draw.keeps"),
