@@ -38,7 +38,7 @@ def evaluate(
     (B, H, W) of each pass, in the order of ``rows``. ``draw`` chooses the noise.
     """
     blocks: list[dict[str, np.ndarray]] = []
-    most = passes_of(model)
+    most = images_per_pass(model)
     with judged(model) as device:
         generator = torch.Generator(device).manual_seed(draw)
 
@@ -54,7 +54,7 @@ def evaluate(
             keep(predicted)
             return scores
 
-        for chosen in sequential(len(rows), images_per_pass(model.image_size)):
+        for chosen in sequential(len(rows), images_per_block(model.image_size)):
             before = generator.get_state()
             parts: list[dict[str, np.ndarray]] = []
             first = 0
@@ -90,17 +90,17 @@ def panel(model: SegmentationModel, split: Split, *, step: int, precision: str =
         )
 
 
-def images_per_pass(image_size: int) -> int:
+def images_per_block(image_size: int) -> int:
     """Images of a block, for which noise is drawn at once: 8 at 128x128, the same for all models and machines."""
     return int(np.clip(2**17 // image_size**2, 1, 128))
 
 
-def passes_of(model: SegmentationModel) -> int:
+def images_per_pass(model: SegmentationModel) -> int:
     """Images that go through ``model`` at a time, by its ``judged_at_once`` and the size of its images.
 
     With ``replicate`` the whole block, over whose size some models divide a gradient that they take within forward.
     """
-    block = images_per_pass(model.image_size)
+    block = images_per_block(model.image_size)
     if model.config.replicate:
         return block
     return min(block, max(1, model.judged_at_once * 128**2 // model.image_size**2))

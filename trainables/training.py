@@ -166,13 +166,15 @@ class Training:
 
         That is found out late, when the first one runs; with several processes, when others already wait.
         """
+        if self._compiled is None or self._compiled.failure is not None or self.team.size > 1:
+            return self._gradient(forward, rows)
         before = self.noise.get_state()
         try:
             return self._gradient(forward, rows)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
-            if self._compiled is None or self._compiled.failure is not None or self.team.size > 1:
+            if self._compiled.failure is not None:  # it goes on without already: this is an error of the model's own
                 raise
             self._compiled.fail(error)
         self.noise.set_state(before)

@@ -13,7 +13,7 @@ from study.scoring import baselines, diagnosis, extremes, objects, slots
 from study.scoring.baselines import BASELINES, GRIDS
 from trainables import checkpoint, metrics, own_metrics, pictures
 from trainables.precision import allow_tf32
-from trainables.scoring import PANEL_IMAGES, evaluate, images_per_pass, panel, restore_model
+from trainables.scoring import PANEL_IMAGES, evaluate, images_per_block, panel, restore_model
 from trainables.training import Task
 
 Refs = list[ray.ObjectRef]
@@ -40,7 +40,7 @@ class Scored(NamedTuple):
 def best_grid(refs: Refs) -> str:
     """The best grid on a split."""
     split = store.open_split(refs)
-    passes = sequential(min(len(split), GRID_IMAGES), images_per_pass(split.size[0]))
+    passes = sequential(min(len(split), GRID_IMAGES), images_per_block(split.size[0]))
     return baselines.best_grid(split.gather(rows)[1] for rows in passes)
 
 
@@ -48,7 +48,7 @@ def best_grid(refs: Refs) -> str:
 def kmeans_labels(refs: Refs, max_objects: int, seed: int) -> metrics.Labels:
     """k-means' segments of a split, (N, H, W): all entries are compared with them."""
     split = store.open_split(refs)
-    passes = sequential(len(split), images_per_pass(split.size[0]))
+    passes = sequential(len(split), images_per_block(split.size[0]))
     labels = [baselines.kmeans_labels(split.gather(rows)[0], max_objects, seed).astype(np.uint8) for rows in passes]
     return np.concatenate(labels)
 
@@ -104,7 +104,7 @@ def score_baseline(name: str, refs: Refs, kmeans: metrics.Labels, max_objects: i
     """What an untrained baseline scores on a split."""
     split = store.open_split(refs)
     parts, predicted, picture = [], [], b""
-    for rows in sequential(len(split), images_per_pass(split.size[0])):
+    for rows in sequential(len(split), images_per_block(split.size[0])):
         images, true_labels = split.gather(rows)  # (B, H, W, 3), (B, H, W)
         if name == "kmeans":
             labels, num_slots, reconstruction = baselines.painted(
@@ -133,7 +133,7 @@ def _means(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 def _figures(split: Split, labels: metrics.Labels, kmeans: metrics.Labels) -> dict[str, np.ndarray]:
     """The figures of the diagnosis from the predicted ``labels`` of all images of ``split``, and their true objects."""
-    passes = sequential(len(split), images_per_pass(split.size[0]))
+    passes = sequential(len(split), images_per_block(split.size[0]))
     true = np.concatenate([split.gather(rows)[1] for rows in passes])  # pass by pass: the images take too much memory
     visible = [(np.bincount(labels.ravel())[1:] > 0).sum() for labels in true]
     return {**diagnosis.figures(labels, true, kmeans), OBJECTS: np.array(visible, np.float64)}

@@ -13,7 +13,7 @@ from data import atomic, picture_files
 from data.spec import DataSpec
 from trainables import metrics, pictures
 from trainables.model import SegmentationModel
-from trainables.scoring import images_per_pass, judged
+from trainables.scoring import images_per_block, judged
 
 COLUMNS = ("input", "reconstruction", "segments", "overlay")
 LARGEST = 64
@@ -64,7 +64,7 @@ def read_picture(path: Path, spec: DataSpec, size: int) -> NDArray[np.uint8]:
 
 def predict(model: SegmentationModel, paths: Sequence[Path], spec: DataSpec, step: int) -> Iterator[Prediction]:
     """What ``model`` makes of the pictures in ``paths``, in their order. Raises ValueError."""
-    at_a_time = images_per_pass(model.image_size)
+    at_a_time = images_per_block(model.image_size)
     for start in range(0, len(paths), at_a_time):
         chosen = paths[start : start + at_a_time]
         images = np.stack([read_picture(path, spec, model.image_size) for path in chosen])  # (B, H, W, 3)

@@ -22,14 +22,10 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from study.search.prior import PriorSampler, merit
+from study.search.prior import ENDED, PriorSampler, merit
 
 WORKER_LOST = ("its worker died", "it hung")
 """How the reasons begin of trials that failed by no fault of their hyperparameters."""
-
-
-ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
-"""States of the trials from which samplers learn."""
 
 BEST = 100
 """So many of the best trials TPE is shown always. Its group of good trials holds 25 at most."""

@@ -31,6 +31,9 @@ WEIGHTS = {"base": 2.0, "uniform": 1.0, "mutation": 1.0}
 WAY = "clevrtune:way"
 """The attribute of a trial that says in which way it was drawn."""
 
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+"""States of the trials from which samplers learn."""
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -144,13 +147,13 @@ def ranked(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def _ended(study: optuna.Study) -> list[FrozenTrial]:
-    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    return study.get_trials(deepcopy=False, states=ENDED)
 
 
 def merit(trial: FrozenTrial, maximize: bool) -> tuple[float, float]:
     """How far a trial that ended got, infinitely if to its end, and its value there: of two trials the better has more.
 
-    The value is negative unless the study is to ``maximize``.
+    The value is negated unless the study is to ``maximize``.
     """
     sign = 1 if maximize else -1
     if trial.state == TrialState.COMPLETE and trial.value is not None:

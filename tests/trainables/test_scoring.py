@@ -7,7 +7,7 @@ import torch
 import trainables
 from tests.trainables import scenes, toy
 from trainables import metrics, pictures
-from trainables.scoring import PANEL_IMAGES, evaluate, images_per_pass, panel, passes_of, restore_model
+from trainables.scoring import PANEL_IMAGES, evaluate, images_per_block, images_per_pass, panel, restore_model
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def test_scores_are_the_images_own_whatever_pass_they_come_in(model, monkeypatch
     for name, values in expected.items():
         assert scores[name] == pytest.approx(values, rel=1e-4, nan_ok=True), name
     np.testing.assert_array_equal(np.concatenate(kept), slots(images))
-    monkeypatch.setattr("trainables.scoring.images_per_pass", lambda size: 2)
+    monkeypatch.setattr("trainables.scoring.images_per_block", lambda size: 2)
     again = []
     for name, values in evaluate(model, split, rows, step=0, keep=again.append).items():
         assert values.shape == (3,)
@@ -95,11 +95,11 @@ def test_a_restored_model_has_the_weights_and_is_in_evaluation_mode():
 def test_scores_do_not_depend_on_how_many_images_go_through_at_a_time(model, monkeypatch, at_once):
     """Noise, the order of labels and the loss are those of the block."""
     monkeypatch.setattr(type(model), "eval", lambda self: self.train())  # it draws noise
-    monkeypatch.setattr("trainables.scoring.images_per_pass", lambda size: 5)
+    monkeypatch.setattr("trainables.scoring.images_per_block", lambda size: 5)
     split, rows, kept = scenes.split(12, toy.SIZE), np.arange(12), []
     expected = evaluate(model, split, rows, step=0, keep=kept.append)
     assert [len(labels) for labels in kept] == [5, 5, 2]
-    monkeypatch.setattr("trainables.scoring.passes_of", lambda model: at_once)
+    monkeypatch.setattr("trainables.scoring.images_per_pass", lambda model: at_once)
     seen, forward = [], type(model).forward
 
     def watched(self, image, step):
@@ -116,7 +116,7 @@ def test_scores_do_not_depend_on_how_many_images_go_through_at_a_time(model, mon
 
 def test_a_pass_that_does_not_fit_is_halved_and_changes_no_score(model, monkeypatch):
     monkeypatch.setattr(type(model), "eval", lambda self: self.train())
-    monkeypatch.setattr("trainables.scoring.images_per_pass", lambda size: 5)
+    monkeypatch.setattr("trainables.scoring.images_per_block", lambda size: 5)
     split, rows = scenes.split(12, toy.SIZE), np.arange(12)
     expected = evaluate(model, split, rows, step=0)
     seen, fits, forward = [], 1, type(model).forward
@@ -140,7 +140,7 @@ def test_a_pass_that_does_not_fit_is_halved_and_changes_no_score(model, monkeypa
 def test_models_that_keep_graphs_take_fewer_images_at_a_time():
     def at_a_time(name, size, **config):
         with torch.device("meta"):
-            return passes_of(trainables.build(name, config, size))
+            return images_per_pass(trainables.build(name, config, size))
 
     assert [at_a_time("iodine", size) for size in (32, 64, 128)] == [32, 8, 2]
     assert at_a_time("efficient_morl", 128) == 2 and at_a_time("space", 128) == 8
@@ -148,4 +148,4 @@ def test_models_that_keep_graphs_take_fewer_images_at_a_time():
 
 
 def test_large_images_are_scored_a_few_at_a_time():
-    assert [images_per_pass(size) for size in (16, 32, 128, 256, 1024)] == [128, 128, 8, 2, 1]
+    assert [images_per_block(size) for size in (16, 32, 128, 256, 1024)] == [128, 128, 8, 2, 1]

@@ -6,7 +6,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from study.search import evidence, strategies
+from study.search import evidence, prior, strategies
 from study.search.evidence import Evidence, Informed
 
 
@@ -101,8 +101,8 @@ class Shown(optuna.samplers.TPESampler):
     """Keeps what TPE would see of the trials that ended."""
 
     def sample_independent(self, study, trial, name, distribution):
-        self.seen = study.get_trials(deepcopy=False, states=evidence.ENDED)
-        both = study.get_trials(deepcopy=False, states=(*evidence.ENDED, TrialState.RUNNING))
+        self.seen = study.get_trials(deepcopy=False, states=prior.ENDED)
+        both = study.get_trials(deepcopy=False, states=(*prior.ENDED, TrialState.RUNNING))
         self.running = [t.number for t in both if t.state == TrialState.RUNNING]
         assert [t.number for t in both] == sorted(t.number for t in both)
         return 0.5
