@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from study.scoring import bootstrap, ranking, score_file
 from study.scoring.bootstrap import Interval
 from study.scoring.diagnosis import FIGURES, Diagnosis, diagnose
-from study.scoring.interval import paired
+from study.scoring.interval import difference
 from study.scoring.ranking import BASE
 from study.scoring.trial_table import read_trials
 from trainables import own_metrics
@@ -114,8 +114,8 @@ def leaderboard(
     for split in splits:
         here = {entry: by_seed for (entry, where), by_seed in groups.items() if where == split}
         ordered += [_row(entry, split, here[entry]) for entry in finalists if entry in here]
-        if best in here and BASE in here and len(here[best].keys() & here[BASE].keys()) > 1:
-            ordered.append(_gain(best, split, {entry: here[entry] for entry in finalists if entry in here}))
+        if best in here and BASE in here and min(len(here[best]), len(here[BASE])) > 1:
+            ordered.append(_gain(best, split, here))
         ordered += [_row(entry, split, here[entry]) for entry in baselines if entry in here]
     named = {(entry_name(entry), split): means for (entry, split), means in (drawn or {}).items()}
     return [_with_intervals(row, named) for row in ordered]
@@ -187,7 +187,7 @@ def footnotes(rows: Sequence[Row], incomplete: bool) -> list[str]:
     if seeds > 1:
         notes.append(f"±: standard deviation over {seeds} seeds")
     if any(row.kind == "gain" for row in rows):
-        notes.append("the difference from the base has its 95 % interval; the noise of a seed is that of all finalists")
+        notes.append("the difference from the base has its 95 % interval over seeds (Welch)")
     for split in dict.fromkeys(row.split for row in rows):
         undefined = max(row.undefined for row in rows if row.split == split)
         if undefined:
@@ -260,16 +260,13 @@ def _row(entry: str, split: str, by_seed: Mapping[int | None, Mapping[str, float
 
 
 def _gain(best: str, split: str, here: Mapping[str, Mapping[int | None, Mapping[str, float]]]) -> Row:
-    """What ``best`` has more than the base on ``split``; ``here`` holds the means of all finalists there."""
+    """What ``best`` has more than the base on ``split``; ``here`` holds the means of all entries there, by seed."""
     one, base = _row(best, split, here[best]), _row(BASE, split, here[BASE])
     differences, halves = {}, {}
     for metric in one.means:
-        scores = {
-            entry: {seed: means[metric] for seed, means in by_seed.items() if seed is not None}
-            for entry, by_seed in here.items()
-        }
-        differences[metric], halves[metric] = paired(scores, best, BASE)
-    seeds = len(here[best].keys() & here[BASE].keys())
+        scores = [[means[metric] for means in here[entry].values()] for entry in (best, BASE)]
+        differences[metric], halves[metric] = difference(*scores)
+    seeds = min(len(here[best]), len(here[BASE]))
     name = f"{one.entry} - {base.entry}"
     return replace(one, entry=name, kind="gain", means=differences, stds=halves, seeds=seeds, figures={})
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from study.scoring import ranking
-from study.scoring.interval import paired
+from study.scoring.interval import difference
 from study.scoring.leaderboard import METRICS, TITLES, Row, cell, entry_name, read_leaderboard
 from study.scoring.ranking import BASE, Finalist
 from trainables.objectives import direction, goals
@@ -29,20 +29,19 @@ def verdict(finalists: Sequence[Finalist], rows: Sequence[Row], metric: str) -> 
     if base is None:
         return [*said, "the base has no complete trial, so no trial can be compared with it"]
     name = entry_name(best.entry)
-    scores = {f.entry: {run.seed: run.value for run in f.complete if run.value is not None} for f in finalists}
-    difference, half = paired(scores, best.entry, BASE)
+    gain, half = difference(*([run.value for run in f.complete if run.value is not None] for f in (best, base)))
     alone = len(best.runs) == 1
-    said.append(_sentence("validation", name, metric, difference, half, won=finalists[0].entry != BASE, one_seed=alone))
+    said.append(_sentence("validation", name, metric, gain, half, won=finalists[0].entry != BASE, one_seed=alone))
     judged = metric if metric in METRICS or (rows and metric in rows[0].means) else METRICS[0]
     for split in dict.fromkeys(row.split for row in rows):
         here = {row.entry: row for row in rows if row.split == split}
-        gain = here.get(f"{name} - {BASE}")
+        row = here.get(f"{name} - {BASE}")
         where = TITLES.get(split, split)
-        if gain is not None:
-            said.append(_sentence(where, name, judged, gain.means[judged], gain.stds[judged]))
+        if row is not None:
+            said.append(_sentence(where, name, judged, row.means[judged], row.stds[judged]))
         elif name in here and BASE in here:
-            difference = here[name].means[judged] - here[BASE].means[judged]
-            said.append(_sentence(where, name, judged, difference, math.nan, one_seed=alone))
+            gained = here[name].means[judged] - here[BASE].means[judged]
+            said.append(_sentence(where, name, judged, gained, math.nan, one_seed=alone))
     if alone:
         said.append("one seed says little: with --seeds 2 or more the finalists and the base are trained anew")
     return said

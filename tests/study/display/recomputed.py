@@ -1,4 +1,4 @@
-"""The tables of report.md, computed again from evaluation.parquet and objects.parquet with pyarrow and numpy alone.
+"""The tables of report.md, computed again from evaluation.parquet and objects.parquet with pyarrow and SciPy alone.
 
 It shares no code with the project. ``python -m tests.study.display.recomputed results/STUDY ...`` prints every number
 that does not agree, and how many do.
@@ -12,11 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+from scipy import stats
 
 PERCENT = ("mIoU_fg", "ARI_FG", "mBO_fg", "mBO", "ARI")
 SPLITS = {"OOD": "outd", "CAMO": "camo", "textured CAMO": "camo_textured"}
-STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 10: 2.228}
-"""97.5 % quantiles of Student's t distribution by degrees of freedom."""
 NUMBER = r"[+-]?\d[\d,]*\.?\d*"
 
 
@@ -50,16 +49,10 @@ def tables(text: str) -> list[tuple[str, list[str], list[list[str]]]]:
     return found
 
 
-def gain(scores: dict[str, dict[int | None, float]], one: str, other: str) -> tuple[float, float]:
-    """The difference of two entries and half of its 95 % interval, by the two-way analysis of variance."""
-    seeds = sorted(s for s in scores[one].keys() & scores[other].keys() if s is not None)
-    blocks = np.array([[by[s] for s in seeds] for by in scores.values() if set(seeds) <= set(by)])
-    rows, columns = blocks.shape
-    errors = blocks - blocks.mean(axis=1)[:, None] - blocks.mean(axis=0)[None, :] + blocks.mean()
-    freedom = (rows - 1) * (columns - 1)
-    variance = float(np.square(errors).sum()) / freedom
-    difference = np.mean([scores[one][s] - scores[other][s] for s in seeds])
-    return float(difference), STUDENT[freedom] * math.sqrt(2 * variance / columns)
+def gain(one: list[float], other: list[float]) -> tuple[float, float, float]:
+    """The difference of two entries, and the ends of its 95 % interval by Welch's test."""
+    around = stats.ttest_ind(one, other, equal_var=False).confidence_interval(0.95)
+    return float(np.mean(one) - np.mean(other)), float(around.low), float(around.high)
 
 
 class Checked:
@@ -105,14 +98,13 @@ def _scores(
     all_scores = means(folder, metric)
     here = {entry: by_seed for (entry, where), by_seed in all_scores.items() if where == split}
     by_name = {named(entry): by_seed for entry, by_seed in here.items()}
-    trained = {e: {s: scale * float(np.nanmean(v)) for s, v in by.items()} for e, by in here.items() if None not in by}
+    trained = {e: [scale * float(np.nanmean(v)) for v in by.values()] for e, by in here.items() if None not in by}
     for row in rows:
         cell, what = row[column].replace("**", ""), f"{row[0]}, {split}, {metric}"
         shown = re.findall(NUMBER, cell)
         if " - base" in row[0]:
             one = next(entry for entry in trained if named(entry) == row[0].removesuffix(" - base"))
-            difference, half = gain(trained, one, "base")
-            for text, wanted in zip(shown, (difference, difference - half, difference + half), strict=True):
+            for text, wanted in zip(shown, gain(trained[one], trained["base"]), strict=True):
                 checked.near(text, wanted, what)
             continue
         seeds = [scale * float(np.nanmean(scores)) for scores in by_name[row[0]].values()]

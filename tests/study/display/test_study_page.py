@@ -107,7 +107,7 @@ def test_report_is_one_file_with_everything_in_it(results_folder: Path) -> None:
         "clevrtex:camo is absent",
         "mIoU_fg on validation, trial 5, mean of 2 seeds",
         "71.0%",
-        "test: trial 5 may or may not beat the base: mIoU_fg +7.0 [-2.3, +16.3]",
+        "test: trial 5 may or may not beat the base: mIoU_fg +7.0 [-24.2, +38.2]",
         "validation: trial 5 ",
         "0123456789ab+",
         "86%",

@@ -33,7 +33,7 @@ def test_means_are_over_images_then_over_seeds() -> None:
     assert brief(second.stds) == pytest.approx({"mIoU_fg": 0.02, "ARI_FG": 0.02, "MSE": 4}), "ddof 0, as published"
     assert base.kind == "base" and base.means["mIoU_fg"] == pytest.approx(0.405) and not grid.stds
     assert gain.kind == "gain" and brief(gain.means) == pytest.approx({"mIoU_fg": 0.07, "ARI_FG": 0.07, "MSE": -14})
-    assert gain.stds["mIoU_fg"] == pytest.approx(4.303 * 0.0216025, abs=1e-5), "see test_interval.py"
+    assert gain.stds["mIoU_fg"] == pytest.approx(0.312428, abs=1e-5), "of two seeds each: see test_interval.py"
     outd = rows()[6]
     assert outd.undefined == 1
     assert outd.means["mIoU_fg"] == pytest.approx(0.35 + 0.01 * (0 + 1 + 3 + 4 + 5) / 5)
@@ -101,7 +101,7 @@ def test_cells_are_percent_and_the_best_of_each_column_is_marked() -> None:
     cells = {row.entry: (texts, bold) for row, texts, bold in test.rows}
     assert cells["trial 2"] == (["64.5 ± 2.0", "64.5 ± 2.0", "76.0 ± 4.0"], [True, True, True])
     assert cells["trial 5"] == (["47.5 ± 5.0", "47.5 ± 5.0", "110 ± 10"], [False] * 3)
-    gain = ["+7.0 [-2.3, +16.3]", "+7.0 [-2.3, +16.3]", "-14.0 [-32.6, +4.6]"]
+    gain = ["+7.0 [-24.2, +38.2]", "+7.0 [-24.2, +38.2]", "-14.0 [-76.5, +48.5]"]
     assert cells["trial 5 - base"] == (gain, [False] * 3), "of MSE, less would be better"
     assert cells["grid 4x4"][0] == ["22.5", "22.5", "160"]
 
@@ -165,7 +165,7 @@ def test_footnotes_name_incomplete_data_what_follows_a_mean_and_undefined_images
     assert leaderboard.footnotes(rows(), incomplete=True) == [
         "incomplete data: not comparable with published numbers",
         "±: standard deviation over 2 seeds",
-        "the difference from the base has its 95 % interval; the noise of a seed is that of all finalists",
+        "the difference from the base has its 95 % interval over seeds (Welch)",
         "OOD: mIoU_fg, ARI_FG and mBO_fg leave out images without foreground, 1 of them",
     ]
     alone = leaderboard.leaderboard(evaluation({"trial_0001": [0.1]}), ["trial_0001"])
