@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -58,16 +59,16 @@ def measure(study: Resolved, machines: Machines) -> Step:
         return Step(machines.seconds_per_step, batch, "given")
     model = trainables.build(study.config.model, hyperparameters, study.image_size)
     on_gpu = machines.gpus > 0 and torch.cuda.is_available()
-    seconds, images = seconds_per_step(study, model, torch.device("cuda" if on_gpu else "cpu"))
+    timed = time_step(study, model, torch.device("cuda" if on_gpu else "cpu"))
     if on_gpu or not machines.gpus:
-        scaled = f", scaled up from {images}" if images != batch else ""
-        return Step(seconds, batch, f"measured on one {'GPU' if on_gpu else 'CPU core'} of this machine{scaled}")
+        device = "GPU" if on_gpu else "CPU core"
+        return Step(timed.seconds, batch, f"measured on one {device} of this machine{timed.remarks(batch)}")
     operations = count_operations(model, study.image_size)
     tflops = machines.tflops or SUSTAINED_TFLOPS
     return Step(
         operations * batch / (tflops * 1e12),
         batch,
-        f"{operations / 1e9:,.1f} GFLOP an image, in {seconds / batch:.2g} s on a core here; "
+        f"{operations / 1e9:,.1f} GFLOP an image, in {timed.seconds / batch:.2g} s on a core here; "
         f"at {tflops:g} TFLOP/s on a GPU"
         + ("" if machines.tflops else ", which is assumed: give --seconds-per-step if you can"),
         within=2.0,
@@ -94,8 +95,25 @@ class _NoModules(nullcontext[None]):
         """Do nothing; torch calls it without arguments."""
 
 
-def seconds_per_step(study: Resolved, model: SegmentationModel, device: torch.device) -> tuple[float, int]:
-    """Seconds of a training step on one batch, and the images that were timed and scaled up to it.
+@dataclass(frozen=True)
+class Timed:
+    """A training step that was timed."""
+
+    seconds: float
+    """of a step with the model's batch"""
+    images: int
+    """that were timed, and scaled up to the batch"""
+    failure: str | None
+    """why torch.compile was left out although it was asked for, in one line"""
+
+    def remarks(self, batch: int) -> str:
+        """What a reader of the seconds of a ``batch`` must know, to follow them; empty if nothing."""
+        scaled = f", scaled up from {self.images}" if self.images != batch else ""
+        return scaled + (f"; {self.failure}" if self.failure else "")
+
+
+def time_step(study: Resolved, model: SegmentationModel, device: torch.device) -> Timed:
+    """Time a training step on one batch.
 
     Forward, backward and optimiser on random images in the middle of a trial, since some models begin with more work
     than they go on with; the second of two steps counts. Raises ValueError for a batch that does not fit into memory.
@@ -108,22 +126,31 @@ def seconds_per_step(study: Resolved, model: SegmentationModel, device: torch.de
     optimizers = model.optimizers()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    seconds = 0.0
+    generator = torch.Generator(device).manual_seed(0)
+    compiled = CompiledForward(model, generator) if study.config.compile else None
+
+    def step(image: torch.Tensor) -> float:
+        started = time.perf_counter()
+        with autocast(device, precision):
+            loss = (model if compiled is None else compiled)(image, model.config.steps // 2).loss
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        float(loss.detach())  # waits for the device
+        return time.perf_counter() - started
+
     try:
-        generator = torch.Generator(device).manual_seed(0)
-        forward = CompiledForward(model, generator) if study.config.compile else model
         with noise.drawn_from(generator):
             image = noise.uniform((images, 3, size, size), torch.empty((), device=device))  # (B, 3, H, W)
-            for _ in range(2):
-                started = time.perf_counter()
-                with autocast(device, precision):
-                    loss = forward(image, model.config.steps // 2).loss
-                loss.backward()
-                for optimizer in optimizers:
-                    optimizer.step()
-                    optimizer.zero_grad(set_to_none=True)
-                float(loss.detach())  # waits for the device
-                seconds = time.perf_counter() - started
+            try:
+                step(image)
+            except Exception as error:  # torch.compile may fail in the backward pass too
+                if compiled is None or compiled.failure is not None or out_of_memory(error):
+                    raise
+                compiled.fail(error)
+                step(image)
+            seconds = step(image)
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
@@ -133,4 +160,4 @@ def seconds_per_step(study: Resolved, model: SegmentationModel, device: torch.de
         ) from error
     finally:
         torch.set_num_threads(threads)
-    return seconds * batch / images, images
+    return Timed(seconds * batch / images, images, compiled.failure if compiled is not None else None)

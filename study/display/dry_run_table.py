@@ -10,7 +10,7 @@ from rich.table import Table
 import trainables
 from data import machine, subset
 from study.cluster import places
-from study.cluster.planning import seconds_per_step
+from study.cluster.planning import time_step
 from study.display.durations import duration
 from study.display.plain_lines import say
 from study.display.values import brief, range_text
@@ -44,7 +44,7 @@ def show(study: Resolved, console: Console) -> None:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     batch = hyperparameters["batch_size"]
     on_gpu = torch.cuda.is_available() and (study.preset == "paper" if c.gpus is None else c.gpus > 0)
-    seconds, images = seconds_per_step(study, model, torch.device("cuda" if on_gpu else "cpu"))
+    timed = time_step(study, model, torch.device("cuda" if on_gpu else "cpu"))
     workers = c.workers_per_trial
     gpus = float(on_gpu) if c.gpus is None else c.gpus
     try:
@@ -53,13 +53,12 @@ def show(study: Resolved, console: Console) -> None:
         room = 1  # the study is meant for a larger machine
     at_a_time = min(c.trials, c.concurrent or room, room)
     share, length = forecast.pruning(c.trials, at_a_time, study.reports, c.pruner)
-    trial = seconds * study.steps / workers
+    trial = timed.seconds * study.steps / workers
     device = "GPU" if on_gpu else "CPU core"
-    scaled = f", scaled up from {images}" if images != batch else ""
     lines = {
         "images": subset.said(study.data.source.counts(study.data.variant), c.data_fraction),
         "parameters": f"{parameters:,}",
-        "one step": f"{seconds:.3g} s for a batch of {batch} on one {device}{scaled}",
+        "one step": f"{timed.seconds:.3g} s for a batch of {batch} on one {device}{timed.remarks(batch)}",
         "one full trial": f"{study.steps:,} steps, {duration(trial)} without validation"
         + (f", if {workers} workers are {workers} times as fast" if workers > 1 else ""),
         "the study": f"{c.trials} trials, about {duration(trial * length)} with {at_a_time} at a time, "

@@ -24,7 +24,8 @@ CLOSE = 1e-3
 
 
 @pytest.fixture(autouse=True)
-def _as_it_was(monkeypatch):
+def as_it_was(monkeypatch):
+    """What compiling changes in torch is as before afterwards."""
     level, limit = logging.getLogger("torch._dynamo").level, torch._dynamo.config.recompile_limit
     monkeypatch.delenv("TORCHINDUCTOR_COMPILE_THREADS", raising=False)
     monkeypatch.setattr(torch._inductor.config, "compile_threads", 64)

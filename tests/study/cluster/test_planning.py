@@ -7,7 +7,11 @@ import trainables
 from study import presets
 from study.cluster import planning
 from study.config import StudyConfig
+from tests.trainables.test_compiled import Bad, as_it_was
 from tests.trainables.test_contract import tiny
+from trainables import compiled
+
+__all__ = ["as_it_was"]  # after each test here too
 
 
 @pytest.mark.parametrize(("preset", "images"), [("tiny", 3), ("paper", 1)])
@@ -16,15 +20,30 @@ def test_a_step_in_the_middle_of_a_trial_is_timed_on_the_images_of_a_pass(preset
     model = trainables.build("slot_attention", tiny("slot_attention", batch_size=8, steps=1000), 32)
     seen = []
     model.register_forward_pre_hook(lambda _, arguments: seen.append((len(arguments[0]), arguments[1])))
-    _, timed = planning.seconds_per_step(presets.resolve(study, has_gpu=False), model, torch.device("cpu"))
-    assert timed == images and seen == [(images, 500)] * 2
+    timed = planning.time_step(presets.resolve(study, has_gpu=False), model, torch.device("cpu"))
+    assert timed.images == images and seen == [(images, 500)] * 2 and timed.failure is None
+    assert timed.remarks(8) == f", scaled up from {images}" and timed.remarks(images) == ""
+
+
+@pytest.mark.parametrize("part", ["forward", "backward"])
+def test_a_plan_says_that_it_is_one_without_torch_compile(part, monkeypatch):
+    def backend(graph, inputs):
+        if part == "forward":
+            raise ValueError("no such kernel")
+        return lambda *args: [Bad.apply(x) for x in graph(*args)]
+
+    monkeypatch.setattr(compiled, "BACKEND", backend)
+    study = StudyConfig(model="slot_attention", preset="tiny", data="synthetic-(32,32)", compile=True)
+    model = trainables.build("slot_attention", tiny("slot_attention", batch_size=2, steps=1000), 32)
+    timed = planning.time_step(presets.resolve(study, has_gpu=False), model, torch.device("cpu"))
+    assert timed.remarks(2) == "; goes on without --compile, which failed: ValueError: no such kernel"
 
 
 def test_a_batch_that_no_memory_holds_is_named():
     study = presets.resolve(StudyConfig(model="slot_attention", data="synthetic-(32,32)", preset="tiny"), has_gpu=False)
     model = trainables.build("slot_attention", tiny("slot_attention", batch_size=10**9), 32)
     with pytest.raises(ValueError, match="a step with 1,000,000,000 images does not fit into memory; give a smaller"):
-        planning.seconds_per_step(study, model, torch.device("cpu"))
+        planning.time_step(study, model, torch.device("cpu"))
 
 
 def test_the_operations_of_an_image_are_counted():
