@@ -18,6 +18,9 @@ from study.scoring.leaderboard import BASELINE, TITLES
 SEEN = "mIoU_fg"
 """The score of the plots."""
 
+SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up")
+"""Of a study's point, beside its colour."""
+
 
 def write(comparison: Comparison, path: Path) -> None:
     """Write one self-contained page to ``path``: the tables, budgets, and the winners' pictures of the same scenes."""
@@ -108,28 +111,17 @@ def _costs(comparison: Comparison) -> str:
         for number, (entry, cost) in enumerate(costs.items()):
             score = figures.short(means.get(entry))
             if cost and score is not None:
-                marker = {"size": 12, "color": f"var(--series{number % 10 + 1})"}
-                name = figures.label(entry)
-                spot = {"x": [cost], "y": [round(100 * score, 2)], "text": [name], "name": name}
-                data.append(
-                    {
-                        **spot,
-                        "mode": "markers+text",
-                        "textposition": "top center",
-                        "cliponaxis": False,
-                        "marker": marker,
-                    }
-                )
+                symbol = SYMBOLS[number % len(SYMBOLS)]
+                marker = {"size": 12, "symbol": symbol, "color": f"var(--series{number % 10 + 1})"}
+                spot = {"x": [cost], "y": [round(100 * score, 2)], "name": figures.label(entry)}
+                data.append({**spot, "mode": "markers", "marker": marker})  # no words at it: they would overlap
         if data:
             where = TITLES.get(split, split)
             axis = figures.decades([one["x"][0] for one in data])
-            low, high = axis["range"]
-            axis["range"] = [low - 0.08 * (high - low), high + 0.08 * (high - low)]  # room for the names
             layout = {
                 "xaxis": {"type": "log", "title": {"text": title}, **axis},
-                "margin": {"l": 48, "r": 48, "t": 24, "b": 40},
                 "yaxis": {"title": {"text": f"{SEEN} on {where} (%)"}, "rangemode": "tozero"},
-                "showlegend": False,
+                "showlegend": True,
             }
             about = f"{SEEN} against {title}"
             drawn.append((f"{SEEN} against {title}", figures.figure(data, layout, about=about), False))
