@@ -11,6 +11,10 @@ from study.scoring.ranking import BASE, Finalist
 from trainables.objectives import direction, goals
 
 
+OPEN = "may or may not beat"
+"""What is said where the interval of a gain has zero in it."""
+
+
 def read_verdict(folder: Path, metric: str) -> list[str]:
     """The sentences about the study in ``folder`` by the first goal of ``metric``; none before its final stage."""
     return verdict(ranking.read(folder), read_leaderboard(folder), goals(metric)[0])
@@ -32,6 +36,7 @@ def verdict(finalists: Sequence[Finalist], rows: Sequence[Row], metric: str) -> 
     gain, half = difference(*([run.value for run in f.complete if run.value is not None] for f in (best, base)))
     alone = len(best.runs) == 1
     said.append(_sentence("validation", name, metric, gain, half, won=finalists[0].entry != BASE, one_seed=alone))
+    unsure = OPEN in said[-1] and not alone
     judged = metric if metric in METRICS or (rows and metric in rows[0].means) else METRICS[0]
     for split in dict.fromkeys(row.split for row in rows):
         here = {row.entry: row for row in rows if row.split == split}
@@ -42,6 +47,9 @@ def verdict(finalists: Sequence[Finalist], rows: Sequence[Row], metric: str) -> 
         elif name in here and BASE in here:
             gained = here[name].means[judged] - here[BASE].means[judged]
             said.append(_sentence(where, name, judged, gained, math.nan, one_seed=alone))
+    if unsure:
+        more = len(best.runs) + 2
+        said.append(f"more seeds tell more: the same command with --seeds {more} trains only those that are missing")
     if alone:
         said.append("one seed says little: with --seeds 2 or more the finalists and the base are trained anew")
     return said
@@ -57,7 +65,7 @@ def _sentence(
     elif gained > half or (math.isnan(half) and one_seed):
         says = f"{name} beat the base"
     else:
-        says = f"{name} may or may not beat the base"
+        says = f"{name} {OPEN} the base"
     return f"{where}: {says}: {metric} {cell(metric, difference, half, gain=True)}"
 
 

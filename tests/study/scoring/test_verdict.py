@@ -29,7 +29,8 @@ def said(finalists: list[Finalist], metric: str = "mIoU_fg", **levels: list[floa
 )
 def test_each_split_has_its_sentence(levels: list[float], says: str) -> None:
     finalists = [finalist("trial_0007", 0.7, 0.72), finalist("base", 0.6, 0.6)]
-    validation, test = said(finalists, trial_0007=levels, base=[0.4, 0.4])
+    validation, test, more = said(finalists, trial_0007=levels, base=[0.4, 0.4])
+    assert more == "more seeds tell more: the same command with --seeds 4 trains only those that are missing"
     assert validation == "validation: trial 7 may or may not beat the base: mIoU_fg +11.0 [-1.7, +23.7]"
     assert test == says
 
