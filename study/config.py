@@ -190,7 +190,7 @@ class StudyConfig:
             raise ValueError(f"--seed is {self.seed}; it must be zero or more, and below 2**63")
         if self.reports is not None:
             self._check_reports(self.reports)
-        if self.sampler in ("cmaes", "gp", "nsga2") and self.pruner != "none":
+        if self.sampler in ("cmaes", "nsga2") and self.pruner != "none":
             raise ValueError(
                 f"--sampler {self.sampler} learns from complete trials only, and --pruner {self.pruner} leaves few; "
                 "add --pruner none, or take --sampler tpe"

@@ -10,7 +10,6 @@ from study.scoring.leaderboard import METRICS, TITLES, Row, cell, entry_name, re
 from study.scoring.ranking import BASE, Finalist
 from trainables.objectives import direction, goals
 
-
 OPEN = "may or may not beat"
 """What is said where the interval of a gain has zero in it."""
 

@@ -8,12 +8,12 @@ Samplers learn from trials that are complete or pruned. Two more kinds tell as m
   curve: to Optuna's TPE that is worse than all others. Samplers do not see failed trials, and would propose their
   neighbours again and again. In the storage it stays failed, with its reason.
 
-Of very many trials, TPE is shown some: what it does with each takes time whenever it is asked.
+Of very many trials, models are shown some: what it does with each takes time whenever it is asked.
 """
 
 import copy
 import heapq
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import optuna
@@ -22,13 +22,15 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from study.search.gaussian_process import StoppedGPSampler
 from study.search.prior import ENDED, PriorSampler, merit
+from study.search.shown import ShownStudy
 
 WORKER_LOST = ("its worker died", "it hung")
 """How the reasons begin of trials that failed by no fault of their hyperparameters."""
 
 BEST = 100
-"""So many of the best trials TPE is shown always. Its group of good trials holds 25 at most."""
+"""So many of the best trials a model is shown always. TPE's group of good trials holds 25 at most."""
 
 OTHERS = 400
 """So many of the others it is shown at most, evenly chosen from all of the study: they tell where the rest lies."""
@@ -46,9 +48,9 @@ class Informed(BaseSampler):
         self._telling: list[FrozenTrial] | None = None  # of these, what TPE is shown; None: to be chosen again
 
     def _ask(self, study: optuna.Study) -> Any:
-        many = len(study.directions) > 1 or not isinstance(self.sampler, TPESampler | PriorSampler)
+        many = len(study.directions) > 1 or not isinstance(self.sampler, TPESampler | PriorSampler | StoppedGPSampler)
         maximize = None if many else study.direction == StudyDirection.MAXIMIZE
-        return Evidence(study, lambda stored: self._evidence(stored, maximize))
+        return ShownStudy(study, lambda stored: self._evidence(stored, maximize))
 
     def _evidence(self, stored: list[FrozenTrial], maximize: bool | None) -> list[FrozenTrial]:
         """The ``stored`` trials as they are shown, all of them if ``maximize`` is None.
@@ -109,34 +111,6 @@ class Informed(BaseSampler):
     def reseed_rng(self) -> None:
         """As Optuna asks it."""
         self.sampler.reseed_rng()
-
-
-class Evidence:
-    """A study whose trials are those ``shown`` of the stored ones; everything else is the study's own."""
-
-    def __init__(self, study: optuna.Study, shown: Callable[[list[FrozenTrial]], list[FrozenTrial]]):
-        self._study = study
-        self._shown = shown
-
-    def __getattr__(self, attribute: str) -> Any:
-        return getattr(self._study, attribute)
-
-    @property
-    def trials(self) -> list[FrozenTrial]:
-        """As :attr:`optuna.Study.trials`."""
-        return self.get_trials()
-
-    def get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
-        """As :meth:`optuna.Study.get_trials`."""
-        return self._get_trials(deepcopy, states)
-
-    def _get_trials(
-        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
-    ) -> list[FrozenTrial]:
-        """What Optuna's samplers call; ``use_cache`` gives the trials as they were when the current one was asked."""
-        shown = self._shown(self._study._get_trials(deepcopy=False, use_cache=use_cache))
-        trials = [trial for trial in shown if states is None or trial.state in states]
-        return copy.deepcopy(trials) if deepcopy else trials
 
 
 def telling(trials: list[FrozenTrial], maximize: bool) -> list[FrozenTrial]:

@@ -1,8 +1,8 @@
 """PriorSampler: a search that begins around a configuration known to be good, the base, and trusts what it finds.
 
-At first most trials are drawn from a distribution around the base and the rest from the whole space. Later some trials
-are mutations of the best so far. Then Optuna's TPE takes over; it has learnt from all of them. How many trials each way
-gets depends on how well its trials have done, so a bad base costs little.
+At first most trials are drawn from a distribution around the base and the rest from the whole space; how many each way
+gets depends on how well its trials have done, so a bad base costs little. Then a Gaussian process takes over, which has
+learnt from all of them, and Optuna's TPE where there are too many for that. docs/search.md compares them.
 
 The ideas are those of PriorBand (Mallik et al. 2023, arXiv:2306.12370) and piBO (Hvarfner et al. 2022,
 arXiv:2204.11051).
@@ -19,13 +19,15 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-FIRST_MUTATION = 10
-"""How many trials must have ended before the best are mutated."""
+from study.search.gaussian_process import StoppedGPSampler
 
-HAND_OVER = 20
-"""How many trials must have ended before TPE proposes all others."""
+HAND_OVER = 10
+"""How many trials must have ended before a Gaussian process proposes the others."""
 
-WEIGHTS = {"base": 2.0, "uniform": 1.0, "mutation": 1.0}
+LARGEST_PROCESS = 200
+"""How many trials may have ended before it is TPE: a proposal from so many takes half a second, and ever more."""
+
+WEIGHTS = {"base": 2.0, "uniform": 1.0}
 """How often each way of drawing is taken, in relation to the others, while nothing is known about them."""
 
 WAY = "clevrtune:way"
@@ -40,29 +42,22 @@ class Draw:
     """How the parameters of one trial are drawn: around the values of ``centre``, or uniformly where it has none."""
 
     way: str
-    """base, uniform, mutation or tpe."""
+    """base, uniform, gp or tpe."""
     centre: dict[str, Any]
     width: float = 1.0
     """Standard deviation of a number, in units of its range, on a logarithmic scale where the range is logarithmic."""
-    keeps: float = 0.0
-    """Probability that a number is the centre's."""
-    keeps_choice: float = 0.0
-    """Probability that a choice is the centre's; if not, it is one of all."""
 
 
 WIDTHS = (0.05, 0.35)
 """The standard deviations of draws around the base, in units of a range: each trial has its own between these two.
 So some trials are close to the base, where the preset needs little, and others are not."""
 
-AROUND_BASE = {"keeps_choice": 0.5}
-"""A number near the base is always a new one."""
-
-AROUND_BEST = {"width": 0.1, "keeps": 0.5, "keeps_choice": 0.8}
-"""A mutation leaves half of the numbers as they are, and most choices."""
+KEEPS_CHOICE = 0.5
+"""Probability that a choice near the base is the base's; if not, it is one of all. A number is always a new one."""
 
 
 class PriorSampler(BaseSampler):
-    """Draws around ``base``, a value for each parameter, then mutates the best trials, then hands over to TPE.
+    """Draws around ``base``, a value for each parameter, then hands over to a Gaussian process, at last to TPE.
 
     A parameter whose base is missing or outside its range is drawn uniformly.
     """
@@ -70,7 +65,7 @@ class PriorSampler(BaseSampler):
     def __init__(self, base: dict[str, Any], seed: int):
         self._base = base
         self._rng = np.random.default_rng(seed)
-        self._tpe = TPESampler(seed=seed)
+        self._models: dict[str, BaseSampler] = {"gp": StoppedGPSampler.quiet(seed, 1), "tpe": TPESampler(seed=seed)}
         self._random = RandomSampler(seed=seed)
         self._draws: dict[int, Draw] = {}
         """Number of a trial that has not ended -> how it is drawn."""
@@ -79,7 +74,8 @@ class PriorSampler(BaseSampler):
         """Draw differently from now on."""
         self._rng = np.random.default_rng()
         self._random.reseed_rng()
-        self._tpe.reseed_rng()
+        for model in self._models.values():
+            model.reseed_rng()
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Choose how ``trial`` is drawn; not if it was asked for, or goes on with what it has."""
@@ -90,53 +86,51 @@ class PriorSampler(BaseSampler):
         study._storage.set_trial_system_attr(trial._trial_id, WAY, draw.way)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """The parameters that TPE proposes together, if ``trial`` is TPE's."""
-        return self._tpe.infer_relative_search_space(study, trial) if self._by_tpe(trial) else {}
+        """The parameters that a model proposes together, if ``trial`` is a model's."""
+        model = self._model(trial)
+        return model.infer_relative_search_space(study, trial) if model else {}
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """TPE's proposal for the parameters in ``search_space``, if ``trial`` is TPE's."""
-        return self._tpe.sample_relative(study, trial, search_space) if self._by_tpe(trial) else {}
+        """The model's proposal for the parameters in ``search_space``, if ``trial`` is a model's."""
+        model = self._model(trial)
+        return model.sample_relative(study, trial, search_space) if model else {}
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """The value of one parameter."""
-        if self._by_tpe(trial):
-            return self._tpe.sample_independent(study, trial, param_name, param_distribution)
+        """The value of one parameter. Those that only some trials have are TPE's, where a model proposes."""
+        if self._model(trial):
+            return self._models["tpe"].sample_independent(study, trial, param_name, param_distribution)
         draw = self._draws[trial.number]
         choice = isinstance(param_distribution, CategoricalDistribution)
         if param_name in draw.centre and _contains(param_distribution, draw.centre[param_name]):
-            if self._rng.random() < (draw.keeps_choice if choice else draw.keeps):
-                return draw.centre[param_name]
             if not choice:
                 return near(draw.centre[param_name], draw.width, param_distribution, self._rng)
+            if self._rng.random() < KEEPS_CHOICE:
+                return draw.centre[param_name]
         return self._random.sample_independent(study, trial, param_name, param_distribution)
 
     def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
         """Forget how ``trial`` was drawn."""
         self._draws.pop(trial.number, None)
 
-    def _by_tpe(self, trial: FrozenTrial) -> bool:
-        return self._draws[trial.number].way == "tpe"
+    def _model(self, trial: FrozenTrial) -> BaseSampler | None:
+        """Which model proposes ``trial``; None if it is drawn."""
+        return self._models.get(self._draws[trial.number].way)
 
     def _draw(self, study: optuna.Study) -> Draw:
-        if len(_ended(study)) >= HAND_OVER:
-            return Draw("tpe", {})
         ended = ranked(study)
+        if len(ended) >= HAND_OVER:
+            return Draw("gp" if len(ended) < LARGEST_PROCESS else "tpe", {})
         best = ended[: math.ceil(len(ended) / 3)]
         weights = {way: weight * _success(way, ended, best) for way, weight in WEIGHTS.items()}
-        if len(ended) < FIRST_MUTATION:
-            del weights["mutation"]
         shares = np.array(list(weights.values()))
         way = str(self._rng.choice(list(weights), p=shares / shares.sum()))
         if way == "base":
             narrow, wide = WIDTHS
-            width = math.exp(self._rng.uniform(math.log(narrow), math.log(wide)))
-            return Draw(way, self._base, width, **AROUND_BASE)
-        if way == "mutation":
-            return Draw(way, best[self._rng.integers(len(best))].params, **AROUND_BEST)
+            return Draw(way, self._base, math.exp(self._rng.uniform(math.log(narrow), math.log(wide))))
         return Draw(way, {})
 
 

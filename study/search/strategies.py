@@ -9,8 +9,9 @@ from typing import Any
 
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
-from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, RandomSampler, TPESampler
 
+from study.search.gaussian_process import StoppedGPSampler
 from study.search.prior import PriorSampler
 from study.search.rungs import FACTOR, Promotion, positions
 
@@ -52,7 +53,7 @@ SAMPLERS: dict[str, Callable[[int, dict[str, Any]], BaseSampler]] = {
     "tpe": lambda seed, _: TPESampler(seed=seed),
     "random": lambda seed, _: RandomSampler(seed=seed),
     "cmaes": _cmaes,
-    "gp": lambda seed, _: GPSampler(seed=seed),
+    "gp": lambda seed, _: StoppedGPSampler.quiet(seed),
     "nsga2": lambda seed, _: NSGAIISampler(population_size=POPULATION, seed=seed),
 }
 """Name -> sampler with a seed, for a study with that base."""

@@ -42,6 +42,7 @@ TESTS: dict[str, list[str]] = {
     "study/search/storage_url.py": ["tests/study/search/test_storage_url.py"],
     "study/search/starting_over.py": ["tests/study/search/test_starting_over.py"],
     "study/search/strategies.py": ["tests/study/search/test_strategies.py"],
+    "study/search/gaussian_process.py": ["tests/study/search/test_gaussian_process.py"],
     "study/search/prior.py": ["tests/study/search/test_prior.py"],
     "study/search/proposal.py": ["tests/study/search/test_proposal.py"],
     "study/search/distributions.py": ["tests/study/search/test_distributions.py"],

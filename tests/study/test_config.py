@@ -42,7 +42,6 @@ from study.results_folder import refuse_other_identity
         ({"steps": -5}, "--steps is -5"),
         ({"steps": 5, "reports": 6}, "below --reports"),
         ({"reports": 2}, "give 3 or more, or --pruner none"),
-        ({"sampler": "gp"}, "add --pruner none"),
         ({"sampler": "cmaes", "pruner": "median"}, "learns from complete trials only"),
         ({"cpus": 0.0}, "--cpus is 0"),
         ({"cpus": float("inf")}, "--cpus is inf"),

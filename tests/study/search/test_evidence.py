@@ -7,7 +7,8 @@ import pytest
 from optuna.trial import TrialState
 
 from study.search import evidence, prior, strategies
-from study.search.evidence import Evidence, Informed
+from study.search.evidence import Informed
+from study.search.shown import ShownStudy
 
 
 def ask(study, x=None):
@@ -58,15 +59,15 @@ def test_trials_beyond_a_rung_and_those_that_failed_by_themselves_are_shown_as_p
 
 @pytest.mark.parametrize("name", strategies.SAMPLERS)
 def test_every_sampler_reads_the_evidence(name, monkeypatch):
-    """``Evidence._get_trials``, a private method of Optuna's studies, is how its samplers read."""
+    """``ShownStudy._get_trials``, a private method of Optuna's studies, is how its samplers read."""
     read = []
-    original = Evidence._get_trials
+    original = ShownStudy._get_trials
 
     def reading(self, *args, **keywords):
         read.append(name)
         return original(self, *args, **keywords)
 
-    monkeypatch.setattr(Evidence, "_get_trials", reading)
+    monkeypatch.setattr(ShownStudy, "_get_trials", reading)
     study = optuna.create_study(sampler=Informed(strategies.sampler(name, 0), ()))
     for i in range(12):
         study.tell(ask(study), i / 12)

@@ -57,7 +57,6 @@ def only(monkeypatch):
     def make(way):
         for name in prior.WEIGHTS:
             monkeypatch.setitem(prior.WEIGHTS, name, float(name == way))
-        monkeypatch.setattr(prior, "FIRST_MUTATION", 1)
         monkeypatch.setattr(prior, "HAND_OVER", 10**9)
 
     return make
@@ -83,7 +82,7 @@ def test_draws_lie_around_the_base_in_their_own_units(only):
 def test_the_base_choice_is_probable_and_no_other_is_impossible(only):
     only("base")
     kinds = [found["kind"] for found in asked(study_of(), 400)]
-    keeps = prior.AROUND_BASE["keeps_choice"]
+    keeps = prior.KEEPS_CHOICE
     assert abs(kinds.count("b") / 400 - (keeps + (1 - keeps) / 4)) < 0.08
     assert set(kinds) == set("abcd")
 
@@ -121,44 +120,49 @@ def test_near_gives_the_ends_of_an_integer_range_their_share():
 
 def test_a_seed_fixes_the_draws_whatever_runs_in_between():
     def drawn(seed):
-        return [dict(trial.params) for trial in search(study_of(seed), 30, lambda found: -distance(found))]
+        return [dict(trial.params) for trial in search(study_of(seed), 15, lambda found: -distance(found))]
 
     assert drawn(1) == drawn(1) != drawn(2)
 
 
-def test_tpe_takes_over(monkeypatch):
-    trials = search(study_of(), prior.HAND_OVER + 5, lambda found: -distance(found))
-    assert "tpe" not in ways(trials)[: prior.HAND_OVER]
-    assert set(ways(trials)[prior.HAND_OVER :]) == {"tpe"}
-    with_tpe = [dict(trial.params) for trial in trials]
-    # TPE's own proposals, not draws in its name: another TPE changes them
-    monkeypatch.setattr(prior, "TPESampler", lambda seed: optuna.samplers.TPESampler(seed=seed, n_ei_candidates=1))
-    without = [dict(t.params) for t in search(study_of(), prior.HAND_OVER + 5, lambda found: -distance(found))]
-    assert with_tpe[: prior.HAND_OVER] == without[: prior.HAND_OVER]
-    assert with_tpe[prior.HAND_OVER :] != without[prior.HAND_OVER :]
+@pytest.mark.parametrize(("model", "first"), [("gp", "HAND_OVER"), ("tpe", "LARGEST_PROCESS")])
+def test_models_take_over(model, first, monkeypatch):
+    monkeypatch.setattr(prior, "LARGEST_PROCESS", 14)
+    before, after = getattr(prior, first), {"gp": 14, "tpe": 18}[model]
+
+    def drawn():
+        return search(study_of(), after, lambda found: -distance(found))
+
+    trials = drawn()
+    assert model not in ways(trials)[:before] and set(ways(trials)[before:]) == {model}
+    # The model's own proposals, not draws in its name: another model changes them.
+    another = optuna.samplers.RandomSampler(seed=5)
+    original = PriorSampler._model
+    monkeypatch.setattr(
+        PriorSampler,
+        "_model",
+        lambda self, trial: another if self._draws[trial.number].way == model else original(self, trial),
+    )
+    without = drawn()
+    assert [t.params for t in trials[:before]] == [t.params for t in without[:before]]
+    assert all(one.params != other.params for one, other in zip(trials[before:], without[before:], strict=True))
 
 
-def test_mutations_stay_near_the_best_and_change_something(only):
-    study = study_of(base={})
-    target = {"lr": 0.05, "width": 9, "layers": 8, "share": 0.1, "kind": "b", "off": 1.0}
-    for number in range(9):
-        study.enqueue_trial({**target, "lr": 0.05 if number < 3 else 0.0002})
-    search(study, 9, lambda found: found["lr"])
-    only("mutation")
-    drawn = asked(study, 200)
-    assert np.mean([found["lr"] > 0.01 for found in drawn]) > 0.95  # the parents are the best third
-    assert np.mean([found["kind"] == "b" for found in drawn]) > 0.7
-    same = [sum(found[name] == target[name] for name in target) for found in drawn]
-    assert 1 < np.mean(same) < len(target) - 0.5
+def test_a_process_comes_nearer_than_its_draws(monkeypatch):
+    trials = search(study_of(base={}), 30, lambda found: -distance(found))
+    assert np.median([distance(t.params) for t in trials[20:]]) < 0.5 * np.median(
+        [distance(t.params) for t in trials[:10]]
+    )
 
 
-def test_a_wrong_base_loses_its_share():
+def test_a_wrong_base_loses_its_share(monkeypatch):
     """Where trials near the base are bad, fewer are drawn there; where they are good, more."""
+    monkeypatch.setattr(prior, "HAND_OVER", 10**9)
 
     def share(value):
         counts = [0, 0]
         for seed in range(30):
-            late = ways(search(study_of(seed), prior.HAND_OVER, value))[prior.HAND_OVER // 2 :]
+            late = ways(search(study_of(seed), 20, value))[10:]
             counts[0] += late.count("base")
             counts[1] += len(late)
         return counts[0] / counts[1]
