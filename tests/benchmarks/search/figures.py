@@ -1,11 +1,16 @@
 """What a replay shows: figures over all orders, as Markdown tables, and the picture."""
 
 import math
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from data.machine import usable_cores
 from tests.benchmarks.search.replay import OURS, STRATEGIES, Course, Replay
 from tests.benchmarks.search.table import Table
 
@@ -37,15 +42,22 @@ class Comparison:
 
 
 def compare(table: Table, places: int, orders: int, names: list[str], base: int = 0) -> Comparison:
-    """Run the strategies ``names``, and random, in ``orders`` orders each."""
-    courses = {
-        name: [
-            Replay(table, STRATEGIES[name], seed, places, base).run(50)
-            for seed in range(min(orders, SLOW.get(name, orders)))
-        ]
+    """Run the strategies ``names``, and random, in ``orders`` orders each, as many at a time as there are cores."""
+    asked = [
+        (name, seed)
         for name in dict.fromkeys(["random", *names])
-    }
+        for seed in range(min(orders, SLOW.get(name, orders)))
+    ]
+    with ProcessPoolExecutor(usable_cores(), get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        found = pool.map(partial(_course, table, places, base), *zip(*asked, strict=True))
+        courses: dict[str, list[Course]] = {}
+        for (name, _), course in zip(asked, found, strict=True):
+            courses.setdefault(name, []).append(course)
     return Comparison(table, places, base, courses)
+
+
+def _course(table: Table, places: int, base: int, name: str, seed: int) -> Course:
+    return Replay(table, STRATEGIES[name], seed, places, base).run(50)
 
 
 def quantile(values: list[float], share: float) -> float:

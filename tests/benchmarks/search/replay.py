@@ -48,6 +48,7 @@ STRATEGIES = {
     "prior + halving": Strategy("prior", "halving"),
     "random + promotion": Strategy("random", "asha"),
     "TPE + promotion": Strategy("tpe", "asha"),
+    "GP + promotion": Strategy("gp", "asha"),
     OURS: Strategy("prior", "asha"),
 }
 """What is compared."""
