@@ -8,6 +8,7 @@ The ideas are those of PriorBand (Mallik et al. 2023, arXiv:2306.12370) and piBO
 arXiv:2204.11051).
 """
 
+import logging
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -23,6 +24,10 @@ from study.search.gaussian_process import StoppedGPSampler
 
 HAND_OVER = 10
 """How many trials must have ended before a Gaussian process proposes the others."""
+
+TELLING_VALUES = 4
+"""How many different values they must have had. Where all but a few collapse to the same one, a model would search the
+corners of the space, and draws near the base are the better bet."""
 
 LARGEST_PROCESS = 200
 """How many trials may have ended before it is TPE: a proposal from so many takes half a second, and ever more."""
@@ -95,7 +100,11 @@ class PriorSampler(BaseSampler):
     ) -> dict[str, Any]:
         """The model's proposal for the parameters in ``search_space``, if ``trial`` is a model's."""
         model = self._model(trial)
-        return model.sample_relative(study, trial, search_space) if model else {}
+        try:
+            return model.sample_relative(study, trial, search_space) if model else {}
+        except (RuntimeError, ValueError, ArithmeticError) as error:  # such as a matrix that has no inverse
+            logging.getLogger(__name__).warning(f"trial {trial.number} is TPE's, the Gaussian process failed: {error}")
+            return {}
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -122,7 +131,7 @@ class PriorSampler(BaseSampler):
 
     def _draw(self, study: optuna.Study) -> Draw:
         ended = ranked(study)
-        if len(ended) >= HAND_OVER:
+        if len(ended) >= HAND_OVER and len({_last_value(trial) for trial in ended}) >= TELLING_VALUES:
             return Draw("gp" if len(ended) < LARGEST_PROCESS else "tpe", {})
         best = ended[: math.ceil(len(ended) / 3)]
         weights = {way: weight * _success(way, ended, best) for way, weight in WEIGHTS.items()}
@@ -154,6 +163,10 @@ def merit(trial: FrozenTrial, maximize: bool) -> tuple[float, float]:
         return math.inf, sign * trial.value
     last = trial.last_step
     return (-math.inf, 0.0) if last is None else (last, sign * trial.intermediate_values[last])
+
+
+def _last_value(trial: FrozenTrial) -> float | None:
+    return None if trial.last_step is None else trial.intermediate_values[trial.last_step]
 
 
 def near(centre: float, width: float, distribution: Any, rng: np.random.Generator) -> float | int:

@@ -145,7 +145,8 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
     ],
     "study/search/prior.py": [
         ("** 2\n", "** 0\n"),
-        ("if len(ended) >= HAND_OVER:", "if False:"),
+        ("if len(ended) >= HAND_OVER and", "if False and"),
+        (" and len({_last_value(trial) for trial in ended}) >= TELLING_VALUES", ""),
         ("if len(ended) < LARGEST_PROCESS else", "if True else"),
         ("best = ended[: math.ceil(len(ended) / 3)]", "best = ended"),
         ("return math.inf, sign * trial.value", "return -1.0, sign * trial.value"),
