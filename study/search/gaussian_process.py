@@ -10,6 +10,7 @@ import warnings
 from statistics import median
 from typing import Any, Self
 
+import greenlet  # noqa: F401  Optuna would do without, at half the speed
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
