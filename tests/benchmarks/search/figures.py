@@ -17,8 +17,8 @@ from tests.benchmarks.search.table import Table
 BUDGETS = (1, 2, 3, 5, 8, 12.5, 25, 50)
 """Resources, in full trials, at which searches are compared."""
 
-SLOW = {"GP": 10, "CMA-ES": 50}
-"""Strategies that take minutes, and the most orders they are run in."""
+SLOW = {"GP": 10, "GP + promotion": 10, "prior + halving": 10}
+"""Strategies that take minutes and are there to be compared with, and the most orders they are run in."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
+from study.results_folder import sessions
+
 SCHEMA = pyarrow.schema(
     {
         "number": pyarrow.int64(),
@@ -49,7 +51,7 @@ def opened(folder: Path) -> tuple[dict[str, Any], optuna.Study]:
 
 def specification(record: dict[str, Any], study: optuna.Study) -> dict[str, Any]:
     """What the trials of ``study`` have in common."""
-    config = record["config"]
+    config, session = record["config"], sessions(record)[0]
     trials = study.get_trials(deepcopy=False)
     ranges = {name: distribution for trial in trials for name, distribution in trial.distributions.items()}
     conditions = {name: _condition(name, trials, ranges) for name in ranges}
@@ -62,9 +64,9 @@ def specification(record: dict[str, Any], study: optuna.Study) -> dict[str, Any]
         "ranges": {name: distribution_to_json(ranges[name]) for name in ordered},
         "conditions": {name: condition for name, condition in conditions.items() if condition is not None},
         "counts": record["data"]["counts"],
-        "versions": record["versions"],
-        "git": record["git"],
-        "command": _without_folders(record["command"]),
+        "versions": session["versions"],
+        "git": session["git"],
+        "command": _without_folders(session["command"]),
     }
 
 

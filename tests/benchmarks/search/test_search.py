@@ -58,7 +58,8 @@ def write_study(folder, trials=TRIALS, seed=3, fixed=None):
     config = {"model": "made_up", "data": "none", "size": 32, "preset": "tiny", "steps": 90, "reports": REPORTS}
     config |= {"validation_images": 10, "metric": "mIoU_fg", "seed": seed, "precision": "fp32", "set": fixed or {}}
     command = "python study/run.py --model made_up --results /somewhere/else --cache /there --trials 30"
-    more = {"base": {"lr": 0.002}, "data": {"counts": {"train": 10}}, "versions": {}, "git": "abc", "command": command}
+    session = {"versions": {}, "git": "abc", "command": command}
+    more = {"base": {"lr": 0.002}, "data": {"counts": {"train": 10}}, "sessions": [session]}
     (folder / "study.json").write_text(json.dumps({"config": config, **more}))
     return folder
 
