@@ -61,8 +61,8 @@ class StudyConfig:
     metric: str = "mIoU_fg"
     """objective on validation: mIoU_fg, ARI_FG, MSE or loss; mIoU_fg,seconds or mIoU_fg,parameters: a Pareto front"""
     sampler: Literal["auto", "prior", "tpe", "random", "cmaes", "gp", "nsga2"] = "auto"
-    """how hyperparameters are proposed; prior begins around the preset, then is tpe; all others are Optuna's; auto:
-    prior, with two goals tpe"""
+    """how hyperparameters are proposed; prior begins around the preset, then is gp, after 200 trials tpe; all others
+    are Optuna's, but that gp learns from stopped trials too; auto: prior, with two goals tpe"""
     pruner: Literal["auto", "asha", "halving", "hyperband", "median", "none"] = "auto"
     """asha: trials pause at 1/27, 1/9, 1/3 of their steps, and the best third go on; auto: asha, with two goals none"""
     set: dict[str, Any] = field(default_factory=dict)

@@ -124,10 +124,10 @@ def time_step(study: Resolved, model: SegmentationModel, device: torch.device) -
     images = 1 if one else min(batch, study.config.micro_batch or batch)
     model = model.to(device)
     optimizers = model.optimizers()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     generator = torch.Generator(device).manual_seed(0)
     compiled = CompiledForward(model, generator) if study.config.compile else None
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
 
     def step(image: torch.Tensor) -> float:
         started = time.perf_counter()
@@ -148,7 +148,15 @@ def time_step(study: Resolved, model: SegmentationModel, device: torch.device) -
             except Exception as error:  # torch.compile may fail in the backward pass too
                 if compiled is None or compiled.failure is not None or out_of_memory(error):
                     raise
+                if study.config.workers_per_trial > 1:
+                    raise ValueError(
+                        f"--compile fails in the backward pass of {study.config.model}, and trials of several workers "
+                        f"cannot go on without it: {error}; leave it out"
+                    ) from error
                 compiled.fail(error)
+            # Outside the except block, so that what a failed attempt has allocated is free.
+            if compiled is not None and compiled.failure is not None:
+                model.zero_grad(set_to_none=True)
                 step(image)
             seconds = step(image)
     except (MemoryError, RuntimeError) as error:

@@ -18,7 +18,7 @@ from study.scoring.leaderboard import BASELINE, TITLES
 SEEN = "mIoU_fg"
 """The score of the plots."""
 
-SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up")
+SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "star", "hexagon")
 """Of a study's point, beside its colour."""
 
 

@@ -85,7 +85,7 @@ class Section:
 def leaderboard(
     evaluation: pa.Table, by_validation: Sequence[str], drawn: Mapping[bootstrap.Key, bootstrap.Floats] | None = None
 ) -> list[Row]:
-    """Rows by split: the finalists, the gain of the best trial over the base if they share seeds, the baselines.
+    """Rows by split: the finalists, the gain of the best trial over the base if both have two seeds, the baselines.
 
     ``evaluation`` has one row per entry, seed, split and image: entry, trial, seed (null for baselines), split, image
     and one column per metric; NaN where an image leaves a metric undefined. ``by_validation`` holds the entries of the

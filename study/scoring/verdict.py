@@ -35,7 +35,7 @@ def verdict(finalists: Sequence[Finalist], rows: Sequence[Row], metric: str) -> 
     gain, half = difference(*([run.value for run in f.complete if run.value is not None] for f in (best, base)))
     alone = len(best.runs) == 1
     said.append(_sentence("validation", name, metric, gain, half, won=finalists[0].entry != BASE, one_seed=alone))
-    unsure = OPEN in said[-1] and not alone
+    ahead = finalists[0].entry != BASE and not math.isnan(half)
     judged = metric if metric in METRICS or (rows and metric in rows[0].means) else METRICS[0]
     for split in dict.fromkeys(row.split for row in rows):
         here = {row.entry: row for row in rows if row.split == split}
@@ -46,7 +46,7 @@ def verdict(finalists: Sequence[Finalist], rows: Sequence[Row], metric: str) -> 
         elif name in here and BASE in here:
             gained = here[name].means[judged] - here[BASE].means[judged]
             said.append(_sentence(where, name, judged, gained, math.nan, one_seed=alone))
-    if unsure:
+    if ahead and any(OPEN in line for line in said if line.startswith(("validation:", "test:"))):
         more = len(best.runs) + 2
         said.append(f"more seeds tell more: the same command with --seeds {more} trains only those that are missing")
     if alone:

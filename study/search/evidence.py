@@ -45,7 +45,7 @@ class Informed(BaseSampler):
         self._first = min(rungs, default=None)
         self._stored: list[FrozenTrial] = []
         self._shown: list[FrozenTrial] = []  # the same trials, as they are shown
-        self._telling: list[FrozenTrial] | None = None  # of these, what TPE is shown; None: to be chosen again
+        self._telling: list[FrozenTrial] | None = None  # of these, what a model is shown; None: to be chosen again
 
     def _ask(self, study: optuna.Study) -> Any:
         many = len(study.directions) > 1 or not isinstance(self.sampler, TPESampler | PriorSampler | StoppedGPSampler)
@@ -70,7 +70,7 @@ class Informed(BaseSampler):
             return self._shown
         if self._telling is None:
             self._telling = telling(self._shown, maximize)
-        # With those that run: TPE keeps its distance from them.
+        # With those that run: models keep their distance from them.
         running = (trial for trial in self._shown if trial.state == TrialState.RUNNING)
         return sorted([*self._telling, *running], key=lambda trial: trial.number)
 

@@ -6,6 +6,7 @@ trials have gained since that report, in the median. A trial without a curve cou
 """
 
 import copy
+import logging
 import warnings
 from statistics import median
 from typing import Any, Self
@@ -15,10 +16,15 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import GPSampler
+from optuna.search_space import intersection_search_space
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from study.search.shown import ShownStudy
+
+RUNNING = 16
+"""So many of the trials that run it keeps its distance from, the newest. What that takes, time and memory, grows with
+their number: half a second and a gigabyte with 128."""
 
 OUTLIER = 3.0
 """A value counts as at most so many times as far below the median as the best is above it: one that is out of all
@@ -39,14 +45,23 @@ class StoppedGPSampler(GPSampler):
             return cls(seed=seed, n_startup_trials=first, warn_independent_sampling=False)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """As Optuna asks it."""
-        return super().infer_relative_search_space(_estimating(study), trial)
+        """The parameters that all trials with a value have, and that have more than one."""
+        shown = _estimating(study).get_trials(deepcopy=False)
+        # Optuna's own way remembers which trials it has seen. A failed one gets a value later than that.
+        ranges = intersection_search_space([one for one in shown if one.state == TrialState.COMPLETE])
+        return {name: distribution for name, distribution in ranges.items() if not distribution.single()}
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """As Optuna asks it."""
-        return super().sample_relative(_estimating(study), trial, search_space)
+        """As Optuna asks it. Nothing where it cannot be computed: then each parameter is drawn on its own."""
+        try:
+            return super().sample_relative(_estimating(study), trial, search_space)
+        except (RuntimeError, ValueError, ArithmeticError, LookupError) as error:  # such as a matrix without inverse
+            logging.getLogger(__name__).warning(
+                f"trial {trial.number} is not the Gaussian process's, which failed: {type(error).__name__.lstrip('_')}: {error}"
+            )
+            return {}
 
 
 def _estimating(study: optuna.Study) -> Any:
@@ -79,12 +94,16 @@ def estimated(trials: list[FrozenTrial], maximize: bool) -> list[FrozenTrial]:
         return trials
     best, worst = (max, min) if maximize else (min, max)
     middle, top = median(values.values()), best(values.values())
-    bound = middle - OUTLIER * (top - middle)
+    if middle != top:
+        bound = middle - OUTLIER * (top - middle)
+        values = {place: best(value, bound) for place, value in values.items()}
     lowest = worst(values.values())
+    failed = lowest - (top - lowest or (1.0 if maximize else -1.0))
     shown = [*trials]
     for place, trial in enumerate(trials):
         if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
             shown[place] = copy.copy(trial)
             shown[place].state = TrialState.COMPLETE
-            shown[place].values = [best(values.get(place, lowest), bound)]
-    return shown
+            shown[place].values = [values.get(place, failed)]
+    newest = [trial.number for trial in trials if trial.state == TrialState.RUNNING][-RUNNING:]
+    return [trial for trial in shown if trial.state != TrialState.RUNNING or trial.number in newest]

@@ -94,8 +94,9 @@ def test_a_storage_counts_the_trials_of_a_study_by_this_name(journal):
     assert study._storage.get_n_trials(study._study_id) == 1
 
 
-@pytest.mark.parametrize("sampler", [optuna.samplers.TPESampler(n_startup_trials=1), optuna.samplers.RandomSampler()])
-def test_samplers_read_trials_by_these_methods_only(journal, sampler):
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("name", ["TPESampler", "RandomSampler", "GPSampler"])
+def test_samplers_read_trials_by_these_methods_only(journal, name):
     """study/search/evidence.py shows them other trials than the stored ones, so no sampler may go round it."""
 
     class Watched:
@@ -106,6 +107,7 @@ def test_samplers_read_trials_by_these_methods_only(journal, sampler):
             self.asked.add(name)
             return getattr(self.study, name)
 
+    sampler = getattr(optuna.samplers, name)(**({} if name == "RandomSampler" else {"n_startup_trials": 1}))
     study = journal()
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
     trial = study.ask()

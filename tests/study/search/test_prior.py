@@ -5,7 +5,6 @@ import math
 import numpy as np
 import optuna
 import pytest
-import torch
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
@@ -155,16 +154,6 @@ def test_where_trials_collapse_draws_go_on():
     trials = search(study_of(), 20, lambda found: 0.5 * (distance(found) < 0.02))
     values = [trial.value for trial in trials]
     assert set(values) == {0.0, 0.5} and set(ways(trials)) <= {"base", "uniform"}
-
-
-def test_a_study_goes_on_where_the_process_cannot(monkeypatch, caplog):
-    def sample_relative(*_):
-        raise torch.linalg.LinAlgError("linalg.cholesky: the input is not positive-definite")
-
-    monkeypatch.setattr(prior.StoppedGPSampler, "sample_relative", sample_relative)
-    trials = search(study_of(), prior.HAND_OVER + 2, lambda found: -distance(found))
-    assert len(trials[-1].params) >= len(BASE) - 1
-    assert "trial 11 is TPE's, the Gaussian process failed: linalg.cholesky" in caplog.text
 
 
 def test_a_process_comes_nearer_than_its_draws(monkeypatch):
