@@ -58,8 +58,9 @@ class StoppedGPSampler(GPSampler):
         try:
             return super().sample_relative(_estimating(study), trial, search_space)
         except (RuntimeError, ValueError, ArithmeticError, LookupError) as error:  # such as a matrix without inverse
+            what = type(error).__name__.lstrip("_")
             logging.getLogger(__name__).warning(
-                f"trial {trial.number} is not the Gaussian process's, which failed: {type(error).__name__.lstrip('_')}: {error}"
+                f"trial {trial.number} is not the Gaussian process's, which failed: {what}: {error}"
             )
             return {}
 
