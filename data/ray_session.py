@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,9 @@ AGENTS = ("dashboard_agent_listen_port", "metrics_agent_port", "metrics_export_p
 _GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 """How a client of gRPC begins: HTTP/2's preface and empty settings (RFC 9113, 3.4); a server answers with its own."""
 
+_paths: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+"""The node of a Ray of our own -> PYTHONPATH of its workers."""
+
 NEEDS_TOKEN = "set RAY_AUTH_TOKEN to the token of the cluster (`ray get-auth-token` on its head prints it)"
 
 
@@ -53,11 +57,12 @@ def connect(address: str | None, **own: Any) -> None:
     if address is not None:
         _knock(address)
     named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    paths = [str(_ROOT), *(str(Path(path).resolve()) for path in named if path)]
+    path = os.pathsep.join([str(_ROOT), *(str(Path(one).resolve()) for one in named if one)])
     given: dict[str, Any] = {
         "address": "local" if starts else address or "auto",
-        # A job's working directory is the checkout; without a job the workers need its path.
-        "runtime_env": None if inside_job else {"env_vars": {"PYTHONPATH": os.pathsep.join(paths)}},
+        # Workers of our own Ray inherit the path, and need not wait for the agent that makes environments. A job's
+        # working directory is the checkout.
+        "runtime_env": None if starts or inside_job else {"env_vars": {"PYTHONPATH": path}},
         "logging_level": logging.ERROR,
         "log_to_driver": False,
         **({"num_cpus": machine.usable_cores(), "include_dashboard": False, **own} if starts else {}),
@@ -67,7 +72,7 @@ def connect(address: str | None, **own: Any) -> None:
     for attempt in range(1, ATTEMPTS + 1):
         try:
             # Workers look in the driver's directory first, and a person's own data.py or study.py may lie there.
-            ours = _own() if starts else _of_others()
+            ours = _own(path) if starts else _of_others()
             with ours as held, contextlib.redirect_stderr(io.StringIO()), contextlib.chdir(_ROOT):
                 ray.init(**given)
             break
@@ -87,8 +92,17 @@ def connect(address: str | None, **own: Any) -> None:
     watch: Any = functools.partial(ray_node.end_without_servers, held=held) if starts else ray_node.end_without_head
     threading.Thread(target=watch, args=[ray_node.this()], daemon=True).start()
     if starts:
+        _paths[ray_node.this()] = path
         _say_where_the_store_lies()
         _wait_for_a_worker()
+
+
+def workers_path() -> list[str]:
+    """The folders on PYTHONPATH that this process gave to its Ray's workers."""
+    import ray
+
+    given = _paths.get(ray_node.this()) or ray.get_runtime_context().runtime_env.env_vars().get("PYTHONPATH", "")
+    return given.split(os.pathsep)
 
 
 def is_inside_job() -> bool:
@@ -116,13 +130,14 @@ def _of_others() -> Iterator[list[socket.socket]]:
 
 
 @contextlib.contextmanager
-def _own() -> Iterator[list[socket.socket]]:
+def _own(path: str) -> Iterator[list[socket.socket]]:
     """Let ``ray.init`` start servers that listen on loopback, each in a process group of its own, and wait for them.
 
-    Yields what holds the ports of Ray's agents, to be kept while they may start: an agent that finds its port taken
-    ends, and its raylet with it. Ray's own half minute is too short on a busy machine, and no setting makes it longer.
-    Nor are there settings for the 15 s that a raylet gives its agents to tell which ports they took; those that are
-    named here it does not wait for.
+    They and their workers have ``path`` as PYTHONPATH. Nothing follows the logs, which nobody is shown. Yields what
+    holds the ports of Ray's agents, to be kept while they may start: an agent that finds its port taken ends, and its
+    raylet with it. Ray's own half minute is too short on a busy machine, and no setting makes it longer. Nor are there
+    settings for the 15 s that a raylet gives its agents to tell which ports they took; those that are named here it
+    does not wait for.
     """
     from ray._private import parameter, ray_constants, services, worker
 
@@ -131,14 +146,15 @@ def _own() -> Iterator[list[socket.socket]]:
     ports = dict(zip(AGENTS, numbers, strict=True))
     servers: list[Any] = []
 
-    def apart(words: list[str], **options: Any) -> Any:
+    def apart(words: list[str], env: dict[str, str] | None = None, **options: Any) -> Any:
         if any(word.startswith("--raylet_socket_name=") for word in words):
             words = [*words, f"--{AGENTS[0]}={ports[AGENTS[0]]}"]  # the one that Ray does not hand on
-        servers.append(start(words, process_group=0, **options))
+        env = {**(os.environ if env is None else env), "PYTHONPATH": path}
+        servers.append(start(words, process_group=0, env=env, **options))
         return servers[-1]
 
     def with_ports(**given: Any) -> Any:
-        return make(**given | ports)
+        return make(**given | ports | {"include_log_monitor": False})
 
     patient = functools.partial(_found, services.get_node, servers)
     with contextlib.ExitStack() as replaced:

@@ -106,8 +106,7 @@ class Resolved:
         if "num_slots" in complete and "num_slots" not in self.config.set:
             # Objects and background need a slot each; the preset may be made for scenes with fewer objects.
             complete["num_slots"] = max(complete["num_slots"], max_objects + 1)
-        with torch.device("meta"):  # without weights: only checks that the model takes these values
-            trainables.build(self.config.model, complete, self.image_size)
+        self._build(complete)  # only checks that the model takes these values
         proposal = Proposal(
             space=importlib.import_module(f"search_spaces.{self.config.model}").space,
             base={**complete, "image_size": self.image_size, "max_objects": max_objects},
@@ -116,14 +115,14 @@ class Resolved:
         )
         if entries := self.config.space:
             proposal = ranges.applied(proposal, entries, module.Config)
-            with torch.device("meta"):
-                ranges.refuse_bad_ends(proposal, entries, self._build)
+            ranges.refuse_bad_ends(proposal, entries, self._build)
         return proposal
 
     def _build(self, hyperparameters: dict[str, Any]) -> SegmentationModel:
         if hyperparameters.get("num_slots") == 1:
             raise ValueError("background and objects need a slot each")
-        return trainables.build(self.config.model, hyperparameters, self.image_size)
+        with torch.random.fork_rng(devices=[]):  # with weights: the device without any imports sympy, for seconds
+            return trainables.build(self.config.model, hyperparameters, self.image_size)
 
     def expected_proposal(self) -> Proposal:
         """The proposal before data is read: with the most objects that the study began with, else that the data can

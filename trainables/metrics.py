@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 TAGS = ("material", "shape", "size", "color")
@@ -234,7 +234,7 @@ def _tables(pred: Labels, true: Labels, num_slots: int) -> _Tables:
     slot_of = np.tile(np.arange(S), (B, 1))  # (B, S)
     as_published = iou.astype(np.float32)
     for b, size in enumerate(np.maximum(labels_in, num_slots)):
-        slot_of[b, :size] = linear_sum_assignment(as_published[b, :size, :size], maximize=True)[1]
+        slot_of[b, :size] = scipy.optimize.linear_sum_assignment(as_published[b, :size, :size], maximize=True)[1]
     columns = slot_of[:, None, :]
     return _Tables(
         np.take_along_axis(counts, columns, 2),

@@ -4,10 +4,10 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 PANEL_FILE = "panel.png"
@@ -66,7 +66,7 @@ def match_labels(true_labels: ArrayLike, pred_labels: ArrayLike) -> NDArray[np.i
     overlap = np.bincount(true_index.ravel() * P + pred_index.ravel(), minlength=T * P).reshape(T, P)
     iou = overlap / (overlap.sum(1, keepdims=True) + overlap.sum(0) - overlap)  # (T, P)
     renumbered = np.full(P, -1)
-    for t, p in zip(*linear_sum_assignment(iou, maximize=True), strict=True):
+    for t, p in zip(*scipy.optimize.linear_sum_assignment(iou, maximize=True), strict=True):
         if iou[t, p] > 0:
             renumbered[p] = true_ids[t]
     alone = renumbered < 0

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import optuna
+import scipy
 from optuna.study import StudyDirection
-from scipy.stats import spearmanr
 
 from study.search import rungs
 
@@ -137,4 +137,4 @@ def _importances(copy: optuna.Study, report: int, direction: StudyDirection) -> 
 def _correlation(here: Sequence[float], last: Sequence[float]) -> float | None:
     if len(here) < FEWEST_PAIRS or len(set(here)) == 1 or len(set(last)) == 1:
         return None
-    return float(spearmanr(here, last).statistic)
+    return float(scipy.stats.spearmanr(here, last).statistic)

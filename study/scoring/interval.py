@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection
 
 import numpy as np
-from scipy.special import stdtrit
+import scipy
 
 
 def difference(one: Collection[float], other: Collection[float]) -> tuple[float, float]:
@@ -24,4 +24,4 @@ def difference(one: Collection[float], other: Collection[float]) -> tuple[float,
     if not whole:
         return means[0] - means[1], 0.0
     freedom = whole**2 / sum(error**2 / (len(values) - 1) for error, values in zip(errors, scores, strict=True))
-    return means[0] - means[1], float(stdtrit(freedom, 0.975) * math.sqrt(whole))
+    return means[0] - means[1], float(scipy.special.stdtrit(freedom, 0.975) * math.sqrt(whole))

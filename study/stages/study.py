@@ -3,7 +3,6 @@
 import difflib
 import importlib.util
 import json
-import os
 import threading
 import types
 import typing
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 
+from data import ray_session
 from study import presets, stages
 from study.cluster import ray_runtime
 from study.config import StudyConfig
@@ -212,8 +212,5 @@ def _fits(value: Any, hint: Any) -> bool:
 
 def _refuse_blind_workers(plugins: str) -> None:
     """Raise ValueError if the Ray that runs was started without ``plugins`` on its workers' path."""
-    import ray
-
-    there = ray.get_runtime_context().runtime_env.env_vars().get("PYTHONPATH", "")
-    if plugins not in there.split(os.pathsep):
+    if plugins not in ray_session.workers_path():
         raise ValueError(f"Ray runs already, and its workers do not know {plugins}; call ray.shutdown() first")

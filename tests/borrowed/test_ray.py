@@ -114,7 +114,7 @@ def test_a_start_of_ray_looks_up_what_is_replaced():
     assert "target=listen_error_messages,\n" in inspect.getsource(worker.connect)
     assert list(inspect.signature(worker.listen_error_messages).parameters) == ["worker", "threads_stopped"]
     assert "ray._private.parameter.RayParams(" in inspect.getsource(worker.init)
-    assert set(ray_session.AGENTS) <= set(inspect.signature(parameter.RayParams).parameters)
+    assert {"include_log_monitor", *ray_session.AGENTS} <= set(inspect.signature(parameter.RayParams).parameters)
     assert "process = ConsolePopen(" in inspect.getsource(services.start_ray_process)
     assert "ray._private.services.get_node(" in inspect.getsource(node.Node.__init__)
     assert "--raylet_socket_name={" in inspect.getsource(services.start_raylet)
