@@ -33,3 +33,8 @@ def room() -> int:
         return free
     share = float(os.environ.get("RAY_memory_usage_threshold", THRESHOLD))
     return free - round((1 - share) * machine.total_memory())
+
+
+def room_and_free() -> tuple[int, int]:
+    """:func:`room`, and all the bytes that are free."""
+    return room(), machine.free_memory()

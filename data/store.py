@@ -115,15 +115,18 @@ def _readers() -> list[dict[str, Any]]:
     return [node for node in alive if node["Resources"].get("CPU")] or alive
 
 
-def _ask(question: Callable[[], Any]) -> list[ray.ObjectRef]:
-    """References to the answers of the nodes that answer ``question`` in time."""
+def _ask(question: Callable[[], Any]) -> dict[ray.ObjectRef, str]:
+    """References to the answers of the nodes that answer ``question`` in time, and these nodes' addresses.
+
+    The question should be of a module that imports little: a worker that has just begun must import it.
+    """
     ask: Any = ray.remote(num_cpus=0, max_retries=0)(question)
-    asked = [
-        ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=True)).remote()
+    asked = {
+        ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=True)).remote(): node
         for node in _readers()
-    ]
-    answered, _ = ray.wait(asked, num_returns=len(asked), timeout=_PATIENCE)
-    return answered
+    }
+    answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=_PATIENCE)
+    return {answer: asked[answer]["NodeManagerAddress"] for answer in answered}
 
 
 def _wait_for_memory(console: Console | None) -> None:
@@ -143,22 +146,16 @@ def _wait_for_memory(console: Console | None) -> None:
 
 def _short_of_memory() -> str | None:
     """A line about a node where Ray's memory monitor would end the workers of a task; None if there is none."""
-    for answer in _ask(_room_here):
+    for answer, address in _ask(memory_monitor.room_and_free).items():
         try:
-            room, line = ray.get(answer)
+            room, free = ray.get(answer)
         except ray.exceptions.OutOfMemoryError as error:
             return memory_monitor.told(str(error))[1]
         except ray.exceptions.RayError:
             continue  # a node that has just gone
         if room <= 0:
-            return line
+            return f"the node {address} has only {free / 2**20:.0f} MiB of memory free"
     return None
-
-
-def _room_here() -> tuple[int, str]:
-    """Bytes that can be taken on this node, and a line for the case that there are none."""
-    free = f"{free_memory() / 2**20:.0f} MiB of memory free"
-    return memory_monitor.room(), f"the node {ray.util.get_node_ip_address()} has only {free}"
 
 
 def result_of(ref: ray.ObjectRef) -> Any:

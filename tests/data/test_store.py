@@ -4,6 +4,7 @@ import dataclasses
 import io
 import os
 import re
+import subprocess
 import sys
 import time
 import tracemalloc
@@ -14,13 +15,14 @@ import pytest
 import ray
 from rich.console import Console
 
-from data import reading, store
+from data import converters, machine, memory_monitor, ray_session, reading, store
 from data.convert import prepare
 from data.loader import Shuffle
 from data.machine import free_memory
 from data.scenes import Scenes
 from data.spec import parse
 from data.writing import Facts, write
+from tests import documents
 
 pytestmark = pytest.mark.ray
 
@@ -113,6 +115,16 @@ def test_two_trials_share_one_copy(refs, trials):
         assert trial["grown"] < pixels / 8
     gained = ray.get([trial.train.remote(22) for trial in trials])
     assert max(gained) < pixels / 8
+
+
+def test_a_worker_that_loads_imports_no_torch():
+    """It takes seconds and a quarter of a GB, in each of the workers that load and before a study's first step."""
+    functions = [reading.into_memory, reading.to_be_mapped, machine.free_memory, memory_monitor.room_and_free]
+    functions += [ray_session._hello, converters._convert, converters._sees]
+    names = {function.__module__ for function in functions}
+    code = "import importlib, sys; [*map(importlib.import_module, sys.argv[1:])]; print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code, *names], cwd=documents.ROOT, capture_output=True, text=True)
+    assert run.stdout == "False\n", run.stderr
 
 
 def test_bytes_are_those_of_the_shards(refs, index):
