@@ -133,7 +133,8 @@ def _of_others() -> Iterator[list[socket.socket]]:
 def _own(path: str) -> Iterator[list[socket.socket]]:
     """Let ``ray.init`` start servers that listen on loopback, each in a process group of its own, and wait for them.
 
-    They and their workers have ``path`` as PYTHONPATH. Nothing follows the logs, which nobody is shown. Yields what
+    They and their workers have ``path`` as PYTHONPATH. What Ray starts beside them takes seconds of a start, and does
+    nothing here: what reads the logs for the driver, what scales a cluster, and a dashboard without pages. Yields what
     holds the ports of Ray's agents, to be kept while they may start: an agent that finds its port taken ends, and its
     raylet with it. Ray's own half minute is too short on a busy machine, and no setting makes it longer. Nor are there
     settings for the 15 s that a raylet gives its agents to tell which ports they took; those that are named here it
@@ -154,13 +155,14 @@ def _own(path: str) -> Iterator[list[socket.socket]]:
         return servers[-1]
 
     def with_ports(**given: Any) -> Any:
-        return make(**given | ports | {"include_log_monitor": False})
+        return make(**given | ports | {"include_log_monitor": False, "no_monitor": True})
 
     patient = functools.partial(_found, services.get_node, servers)
     with contextlib.ExitStack() as replaced:
         replaced.enter_context(_of_others())
         replaced.enter_context(_replaced(ray_constants, "ENABLE_RAY_CLUSTER", False))
         replaced.enter_context(_replaced(services, "ConsolePopen", apart))
+        replaced.enter_context(_replaced(services, "start_api_server", _no_dashboard))
         replaced.enter_context(_replaced(services, "get_node", patient))
         replaced.enter_context(_replaced(parameter, "RayParams", with_ports))
         replaced.enter_context(_replaced(worker, "listen_error_messages", _hear_nothing))
@@ -180,6 +182,11 @@ def _found(get_node: Callable[..., Any], servers: list[Any], *of: Any) -> Any:
             if time.monotonic() - begun > START_SECONDS or any(server.poll() for server in servers):
                 raise
         time.sleep(0.1)
+
+
+def _no_dashboard(*of: Any, **options: Any) -> tuple[str, None]:
+    """In place of Ray's own, which ``include_dashboard=False`` leaves with statistics of usage, and waits for."""
+    return "", None
 
 
 def _hear_nothing(worker: Any, stopped: threading.Event) -> None:

@@ -114,7 +114,9 @@ def test_a_start_of_ray_looks_up_what_is_replaced():
     assert "target=listen_error_messages,\n" in inspect.getsource(worker.connect)
     assert list(inspect.signature(worker.listen_error_messages).parameters) == ["worker", "threads_stopped"]
     assert "ray._private.parameter.RayParams(" in inspect.getsource(worker.init)
-    assert {"include_log_monitor", *ray_session.AGENTS} <= set(inspect.signature(parameter.RayParams).parameters)
+    left_out = {"include_log_monitor", "no_monitor"}
+    assert {*left_out, *ray_session.AGENTS} <= set(inspect.signature(parameter.RayParams).parameters)
+    assert "_webui_url, process_info = ray._private.services.start_api_server(" in inspect.getsource(node.Node)
     assert "process = ConsolePopen(" in inspect.getsource(services.start_ray_process)
     assert "ray._private.services.get_node(" in inspect.getsource(node.Node.__init__)
     assert "--raylet_socket_name={" in inspect.getsource(services.start_raylet)
