@@ -101,8 +101,9 @@ def workers_path() -> list[str]:
     """The folders on PYTHONPATH that this process gave to its Ray's workers."""
     import ray
 
-    given = _paths.get(ray_node.this()) or ray.get_runtime_context().runtime_env.env_vars().get("PYTHONPATH", "")
-    return given.split(os.pathsep)
+    node = ray_node.this()
+    given = _paths.get(node) if node is not None else None  # None for a client of ray://
+    return (given or ray.get_runtime_context().runtime_env.env_vars().get("PYTHONPATH", "")).split(os.pathsep)
 
 
 def is_inside_job() -> bool:
