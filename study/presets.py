@@ -121,7 +121,7 @@ class Resolved:
     def _build(self, hyperparameters: dict[str, Any]) -> SegmentationModel:
         if hyperparameters.get("num_slots") == 1:
             raise ValueError("background and objects need a slot each")
-        with torch.random.fork_rng(devices=[]):  # with weights: the device without any imports sympy, for seconds
+        with torch.random.fork_rng(devices=[]):  # not on the meta device, which imports sympy: that takes seconds
             return trainables.build(self.config.model, hyperparameters, self.image_size)
 
     def expected_proposal(self) -> Proposal:

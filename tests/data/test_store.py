@@ -15,7 +15,7 @@ import pytest
 import ray
 from rich.console import Console
 
-from data import converters, machine, memory_monitor, ray_session, reading, store
+from data import converters, machine, ray_session, reading, store
 from data.convert import prepare
 from data.loader import Shuffle
 from data.machine import free_memory
@@ -117,10 +117,15 @@ def test_two_trials_share_one_copy(refs, trials):
     assert max(gained) < pixels / 8
 
 
-def test_a_worker_that_loads_imports_no_torch():
+def test_a_worker_that_loads_imports_no_torch(ray_cluster, index, monkeypatch):
     """It takes seconds and a quarter of a GB, in each of the workers that load and before a study's first step."""
-    functions = [reading.into_memory, reading.to_be_mapped, machine.free_memory, memory_monitor.room_and_free]
-    functions += [ray_session._hello, converters._convert, converters._sees]
+    functions = [ray_session._hello, converters._convert, converters._sees]
+    remote = ray.remote
+    monkeypatch.setattr(
+        ray, "remote", lambda **of: lambda function: functions.append(function) or remote(**of)(function)
+    )
+    store.load(index, ["val"])
+    assert {reading.into_memory, machine.free_memory} < {*functions}
     names = {function.__module__ for function in functions}
     code = "import importlib, sys; [*map(importlib.import_module, sys.argv[1:])]; print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code, *names], cwd=documents.ROOT, capture_output=True, text=True)

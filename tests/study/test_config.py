@@ -1,6 +1,8 @@
 """What a study can be: values are checked one by one, and errors are one line with the value and the remedy."""
 
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -9,6 +11,7 @@ from study import stages
 from study.config import StudyConfig
 from study.presets import resolve
 from study.results_folder import refuse_other_identity
+from tests.documents import ROOT
 
 
 @pytest.mark.parametrize(
@@ -187,3 +190,12 @@ def test_a_range_of_slots_begins_with_two(tmp_path):
     config = StudyConfig(model="slot_attention", preset="tiny", space=["num_slots=1..4"], results=str(tmp_path))
     with pytest.raises(ValueError, match="the model refuses num_slots=1: background and objects need a slot each"):
         resolve(config, has_gpu=False).proposal(3)
+
+
+def test_checks_before_a_study_import_no_sympy():
+    """Building a model on torch's meta device does: seconds before each study's first step."""
+    code = "import sys; from study import presets; from study.config import StudyConfig as Config; "
+    code += "presets.resolve(Config(model='slot_attention'), has_gpu=False).expected_proposal(); "
+    code += "print({'sympy', 'scipy.optimize', 'scipy.stats'} & {*sys.modules})"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert run.stdout == "set()\n", run.stderr
