@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-# Set before torch and ray are imported: one thread, because tests run in parallel, and no token authentication.
+# Set before torch and ray are imported: one thread, because tests run in parallel, and no token authentication. Ray's
+# workers are as important as the tests beside them, which are waited for too: by default they get what those leave.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 

@@ -175,8 +175,9 @@ def evaluate_study(
             return image_scores.score_baseline.options(num_cpus=cpus).remote(
                 entry.fingerprint, refs[name], kmeans, max_objects, task.seed
             )
+        where, pictured, draws = str(entry.folder.resolve()), entry.pictured, study.config.draws
         return image_scores.score_trial.options(num_cpus=cpus, num_gpus=gpus).remote(
-            task, str(entry.folder.resolve()), refs[name], kmeans, gpus > 0, in_detail, study.config.draws
+            task, where, refs[name], kmeans, gpus > 0, in_detail, pictured, draws
         )
 
     tasks = Attempts(console)
@@ -196,7 +197,7 @@ def evaluate_study(
             (entry, name), scored = key, result
             assert isinstance(scored, Scored)
             source = sources[entry.name, entry.seed, name]
-            for place, png in scored.pictures.items() if entry.pictured else ():
+            for place, png in scored.pictures.items():
                 (pictures_folder / place).mkdir(parents=True, exist_ok=True)
                 (pictures_folder / place / f"{entry.name}_{name}.png").write_bytes(png)
             if scored.objects:  # before the rows by which this is known to be done

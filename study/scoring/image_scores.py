@@ -55,9 +55,16 @@ def kmeans_labels(refs: Refs, max_objects: int, seed: int) -> metrics.Labels:
 
 @ray.remote(max_retries=0, scheduling_strategy="SPREAD")
 def score_trial(
-    task: Task, folder: str, refs: Refs, kmeans: metrics.Labels, use_gpu: bool, in_detail: bool, draws: int = 1
+    task: Task,
+    folder: str,
+    refs: Refs,
+    kmeans: metrics.Labels,
+    use_gpu: bool,
+    in_detail: bool,
+    pictured: bool,
+    draws: int = 1,
 ) -> Scored:
-    """What the newest checkpoint in ``folder`` scores on a split; objects and more pictures only ``in_detail``.
+    """What the newest checkpoint in ``folder`` scores on a split; objects only ``in_detail``, pictures if ``pictured``.
 
     Scores, and each object's IoU, are means over ``draws`` draws of the model's noise. A model that draws none is
     scored once: the column ``draws`` has the number that counts. Pictures show the first draw.
@@ -87,8 +94,8 @@ def score_trial(
     assert first is not None
     means = _means(parts)
     columns = {"image": split.index, **means, "draws": np.full(len(split), len(parts))}
-    shown = {"": pictures.encode_png(panel(model, split, step=step, precision=task.precision))}
-    if in_detail:
+    shown = {"": pictures.encode_png(panel(model, split, step=step, precision=task.precision))} if pictured else {}
+    if in_detail and pictured:
         more = {
             extremes.FOLDER: extremes.picture(split, means, first),
             slots.FOLDER: slots.picture(model, split, first, step=step, precision=task.precision),
