@@ -22,26 +22,54 @@ from study.results_folder import ROOT
 from study.scoring import ranking
 from study.scoring.evaluation import load_best
 from study.scoring.ranking import Run
+from tests import own_folder
 from trainables import checkpoint, noise
 
 pytestmark = pytest.mark.ray
 
-SMALL = ["--data", "synthetic:plain-(32,32)", "--steps", "20", "--reports", "5", "--validation-images", "40"]
+TRAIN, IMAGES = 400, 60
+
+SMALL = ["--data", "few:plain-(32,32)", "--steps", "20", "--reports", "5", "--validation-images", "40"]
+
+FEW = f"""
+from data.source import Found
+from data.sources import synthetic
+from data.sources.synthetic import processes
+
+
+class Source(synthetic.Source):
+    # The embedded scenes, but few: these tests wait for every image.
+    def counts(self, variant):
+        return {{split: {TRAIN} if split == "train" else {IMAGES} for split in super().counts(variant)}}
+
+    def find(self, variant, root):
+        counts, drawn = self.counts(variant), synthetic._Drawn.read(variant)
+
+        def scenes(split, crop, size):
+            return processes.batches(counts[split], size, synthetic.SEED, split, drawn.strength, drawn.siblings)
+
+        return Found("few", counts, scenes)
+"""
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Where this module's studies and shards go."""
-    return tmp_path_factory.mktemp("studies")
+    """Where this module's studies and shards go, and a data set of one's own."""
+    place = tmp_path_factory.mktemp("studies")
+    sources = place / "mine" / "data" / "sources"
+    sources.mkdir(parents=True)
+    (sources / "few.py").write_text(FEW)
+    return place
 
 
 def command(place, *more):
     where = ["--results", str(place / "results"), "--cache", str(place / "cache"), "--name", "small"]
-    return [sys.executable, str(ROOT / "study" / "run.py"), "--model", "slot_attention", *SMALL, *where, *more]
+    mine = ["--plugins", str(place / "mine")]
+    return [sys.executable, str(ROOT / "study" / "run.py"), "--model", "slot_attention", *SMALL, *where, *mine, *more]
 
 
 def run(place, *more, cwd=None):
-    return subprocess.run(command(place, *more), capture_output=True, text=True, cwd=cwd or place, timeout=280)
+    return subprocess.run(command(place, *more), capture_output=True, text=True, cwd=cwd or place, timeout=600)
 
 
 def stored(folder, more=""):
@@ -93,7 +121,7 @@ def test_the_printed_command_trains_the_winner_again_with_more_steps(finished, p
     assert words[:2] == ["python", "study/run.py"]
     assert html.escape(shlex.join(words)) in (folder / "report.html").read_text(), "at the top of the report"
     words = [sys.executable, *words[1:]]
-    longer = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=280)
+    longer = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=600)
     assert longer.returncode == 0, longer.stdout + longer.stderr
     (trial,) = [one for one in stored(place / "results" / "small-60-steps") if one.state.is_finished()]
     winner = json.loads((folder / "best.json").read_text())["hyperparameters"]
@@ -117,12 +145,12 @@ def test_the_final_stage_scores_trials_and_baselines_image_by_image(finished):
     table = pq.read_table(folder / "evaluation.parquet").to_pandas()
     counts = table.groupby(["entry", "seed", "split"], dropna=False).size()
     assert set(table["split"]) == {"test", "outd", "camo", "camo_textured"}
-    best = sorted(stored(folder), key=lambda trial: -trial.value)[:2]
-    trained = {"base", *(f"trial_{trial.number:04d}" for trial in best if trial.number != 0)}
+    best = sorted(stored(folder)[1:], key=lambda trial: -trial.value)[:2]
+    trained = {"base", *(f"trial_{trial.number:04d}" for trial in best)}
     untrained = ("background", "grid_4x4", "grid_best", "kmeans")
     assert set(table["entry"]) == {*trained, *(f"baseline_{name}" for name in untrained)}
-    assert (counts == 400).all() and len(counts) == (2 * len(trained) + 4) * 4
-    assert table.groupby(["entry", "seed", "split"], dropna=False)["image"].nunique().eq(400).all()
+    assert (counts == IMAGES).all() and len(counts) == (2 * len(trained) + 4) * 4
+    assert table.groupby(["entry", "seed", "split"], dropna=False)["image"].nunique().eq(IMAGES).all()
     assert table["seed"].isna().eq(table["entry"].str.startswith("baseline_")).all()
     assert "grid" in done.stdout and "±" in done.stdout and "- base" in done.stdout
     assert "test: " in done.stdout and "validation: " in done.stdout
@@ -143,7 +171,7 @@ def test_the_winner_is_scored_at_all_strengths_of_texture(finished, place):
     table = pq.read_table(folder / "curve.parquet").to_pandas()
     assert set(table["entry"]) == {best["entry"], "baseline_grid_4x4", "baseline_grid_best", "baseline_kmeans"}
     assert set(table["seed"].dropna()) == {best["seed"]}, "the run that is exported"
-    assert (table.groupby(["entry", "split"]).size() == 400).all() and set(table["split"]) == {*strengths}
+    assert (table.groupby(["entry", "split"]).size() == IMAGES).all() and set(table["split"]) == {*strengths}
     scored = pq.read_table(folder / "evaluation.parquet").to_pandas()
     for entry in ("baseline_kmeans", best["entry"]):
         own = table[(table["entry"] == entry) & (table["split"] == "0")].set_index("image")["mIoU_fg"]
@@ -155,8 +183,8 @@ def test_the_winner_is_scored_at_all_strengths_of_texture(finished, place):
     assert "strength of texture 0 / 0.2 / 0.4 / 0.6 / 0.8 / 1: mIoU_fg of " in done.stdout
     assert "Curve over the strength of texture" in (folder / "report.html").read_text()
     converted = {path.name for path in (place / "cache").iterdir()}
-    assert {"synthetic-0.4-test-32x32-v2", "synthetic-textured-test-32x32-v2"} <= converted
-    assert not any(name.startswith("synthetic-0.4-32x32") for name in converted), "no scenes to train on"
+    assert {"few-0.4-test-32x32-few", "few-textured-test-32x32-few"} <= converted
+    assert not any(name.startswith("few-0.4-32x32") for name in converted), "no scenes to train on"
 
 
 def test_finalists_and_the_base_are_trained_anew_and_validation_chooses_among_them(finished):
@@ -206,14 +234,14 @@ def test_with_one_seed_the_searchs_own_checkpoints_are_scored_and_the_base_too(f
 
 def test_several_models_end_in_one_leaderboard(place):
     more = ["--model", "slot_attention,space", "--trials", "1", "--seeds", "1", "--name", "both"]
-    more += ["--data-fraction", "0.05", "--profile"]
+    more += ["--data-fraction", "0.25", "--profile"]
     done = run(place, *more)
     assert done.returncode == 0, done.stdout + done.stderr
     results = place / "results"
     record = json.loads((results / "both-space" / "study.json").read_text())
     counts = record["data"]["counts"]
-    assert (counts["train"], counts["val"], record["config"]["data_fraction"]) == (200, 400, 0.05)
-    assert record["data"]["incomplete"] and "train 200 of 4,000 (--data-fraction 0.05)" in done.stdout
+    assert (counts["train"], counts["val"], record["config"]["data_fraction"]) == (100, IMAGES, 0.25)
+    assert record["data"]["incomplete"] and "train 100 of 400 (--data-fraction 0.25)" in done.stdout
     assert (results / "both-slot_attention" / "best.json").exists() and (results / "both-space" / "best.json").exists()
     (table,) = done.stdout.split("winner of each study")[1:]
     assert "slot_attention" in table and "space" in table and "grid 4x4" in table
@@ -231,7 +259,8 @@ def test_several_models_end_in_one_leaderboard(place):
 def test_the_exported_model_is_the_best_trials(finished):
     folder, _ = finished
     state = checkpoint.newest(folder / ranking.read(folder)[0].runs[0].folder)
-    model = load_best(folder / "best")
+    with own_folder.kept_out():
+        model = load_best(folder / "best")
     assert state is not None and state["step"] == 20
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, state["weights"][name])
@@ -281,7 +310,7 @@ def test_a_dry_run_says_what_would_happen_and_leaves_nothing(place):
     said = run(place, "--name", "dry", "--dry-run", "--set", "lr=0.001", "--data-fraction", "0.1")
     assert said.returncode == 0 and said.stderr == "", said.stderr
     for words in (
-        "train 400 of 4,000 (--data-fraction 0.1), val 400",
+        "train 40 of 400 (--data-fraction 0.1), val 60",
         "parameters:",
         "one full trial:",
         "num_slots",
@@ -326,7 +355,7 @@ def test_a_driver_killed_in_the_middle_is_continued_by_the_same_command(finished
 def killed(folder, words, more=""):
     """Start a command and kill it when a trial has a checkpoint in its middle; such trials as in ``halfway``."""
     driver = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not halfway(folder, more) and time.monotonic() < deadline and driver.poll() is None:
         time.sleep(0.1)
     assert driver.poll() is None, "the study ended before it could be killed"

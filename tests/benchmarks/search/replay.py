@@ -5,7 +5,7 @@ import heapq
 import itertools
 import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,9 +80,17 @@ class Course:
 
 
 class Replay:
-    """One search on a table, in one order."""
+    """One search on a table, in one order; ``proposals`` come after the base, as those of ``--from``."""
 
-    def __init__(self, table: Table, strategy: Strategy, seed: int, places: int, base: int = 0):
+    def __init__(
+        self,
+        table: Table,
+        strategy: Strategy,
+        seed: int,
+        places: int,
+        base: int = 0,
+        proposals: Sequence[dict[str, Any]] = (),
+    ):
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.table = table
         self.places = places
@@ -97,6 +105,8 @@ class Replay:
         # The searcher gets a folder in which no trial has files.
         folder = StudyFolder(Path(tempfile.gettempdir()) / "no-such-study")
         self.searcher = StudySearcher(study, folder, len(table.configurations), proposal, promotion)
+        for proposed in proposals:
+            study.enqueue_trial(proposed)
         self.course = Course()
         self._unused = list(range(len(table.configurations)))
         self._answers: dict[int, int] = {}

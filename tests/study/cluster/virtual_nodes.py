@@ -26,6 +26,7 @@ if os.getuid():
 ENVIRONMENT = {
     **{key: value for key, value in os.environ.items() if not key.startswith("RAY_")},
     "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    "RAY_worker_niceness": "0",  # as in tests/conftest.py
     "PYTHONPATH": str(ROOT),
     "RAY_AUTH_MODE": "disabled",
     "OMP_NUM_THREADS": "1",
