@@ -70,6 +70,8 @@ def show(study: Resolved, console: Console) -> None:
             f"{study.reruns} full trials, {study.finalists} finalists and the base with {study.seeds} seeds each, "
             f"about {duration(trial * length)} more"
         )
+    if timed.gpu is not None and gpus == 1 and workers == 1:
+        lines["the GPU"] = timed.gpu.advice()
     lines["checkpoints"] = _checkpoints(study, checkpoint_bytes(model), at_a_time)
     for name, text in lines.items():
         say(console, f"{name + ':':17}{text}")
