@@ -3,11 +3,9 @@
 import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 import trainables
 from data import subset
@@ -15,7 +13,7 @@ from data.source import local_folder
 from study.cluster import places
 from study.cluster.estimate import Machines, Plan, Step, estimate
 from study.presets import Resolved
-from trainables import noise
+from trainables import noise, operations
 from trainables.compiled import CompiledForward
 from trainables.crew import out_of_memory
 from trainables.model import SegmentationModel
@@ -77,22 +75,10 @@ def measure(study: Resolved, machines: Machines) -> Step:
 
 def count_operations(model: SegmentationModel, image_size: int) -> int:
     """Floating-point operations of a step on one image, in the middle of a trial: convolutions and matrix products."""
-    counter = FlopCounterMode(display=False)
-    # Its hooks on modules, which tell whose the operations are, break gradients that models take within forward.
-    counter.mod_tracker = _NoModules()  # type: ignore[assignment]
-    with counter, noise.drawn_from(torch.Generator().manual_seed(0)):
+    with operations.counter() as counter, noise.drawn_from(torch.Generator().manual_seed(0)):
         image = noise.uniform((1, 3, image_size, image_size), torch.empty(()))
         model(image, model.config.steps // 2).loss.backward()
     return counter.get_total_flops()
-
-
-class _NoModules(nullcontext[None]):
-    """In place of torch's ModuleTracker: all operations count for the whole."""
-
-    parents = frozenset({"Global"})
-
-    def __exit__(self, *error: object) -> None:
-        """Do nothing; torch calls it without arguments."""
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 import trainables
 from tests.benchmarks.yardstick import cpu_seconds, peak, yard
-from trainables import freed_memory
+from trainables import freed_memory, operations
 from trainables.precision import autocast
 
 SIZE = 128
@@ -108,7 +107,7 @@ def measure(name: str, precision: str) -> dict[str, Any]:
         best = process.submit(peak, precision).result()
     milliseconds, cpu, user = zip(*rows, strict=True)
     ms = statistics.median(milliseconds)
-    with FlopCounterMode(display=False) as counter:
+    with operations.counter() as counter:
         step()
     products, costliest = profile(step)
     return {

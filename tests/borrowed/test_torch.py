@@ -40,7 +40,7 @@ class GradientWithin(nn.Module):
 
 
 def test_operations_are_counted_without_the_counters_hooks_on_modules():
-    """``planning.count_operations`` replaces ``mod_tracker``, whose hooks break gradients taken within forward."""
+    """``trainables.operations`` replaces ``mod_tracker``, whose hooks break gradients taken within forward."""
     model = GradientWithin()
     with FlopCounterMode(display=False) as counter:
         model(torch.ones(1, 3, 8, 8), 1).loss.backward()
