@@ -87,7 +87,8 @@ def test_a_split_joins_the_table_once(
     assert rows(folder, "test") == before
     new = rows(folder, "0.4")
     assert {row["entry"] for row in new} == {row["entry"] for row in before} and len(new) == len(before)
-    assert new[0]["mIoU_fg"] != before[0]["mIoU_fg"] and {row["draws"] for row in new} == {1}
+    first, other = (next(row for row in found if row["entry"] == "base") for found in (before, new))
+    assert first["MSE"] != other["MSE"] and {row["draws"] for row in new} == {1}
     assert len(rows(folder, "0.4", objects.FILE)) > 400 < len(rows(folder, "test", objects.FILE))
     assert (folder.path / "pictures" / "slots" / "base_0.4.png").exists()
     html = (folder.path / "report.html").read_text()
