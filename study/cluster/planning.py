@@ -81,6 +81,12 @@ def count_operations(model: SegmentationModel, image_size: int) -> int:
     return counter.get_total_flops()
 
 
+WORKS_ENOUGH = 0.8
+"""Share of a step in which kernels run from which on one trial has a GPU: a second one can only fill the rest."""
+ROOM = 0.8
+"""Share of a GPU's memory for its trials' tensors; an assumption: the rest is CUDA's own and the allocator's."""
+
+
 @dataclass(frozen=True)
 class OnGpu:
     """How a training step uses a GPU."""
@@ -100,16 +106,10 @@ class OnGpu:
         """
         works = f"kernels run in {self.works:.0%} of a step"
         if self.works > WORKS_ENOUGH:
-            return f"{works}: one trial at a time is right"
+            return f"{works}: a second trial at a time would gain little"
         if 2 * self.peak > ROOM * self.memory:
             return f"{works}, but two trials do not fit into its {self.memory / 2**30:.0f} GiB"
-        return f"{works}: two trials at a time train more together, --gpus 0.5"
-
-
-WORKS_ENOUGH = 0.8
-"""Share of a step in which kernels run from which on a second trial on the same GPU gains next to nothing."""
-ROOM = 0.8
-"""Share of a GPU's memory that the tensors of its trials may take; the rest is CUDA's own and the allocator's."""
+        return f"{works}: two trials at a time may train more together, try --gpus 0.5"
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,8 @@ class Timed:
     """that were timed, and scaled up to the batch"""
     failure: str | None
     """why torch.compile was left out although it was asked for, in one line"""
-    gpu: "OnGpu | None" = None
-    """how it used its GPU"""
+    gpu: OnGpu | None = None
+    """how it used its GPU, if that was asked for and can be told"""
 
     def remarks(self, batch: int) -> str:
         """What a reader of the seconds of a ``batch`` must know, to follow them; empty if nothing."""
@@ -131,11 +131,12 @@ class Timed:
         return scaled + (f"; {self.failure}" if self.failure else "")
 
 
-def time_step(study: Resolved, model: SegmentationModel, device: torch.device) -> Timed:
+def time_step(study: Resolved, model: SegmentationModel, device: torch.device, *, watched: bool = False) -> Timed:
     """Time a training step on one batch.
 
     Forward, backward and optimiser on random images in the middle of a trial, since some models begin with more work
-    than they go on with; the second of two steps counts. Raises ValueError for a batch that does not fit into memory.
+    than they go on with; the second of two steps counts. ``watched``: a third one tells how it uses a GPU. Raises
+    ValueError for a batch that does not fit into memory.
     """
     batch, size, precision = model.config.batch_size, study.image_size, study.config.precision
     # A full batch of the published configuration takes minutes on a CPU: one image, scaled up.
@@ -178,7 +179,7 @@ def time_step(study: Resolved, model: SegmentationModel, device: torch.device) -
                 model.zero_grad(set_to_none=True)
                 step(image)
             seconds = step(image)
-            gpu = _on_gpu(lambda: step(image), seconds, device) if device.type == "cuda" else None
+            gpu = _on_gpu(lambda: step(image), seconds, device) if watched and device.type == "cuda" else None
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
@@ -191,10 +192,10 @@ def time_step(study: Resolved, model: SegmentationModel, device: torch.device) -
     return Timed(seconds * batch / images, images, compiled.failure if compiled is not None else None, gpu)
 
 
-def _on_gpu(step: Callable[[], float], seconds: float, device: torch.device) -> OnGpu:
-    """How ``step``, which takes so many ``seconds``, uses the GPU ``device``; it is run once more."""
+def _on_gpu(step: Callable[[], float], seconds: float, device: torch.device) -> OnGpu | None:
+    """How ``step``, which takes so many ``seconds``, uses the GPU ``device``; None where no kernel can be seen."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
         step()
     kernels = sum(row.self_device_time_total for row in profiler.key_averages()) / 1e6
     memory = torch.cuda.get_device_properties(device).total_memory
-    return OnGpu(min(1.0, kernels / seconds), torch.cuda.max_memory_allocated(device), memory)
+    return OnGpu(min(1.0, kernels / seconds), torch.cuda.max_memory_allocated(device), memory) if kernels else None

@@ -44,7 +44,7 @@ def show(study: Resolved, console: Console) -> None:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     batch = hyperparameters["batch_size"]
     on_gpu = torch.cuda.is_available() and (study.preset == "paper" if c.gpus is None else c.gpus > 0)
-    timed = time_step(study, model, torch.device("cuda" if on_gpu else "cpu"))
+    timed = time_step(study, model, torch.device("cuda" if on_gpu else "cpu"), watched=True)
     workers = c.workers_per_trial
     gpus = float(on_gpu) if c.gpus is None else c.gpus
     try:

@@ -94,13 +94,15 @@ def score_trial(
     assert first is not None
     means = _means(parts)
     columns = {"image": split.index, **means, "draws": np.full(len(split), len(parts))}
-    shown = {"": pictures.encode_png(panel(model, split, step=step, precision=task.precision))} if pictured else {}
-    if in_detail and pictured:
-        more = {
-            extremes.FOLDER: extremes.picture(split, means, first),
-            slots.FOLDER: slots.picture(model, split, first, step=step, precision=task.precision),
-        }
-        shown |= {folder: png for folder, png in more.items() if png}
+    shown: dict[str, bytes] = {}
+    if pictured:
+        shown[""] = pictures.encode_png(panel(model, split, step=step, precision=task.precision))
+        if in_detail:
+            more = {
+                extremes.FOLDER: extremes.picture(split, means, first),
+                slots.FOLDER: slots.picture(model, split, first, step=step, precision=task.precision),
+            }
+            shown |= {folder: png for folder, png in more.items() if png}
     if found is not None:
         found["iou"] = np.mean(ious, 0).tolist()
     return Scored(columns, shown, found)

@@ -164,10 +164,10 @@ def formats() -> list[str]:
 
 def rows(names: list[str]) -> list[dict[str, Any]]:
     """A row per model and number format, each measured by a process of its own."""
-    found = []
-    if "bf16" not in formats():
+    found, precisions = [], formats()
+    if "bf16" not in precisions:
         print("bf16: not measured, this processor has neither AVX512-BF16 nor AMX")
-    for precision in formats():
+    for precision in precisions:
         for name in names:
             command = [sys.executable, "-m", "tests.benchmarks.models", "--row", name, precision]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)

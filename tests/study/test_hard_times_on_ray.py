@@ -26,7 +26,7 @@ from study.search.tune import tune_study
 from tests.study.test_study_on_ray import Watch, index
 
 __all__ = ["index"]  # a fixture
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.ray
 
 EATER = """
 import time

@@ -15,7 +15,7 @@ from tests.study.test_many_workers import raylet_of
 from tests.study.test_study_on_ray import Watch, index, study
 
 __all__ = ["index"]  # a fixture
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.ray
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from study.results_folder import ROOT
 from tests.study.test_run import events, stored
 from trainables import checkpoint
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.ray
 
 TRIALS, REPORTS = 20, 27
 

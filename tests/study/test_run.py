@@ -32,23 +32,13 @@ TRAIN, IMAGES = 400, 60
 SMALL = ["--data", "few:plain-(32,32)", "--steps", "20", "--reports", "5", "--validation-images", "40"]
 
 FEW = f"""
-from data.source import Found
 from data.sources import synthetic
-from data.sources.synthetic import processes
 
 
 class Source(synthetic.Source):
     # The embedded scenes, but few: these tests wait for every image.
     def counts(self, variant):
         return {{split: {TRAIN} if split == "train" else {IMAGES} for split in super().counts(variant)}}
-
-    def find(self, variant, root):
-        counts, drawn = self.counts(variant), synthetic._Drawn.read(variant)
-
-        def scenes(split, crop, size):
-            return processes.batches(counts[split], size, synthetic.SEED, split, drawn.strength, drawn.siblings)
-
-        return Found("few", counts, scenes)
 """
 
 
@@ -183,7 +173,7 @@ def test_the_winner_is_scored_at_all_strengths_of_texture(finished, place):
     assert "strength of texture 0 / 0.2 / 0.4 / 0.6 / 0.8 / 1: mIoU_fg of " in done.stdout
     assert "Curve over the strength of texture" in (folder / "report.html").read_text()
     converted = {path.name for path in (place / "cache").iterdir()}
-    assert {"few-0.4-test-32x32-few", "few-textured-test-32x32-few"} <= converted
+    assert {"few-0.4-test-32x32-v2", "few-textured-test-32x32-v2"} <= converted
     assert not any(name.startswith("few-0.4-32x32") for name in converted), "no scenes to train on"
 
 
@@ -240,8 +230,8 @@ def test_several_models_end_in_one_leaderboard(place):
     results = place / "results"
     record = json.loads((results / "both-space" / "study.json").read_text())
     counts = record["data"]["counts"]
-    assert (counts["train"], counts["val"], record["config"]["data_fraction"]) == (100, IMAGES, 0.25)
-    assert record["data"]["incomplete"] and "train 100 of 400 (--data-fraction 0.25)" in done.stdout
+    assert (counts["train"], counts["val"], record["config"]["data_fraction"]) == (TRAIN // 4, IMAGES, 0.25)
+    assert record["data"]["incomplete"] and f"train {TRAIN // 4} of {TRAIN} (--data-fraction 0.25)" in done.stdout
     assert (results / "both-slot_attention" / "best.json").exists() and (results / "both-space" / "best.json").exists()
     (table,) = done.stdout.split("winner of each study")[1:]
     assert "slot_attention" in table and "space" in table and "grid 4x4" in table
@@ -310,7 +300,7 @@ def test_a_dry_run_says_what_would_happen_and_leaves_nothing(place):
     said = run(place, "--name", "dry", "--dry-run", "--set", "lr=0.001", "--data-fraction", "0.1")
     assert said.returncode == 0 and said.stderr == "", said.stderr
     for words in (
-        "train 40 of 400 (--data-fraction 0.1), val 60",
+        f"train {TRAIN // 10} of {TRAIN} (--data-fraction 0.1), val {IMAGES}",
         "parameters:",
         "one full trial:",
         "num_slots",

@@ -283,7 +283,6 @@ def trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(600)
 def test_a_job_is_followed_over_a_broken_line_stopped_and_resumed_by_the_same_command(head):
     line = Line(head.dashboard)
     name = "it's $HOME"  # quoting: the entrypoint goes through a shell

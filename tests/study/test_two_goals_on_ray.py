@@ -15,7 +15,7 @@ from study.scoring import ranking
 from tests.study.display.page_reader import Page
 from tests.study.test_run import SMALL, events, stored
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.ray
 
 TRIALS = 5
 

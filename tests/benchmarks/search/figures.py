@@ -65,6 +65,12 @@ def quantile(values: list[float], share: float) -> float:
     return float(np.quantile(values, share, method="inverted_cdf"))
 
 
+def quartiles(values: list[float], digits: int) -> str:
+    """Median and quartiles of ``values`` as a cell."""
+    low, middle, high = (quantile(values, share) for share in (0.25, 0.5, 0.75))
+    return f"{middle:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
+
+
 def report(comparison: Comparison) -> str:
     """The figures of ``comparison`` in Markdown."""
     table, courses = comparison.table, comparison.courses
@@ -89,9 +95,7 @@ def report(comparison: Comparison) -> str:
     for name, found in courses.items():
         cells = []
         for budget in BUDGETS:
-            values = [table.sign * course.at(budget, course.leader) for course in found]
-            low, middle, high = (quantile(values, share) for share in (0.25, 0.5, 0.75))
-            cells.append(f"{middle:.3f} ({low:.3f}-{high:.3f})")
+            cells.append(quartiles([table.sign * course.at(budget, course.leader) for course in found], 3))
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     lines += [
         "",
@@ -104,8 +108,9 @@ def report(comparison: Comparison) -> str:
     for name, found in courses.items():
         cells = []
         for budget in (12.5, 25, 50):
-            low, middle, high = (comparison.until(name, share, budget) for share in (0.25, 0.5, 0.75))
-            cells.append(f"{middle:.1f} ({low:.1f}-{high:.1f})")
+            level = comparison.level(budget)
+            cells.append(quartiles([course.until(level) for course in found], 1))
+        middle = comparison.until(name)
         others = min((comparison.until(other) for other in courses if other != name), default=math.nan)
         ratio = middle / others if math.isfinite(others) else math.nan
         never = sum(math.isinf(course.until(comparison.level())) for course in found)

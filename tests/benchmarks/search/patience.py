@@ -22,7 +22,7 @@ from optuna.terminator import (
 from optuna.trial import TrialState
 
 from study.search.patience import Patience, expected_gain, noise_of
-from tests.benchmarks.search.figures import quantile
+from tests.benchmarks.search.figures import quartiles
 from tests.benchmarks.search.replay import STRATEGIES, Replay
 from tests.benchmarks.search.table import TABLES, Table, load
 
@@ -103,8 +103,7 @@ def report(table: Table, found: list[Endings]) -> str:
         cells = []
         for place, digits in ((0, 1), (1, 3)):
             values = [end[place] * (table.sign if place else 1) for end in ends]
-            low, middle, high = (quantile(values, share) for share in (0.25, 0.5, 0.75))
-            cells.append(f"{middle:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})")
+            cells.append(quartiles(values, digits))
         kept = sum(one.ends["none"][1] - end[1] <= noise for one, end in zip(found, ends, strict=True))
         ended = sum(name in one.ends for one in found) if name != "none" else 0
         lines.append(f"| {name} | {' | '.join(cells)} | {kept} of {len(found)} | {ended} |")

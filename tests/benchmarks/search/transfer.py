@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 
 from data.machine import usable_cores
 from study.search.known import PER_STUDY
-from tests.benchmarks.search.figures import quantile
+from tests.benchmarks.search.figures import quantile, quartiles
 from tests.benchmarks.search.replay import OURS, STRATEGIES, Course, Replay
 from tests.benchmarks.search.table import TABLES, Table, load
 
@@ -79,8 +79,7 @@ def report(source: Table, target: Table, orders: Sequence[Order]) -> str:
         cells, never = [], []
         for courses in ([one.without for one in orders], [one.with_them for one in orders]):
             found = [course.until(level) for course in courses]
-            low, middle, high = (quantile(found, share) for share in (0.25, 0.5, 0.75))
-            cells.append(f"{middle:.1f} ({low:.1f}-{high:.1f})")
+            cells.append(quartiles(found, 1))
             never.append(str(int(np.isinf(found).sum())))
         lines.append(f"| {name} ({target.sign * level:.3f}) | {' | '.join(cells + never)} |")
     return "\n".join([*lines, ""])

@@ -28,8 +28,8 @@ def test_a_step_in_the_middle_of_a_trial_is_timed_on_the_images_of_a_pass(preset
 @pytest.mark.parametrize(
     ("works", "peak", "says"),
     [
-        (0.59, 4, "kernels run in 59% of a step: two trials at a time train more together, --gpus 0.5"),
-        (0.97, 4, "kernels run in 97% of a step: one trial at a time is right"),
+        (0.59, 4, "kernels run in 59% of a step: two trials at a time may train more together, try --gpus 0.5"),
+        (0.97, 4, "kernels run in 97% of a step: a second trial at a time would gain little"),
         (0.59, 40, "kernels run in 59% of a step, but two trials do not fit into its 80 GiB"),
     ],
 )
@@ -41,7 +41,7 @@ def test_whether_trials_should_share_a_gpu_depends_on_its_idle_time_and_memory(w
 def test_a_step_on_a_gpu_tells_how_it_uses_it():
     study = StudyConfig(model="slot_attention", preset="tiny", data="synthetic-(32,32)")
     model = trainables.build("slot_attention", tiny("slot_attention", batch_size=8, steps=1000), 32)
-    timed = planning.time_step(presets.resolve(study, has_gpu=True), model, torch.device("cuda"))
+    timed = planning.time_step(presets.resolve(study, has_gpu=True), model, torch.device("cuda"), watched=True)
     assert timed.gpu is not None and 0 < timed.gpu.works <= 1 and 0 < timed.gpu.peak < timed.gpu.memory
 
 
