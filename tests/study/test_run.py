@@ -22,40 +22,25 @@ from study.results_folder import ROOT
 from study.scoring import ranking
 from study.scoring.evaluation import load_best
 from study.scoring.ranking import Run
-from tests import own_folder
+from tests import few_images, own_folder
+from tests.few_images import IMAGES, TRAIN
 from trainables import checkpoint, noise
 
 pytestmark = pytest.mark.ray
 
-TRAIN, IMAGES = 400, 60
-
-SMALL = ["--data", "few:plain-(32,32)", "--steps", "20", "--reports", "5", "--validation-images", "40"]
-
-FEW = f"""
-from data.sources import synthetic
-
-
-class Source(synthetic.Source):
-    # The embedded scenes, but few: these tests wait for every image.
-    def counts(self, variant):
-        return {{split: {TRAIN} if split == "train" else {IMAGES} for split in super().counts(variant)}}
-"""
+SMALL = ["--steps", "20", "--reports", "5", "--validation-images", "40"]
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Where this module's studies and shards go, and a data set of one's own."""
-    place = tmp_path_factory.mktemp("studies")
-    sources = place / "mine" / "data" / "sources"
-    sources.mkdir(parents=True)
-    (sources / "few.py").write_text(FEW)
-    return place
+    """Where this module's studies and shards go."""
+    return tmp_path_factory.mktemp("studies")
 
 
 def command(place, *more):
     where = ["--results", str(place / "results"), "--cache", str(place / "cache"), "--name", "small"]
-    mine = ["--plugins", str(place / "mine")]
-    return [sys.executable, str(ROOT / "study" / "run.py"), "--model", "slot_attention", *SMALL, *where, *mine, *more]
+    words = ["--model", "slot_attention", *few_images.flags(place / "mine"), *SMALL, *where]
+    return [sys.executable, str(ROOT / "study" / "run.py"), *words, *more]
 
 
 def run(place, *more, cwd=None):
@@ -344,11 +329,13 @@ def test_a_driver_killed_in_the_middle_is_continued_by_the_same_command(finished
 
 def killed(folder, words, more=""):
     """Start a command and kill it when a trial has a checkpoint in its middle; such trials as in ``halfway``."""
-    driver = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    printed = folder.parents[1] / f"{folder.name}{more}-printed.txt"
+    with printed.open("w") as file:
+        driver = subprocess.Popen(words, stdout=file, stderr=file, start_new_session=True)
     deadline = time.monotonic() + 300
     while not halfway(folder, more) and time.monotonic() < deadline and driver.poll() is None:
         time.sleep(0.1)
-    assert driver.poll() is None, "the study ended before it could be killed"
+    assert driver.poll() is None, f"ended before it could be killed:\n{printed.read_text()}"
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
     interrupted = halfway(folder, more)
