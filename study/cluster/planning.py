@@ -18,6 +18,7 @@ from trainables.compiled import CompiledForward
 from trainables.crew import out_of_memory
 from trainables.model import SegmentationModel
 from trainables.precision import autocast
+from trainables.threads import one_thread
 
 SUSTAINED_TFLOPS = 5.0
 """What a data-centre GPU does with small convolutions in float32, roughly; an assumption, not a measurement."""
@@ -146,8 +147,6 @@ def time_step(study: Resolved, model: SegmentationModel, device: torch.device, *
     optimizers = model.optimizers()
     generator = torch.Generator(device).manual_seed(0)
     compiled = CompiledForward(model, generator) if study.config.compile else None
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
 
     def step(image: torch.Tensor) -> float:
         started = time.perf_counter()
@@ -161,7 +160,7 @@ def time_step(study: Resolved, model: SegmentationModel, device: torch.device, *
         return time.perf_counter() - started
 
     try:
-        with noise.drawn_from(generator):
+        with one_thread(), noise.drawn_from(generator):
             image = noise.uniform((images, 3, size, size), torch.empty((), device=device))  # (B, 3, H, W)
             try:
                 step(image)
@@ -187,8 +186,6 @@ def time_step(study: Resolved, model: SegmentationModel, device: torch.device, *
             f"a step with {images:,} images does not fit into memory; give a smaller --micro-batch, the images of a "
             "forward pass, or --set batch_size=..."
         ) from error
-    finally:
-        torch.set_num_threads(threads)
     return Timed(seconds * batch / images, images, compiled.failure if compiled is not None else None, gpu)
 
 

@@ -55,8 +55,11 @@ class StoppedGPSampler(GPSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """As Optuna asks it. Nothing where it cannot be computed: then each parameter is drawn on its own."""
+        from trainables.threads import one_thread  # imports torch, as a proposal does; reading a study need not
+
         try:
-            return super().sample_relative(_estimating(study), trial, search_space)
+            with one_thread():
+                return super().sample_relative(_estimating(study), trial, search_space)
         except (RuntimeError, ValueError, ArithmeticError, LookupError) as error:  # such as a matrix without inverse
             what = type(error).__name__.lstrip("_")
             logging.getLogger(__name__).warning(

@@ -144,6 +144,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
         ("OUTLIER * (top - middle)", "1e6 * (top - middle)"),
         ("copy.copy(trial)", "trial"),
         ("n_startup_trials=first", "n_startup_trials=99"),
+        ("with one_thread():", "if True:"),
     ],
     "study/search/prior.py": [
         ("** 2\n", "** 0\n"),

@@ -15,6 +15,7 @@ import trainables
 from study.results_folder import ROOT
 from tests.trainables import scenes, toy
 from trainables import compiled
+from trainables.threads import one_thread
 from trainables.training import Task, Training
 
 SIZE = 32
@@ -29,10 +30,8 @@ def as_it_was(monkeypatch):
     level, limit = logging.getLogger("torch._dynamo").level, torch._dynamo.config.recompile_limit
     monkeypatch.delenv("TORCHINDUCTOR_COMPILE_THREADS", raising=False)
     monkeypatch.setattr(torch._inductor.config, "compile_threads", 64)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with one_thread():
+        yield
     logging.getLogger("torch._dynamo").setLevel(level)
     torch._dynamo.config.recompile_limit = limit
     torch.compiler.reset()
