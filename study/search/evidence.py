@@ -13,7 +13,9 @@ Of very many trials, models are shown some: what it does with each takes time wh
 
 import copy
 import heapq
+import operator
 from collections.abc import Sequence
+from itertools import compress, count
 from typing import Any
 
 import optuna
@@ -45,7 +47,9 @@ class Informed(BaseSampler):
         self._first = min(rungs, default=None)
         self._stored: list[FrozenTrial] = []
         self._shown: list[FrozenTrial] = []  # the same trials, as they are shown
+        self._running: dict[int, FrozenTrial] = {}  # those of them that run, by their places
         self._telling: list[FrozenTrial] | None = None  # of these, what a model is shown; None: to be chosen again
+        self._answer: tuple[list[FrozenTrial], list[FrozenTrial]] = ([], [])  # the last stored trials, as shown
 
     def _ask(self, study: optuna.Study) -> Any:
         many = len(study.directions) > 1 or not isinstance(self.sampler, TPESampler | PriorSampler | StoppedGPSampler)
@@ -56,23 +60,34 @@ class Informed(BaseSampler):
         """The ``stored`` trials as they are shown, all of them if ``maximize`` is None.
 
         Storages put another object in the place of a trial that has changed; the others are not translated again.
+        While a sampler is at one trial, Optuna's cache gives it the same list each time.
         """
+        if stored is not self._answer[0]:
+            self._update(stored)
+            self._answer = stored, self._chosen(maximize)
+        return self._answer[1]
+
+    def _update(self, stored: list[FrozenTrial]) -> None:
         if len(stored) < len(self._stored):  # another study
-            self._stored, self._shown, self._telling = [], [], None
-        changed = [i for i, (now, before) in enumerate(zip(stored, self._stored, strict=False)) if now is not before]
+            self._stored, self._shown, self._running, self._telling = [], [], {}, None
+        changed = compress(count(), map(operator.is_not, stored, self._stored))
         for i in [*changed, *range(len(self._stored), len(stored))]:
-            shown = [self._translated(stored[i])]
-            if any(trial.state in ENDED for trial in [*shown, *self._shown[i : i + 1]]):
+            shown = self._translated(stored[i])
+            if any(trial.state in ENDED for trial in [shown, *self._shown[i : i + 1]]):
                 self._telling = None
-            self._shown[i : i + 1] = shown
+            self._shown[i : i + 1] = [shown]
+            self._running.pop(i, None)
+            if shown.state == TrialState.RUNNING:
+                self._running[i] = shown
         self._stored = [*stored]
+
+    def _chosen(self, maximize: bool | None) -> list[FrozenTrial]:
         if maximize is None or len(self._shown) <= BEST + OTHERS:
-            return self._shown
+            return [*self._shown]
         if self._telling is None:
             self._telling = telling(self._shown, maximize)
         # With those that run: models keep their distance from them.
-        running = (trial for trial in self._shown if trial.state == TrialState.RUNNING)
-        return sorted([*self._telling, *running], key=lambda trial: trial.number)
+        return sorted([*self._telling, *self._running.values()], key=lambda trial: trial.number)
 
     def _translated(self, trial: FrozenTrial) -> FrozenTrial:
         """``trial`` as it is shown."""

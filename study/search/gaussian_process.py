@@ -46,7 +46,7 @@ class StoppedGPSampler(GPSampler):
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The parameters that all trials with a value have, and that have more than one."""
-        shown = _estimating(study).get_trials(deepcopy=False)
+        shown = _estimating(study)._get_trials(deepcopy=False, use_cache=True)
         # Optuna's own way remembers which trials it has seen. A failed one gets a value later than that.
         ranges = intersection_search_space([one for one in shown if one.state == TrialState.COMPLETE])
         return {name: distribution for name, distribution in ranges.items() if not distribution.single()}

@@ -141,11 +141,8 @@ class PriorSampler(BaseSampler):
 def ranked(study: optuna.Study) -> list[FrozenTrial]:
     """The trials that ended, best first: those that got further, then those with the better value there."""
     maximize = study.direction == optuna.study.StudyDirection.MAXIMIZE
-    return sorted(_ended(study), key=lambda trial: merit(trial, maximize), reverse=True)
-
-
-def _ended(study: optuna.Study) -> list[FrozenTrial]:
-    return study.get_trials(deepcopy=False, states=ENDED)
+    ended = study._get_trials(deepcopy=False, states=ENDED, use_cache=True)  # as they were when one was asked for
+    return sorted(ended, key=lambda trial: merit(trial, maximize), reverse=True)
 
 
 def merit(trial: FrozenTrial, maximize: bool) -> tuple[float, float]:

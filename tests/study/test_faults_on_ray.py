@@ -28,7 +28,7 @@ def place(tmp_path_factory):
 def run(place: Path, *more: str) -> subprocess.CompletedProcess[str]:
     where = ["--results", str(place / "results"), "--cache", str(place / "cache"), "--name", "small"]
     line = [sys.executable, str(ROOT / "study" / "run.py"), "--model", "slot_attention", *SMALL, *where, *more]
-    return subprocess.run(line, capture_output=True, text=True, cwd=place, timeout=280)
+    return subprocess.run(line, capture_output=True, text=True, cwd=place, timeout=600)
 
 
 def trials(folder: Path) -> list[optuna.trial.FrozenTrial]:

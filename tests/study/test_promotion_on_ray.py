@@ -71,7 +71,7 @@ def test_a_driver_killed_while_trials_pause_at_three_rungs_is_continued_by_the_s
     settled = [n for n in steps if len(list((folder / "trials" / f"trial_{n:04d}").glob("*/step_*.pt"))) == 1]
     assert len(settled) >= len(paused) - 2, "a paused trial keeps one checkpoint"
 
-    again = subprocess.run(command(tmp_path), capture_output=True, text=True, timeout=280)
+    again = subprocess.run(command(tmp_path), capture_output=True, text=True, timeout=600)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "paused" in again.stdout
     trials = stored(folder)

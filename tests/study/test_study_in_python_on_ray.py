@@ -54,7 +54,7 @@ def executed(place: Path) -> dict[str, str]:
         import nbformat
 
         notebook = nbformat.read(NOTEBOOK, 4)
-        client = nbclient.NotebookClient(notebook, timeout=280, resources={"metadata": {"path": str(place)}})
+        client = nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(place)}})
         client.execute(env=environment)
         return {cell["source"]: shown(cell) for cell in notebook["cells"] if cell["cell_type"] == "code"}
     done = subprocess.run(

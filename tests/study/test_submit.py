@@ -195,7 +195,7 @@ class Head:
             cwd="/",
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=600,
         )
 
     def follow(self, *arguments: str) -> subprocess.Popen:
@@ -206,7 +206,7 @@ class Head:
 
     def shell(self, line: str) -> str:
         """What a line that submit.py printed says when a person runs it."""
-        done = subprocess.run(["sh", "-c", line], env=self.environment, capture_output=True, text=True, timeout=200)
+        done = subprocess.run(["sh", "-c", line], env=self.environment, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done
         return done.stdout + done.stderr
 
@@ -299,7 +299,7 @@ def test_a_job_is_followed_over_a_broken_line_stopped_and_resumed_by_the_same_co
         said = read_until(follower, "connected again")
         (stop,) = [line.split(":", 1)[1] for line in said.splitlines() if line.startswith("stop:")]
         head.shell(stop)
-        said += follower.communicate(timeout=200)[0]
+        said += follower.communicate(timeout=600)[0]
     finally:
         follower.kill()
     assert follower.returncode == 130, said
@@ -347,7 +347,7 @@ except ValueError as error:
 print([job.submission_id for job in client.list_jobs() if "looks-for-packages" in job.submission_id])
 """
     run = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=head.environment, capture_output=True, text=True, timeout=200
+        [sys.executable, "-c", code], cwd=ROOT, env=head.environment, capture_output=True, text=True, timeout=600
     )
     assert run.returncode == 0, run.stderr
     said, jobs = run.stdout.splitlines()
@@ -361,7 +361,7 @@ def test_ctrl_c_leaves_the_job_running_and_says_so(head):
     follower = head.follow("--address", address, "--follow", *head.study("dry", "--dry-run"))
     said = read_until(follower, "Running entrypoint")
     follower.send_signal(signal.SIGINT)
-    said += follower.communicate(timeout=200)[0]
+    said += follower.communicate(timeout=600)[0]
     assert follower.returncode == 130 and "no longer following; job dry-1 goes on" in said
     printed = dict(line.split(":", 1) for line in said.splitlines() if line.startswith(("status:", "logs:", "stop:")))
     assert any(state in head.shell(printed["status"]) for state in ("PENDING", "RUNNING", "succeeded"))

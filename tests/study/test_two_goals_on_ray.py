@@ -56,7 +56,7 @@ def test_a_study_with_two_goals_is_killed_continued_and_reported_with_its_front(
     before = stored(folder)
     begun = [t for t in before if t.state.name == "RUNNING" and t.last_step is not None]
 
-    again = subprocess.run(command(tmp_path), capture_output=True, text=True, timeout=400)
+    again = subprocess.run(command(tmp_path), capture_output=True, text=True, timeout=600)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "two goals, mIoU_fg and seconds: all trials run to the end (--pruner none)" in again.stdout
     assert "on the Pareto front" in again.stdout and "Pareto front, the best mIoU_fg first: trials " in again.stdout

@@ -4,10 +4,12 @@ import itertools
 
 import optuna
 import pytest
+from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 from study.search import evidence, prior, strategies
 from study.search.evidence import Informed
+from study.search.prior import PriorSampler
 from study.search.shown import ShownStudy
 
 
@@ -171,3 +173,23 @@ def test_a_trial_that_turns_out_to_have_lost_its_worker_is_not_shown_any_more():
 def telling_numbers(study, shown):
     ask(study)
     return {t.number for t in shown.seen}
+
+
+@pytest.mark.parametrize("ended", [3, 20, 220])
+def test_a_proposal_reads_the_stored_trials_a_few_times_whatever_its_parameters(ended, monkeypatch):
+    """Each time takes longer as the study grows. Three: Optuna looks for trials that wait, then for all; GP again."""
+    sampler = PriorSampler({"x": 0.5}, seed=0)
+    study = optuna.create_study(sampler=Informed(sampler, ()))
+    ranges = {f"x{i}": optuna.distributions.FloatDistribution(0.0, 1.0) for i in range(8)}
+    for number in range(ended):
+        params = {name: number / ended for name in ranges}
+        study.add_trial(
+            optuna.trial.create_trial(
+                value=number, intermediate_values={1: number}, params=params, distributions=ranges
+            )
+        )
+    reads = []
+    original = InMemoryStorage.get_all_trials
+    monkeypatch.setattr(InMemoryStorage, "get_all_trials", lambda *a, **k: reads.append(1) or original(*a, **k))
+    study.ask(ranges)
+    assert len(reads) <= 3
