@@ -5,6 +5,9 @@ from trainables import own_metrics
 OBJECTIVES = {"mIoU_fg": "max", "ARI_FG": "max", "MSE": "min", "loss": "min"}
 """Validation metric -> the direction in which it is better."""
 
+OF_OBJECTS = ("mIoU_fg", "ARI_FG")
+"""Those that images without objects, or without masks, do not define."""
+
 COSTS = {"seconds": "min", "parameters": "min"}
 """What a trial costs, a second goal beside a validation metric -> the direction in which it is better.
 

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from data import convert, plugins, store, subset
 from data.final_splits import Splits, final_splits
+from data.loader import Split, sequential
 from data.shards import ShardIndex
 from study import results_folder
 from study.cluster import ray_runtime
@@ -27,7 +28,7 @@ from study.search.searcher import StudySearcher
 from study.stages.hardware import hardware
 from trainables import compiled
 from trainables.crew import Shards
-from trainables.objectives import direction
+from trainables.objectives import OF_OBJECTS, direction
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ def _prepare(study: Resolved, console: Console) -> Prepared:
         say(console, f"note: {note}")
     root, cache = asked.data_root, asked.cache
     index = convert.prepare(study.data, root=root, cache=cache, console=console)
+    refuse_without_objects(study, index)
     splits, notices = final_splits(study.data, index, root=root, cache=cache, console=console)
     lacking = bool(notices)
     if asked.data_fraction is not None:
@@ -149,6 +151,21 @@ def refuse_late_profile(asked: StudyConfig, folder: StudyFolder) -> None:
             f"--profile is of the first steps of trial 0, and study {folder.name} began without it; "
             "start over with --fresh, or choose another --name"
         )
+
+
+def refuse_without_objects(study: Resolved, index: ShardIndex) -> None:
+    """Raise ValueError if a goal compares objects and no validation image has any: trials would train, then fail."""
+    undefined = [goal for goal in study.config.goals if goal in OF_OBJECTS]
+    if not undefined:
+        return
+    for shard in index.shards("val"):
+        split = Split([index.read(shard)])
+        if any(split.gather(rows)[1].any() for rows in sequential(len(split), 64)):
+            return
+    raise ValueError(
+        f"{' and '.join(undefined)} cannot be known on {study.data}: no validation image has a mask with an object; "
+        "add masks, or search with --metric MSE or --metric loss"
+    )
 
 
 def refuse_without_compiler(study: Resolved) -> None:

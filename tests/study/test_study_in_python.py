@@ -1,6 +1,8 @@
 """Study without Ray: what it takes, what it refuses, and what it says of a folder that is there."""
 
+import ast
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -12,10 +14,11 @@ import pytest
 from rich.console import Console
 
 import study
-from study import Study, results_folder
+from study import Study, presets, results_folder
 from study.results_folder import StudyFolder
 from study.stages import study as in_python
 from study.stages.study import Best
+from tests.documents import PAGES
 
 
 def test_importing_study_takes_no_library_and_study_is_found_late():
@@ -42,6 +45,20 @@ def test_a_mistake_is_a_line(flags, says):
     with pytest.raises(ValueError, match=says) as caught:
         Study("space", **flags)
     assert "\n" not in str(caught.value)
+
+
+def test_the_studies_that_the_pages_make_in_python_can_be_made(tmp_path):
+    """Their models, hyperparameters and ranges are there, and no note is needed, as of a range without the base."""
+    made = []
+    for page in PAGES:
+        for block in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
+            for call in (node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Call)):
+                if isinstance(call.func, ast.Name) and call.func.id == "Study":
+                    words = {word.arg: ast.literal_eval(word.value) for word in call.keywords}
+                    made.append(Study(*map(ast.literal_eval, call.args), results=tmp_path, **words))
+    assert made
+    for one in made:
+        assert not presets.resolve(one._config, has_gpu=False).expected_proposal().notes
 
 
 def test_flags_are_taken_as_python_has_them(tmp_path):
