@@ -100,6 +100,8 @@ def _convert(
     source, folder = spec.source, _folder(cache, spec, found.key)
     with _status(f"counting the scenes of {spec}", console):
         warnings, counts = list(found.warnings), dict(found.counts)
+    if only is not None and only not in counts:
+        raise ValueError(f"{spec} has no split {only}; it has {', '.join(counts)}")
     count, official = sum(counts.values()), sum(source.counts(spec.variant).values())
     if only and count >= official:
         folder, counts = _folder(cache, spec, found.key, only), {only: counts[only]}

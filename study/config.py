@@ -208,8 +208,8 @@ class StudyConfig:
                 f"--data-root {places.shown(str(self.data_root))}: published files are read from a disk; convert them "
                 "there once (data/convert.py --cache s3://...), then give that --cache alone"
             )
-        if self.name is not None and (not self.name or "/" in self.name or self.name.startswith(".")):
-            raise ValueError(f"--name {self.name!r} must be a plain folder name")
+        if self.name is not None and ("/" in self.name or not self.name[:1].isalnum()):
+            raise ValueError(f"--name {self.name!r} must be a plain folder name that begins with a letter or a digit")
         if (self.name or "").endswith("-finalists"):
             raise ValueError(f"--name {self.name}: the ending -finalists is for final stages; choose another")
         object.__setattr__(self, "log", [name.strip() for entry in self.log for name in entry.split(",")])
@@ -295,7 +295,9 @@ class StudyConfig:
 
     def folder(self, preset: str) -> Path:
         """The study's folder, with ``preset`` in place of auto."""
-        name = self.name or f"{self.model}-{self.data}-{preset}".translate(str.maketrans(":(),", "----"))
+        if self.name is not None:
+            return Path(self.results) / self.name
+        name = f"{self.model}-{self.data}-{preset}".translate(str.maketrans(":(),", "----"))
         return Path(self.results) / name.replace("--", "-").strip("-")
 
     @property

@@ -5,6 +5,7 @@ because Tune numbers its folders from 0 again when a study is continued. A damag
 zip archive, which has a checksum of each of its parts, but torch itself does not look at them when it reads.
 """
 
+import errno
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -25,15 +26,20 @@ def save(folder: str | Path, state: dict[str, Any]) -> Path:
 
 
 def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """The state in one file. Raises ValueError for a file that is damaged or is no checkpoint."""
+    """The state in one file. Raises ValueError for a file that is damaged or is no checkpoint.
+
+    What another attempt may read is not damaged: OSError and want of memory are raised as they are.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             if (part := archive.testzip()) is not None:
                 raise zipfile.BadZipFile(f"{part} has another checksum")
         state = torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError:
+    except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # torch and zipfile raise half a dozen types for a damaged archive
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # that of a wrong place in the file
+            raise
         raise ValueError(f"checkpoint {path} cannot be read ({type(error).__name__}); delete it") from error
     if not isinstance(state, dict) or "step" not in state:
         raise ValueError(f"{path} is not a checkpoint of this project; delete it")

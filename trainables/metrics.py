@@ -21,6 +21,10 @@ Labels = NDArray[np.integer]
 Floats = NDArray[np.float64]
 
 
+ALWAYS_DEFINED = ("MSE", "loss")
+"""Metrics that every image defines: NaN comes from the model."""
+
+
 class NotFinite(ValueError):
     """Masks hold NaN, so that no slot wins."""
 
@@ -151,11 +155,15 @@ def mean_by_tag(rows: Iterable[Mapping[str, Any]], tag: str, value: str) -> list
 def summarise(scores: Mapping[str, ArrayLike]) -> dict[str, float]:
     """Mean of each metric over the images where it is defined, NaN if there is none.
 
+    :data:`ALWAYS_DEFINED` are NaN if they are for one image: then the model's output is not finite.
+
     ``scores`` as :func:`score` returns them. The key ``n_undefined`` is added: the number of images in which
     at least one metric is undefined.
     """
     columns = {name: np.asarray(values, np.float64) for name, values in scores.items()}
-    defined = {name: values[~np.isnan(values)] for name, values in columns.items()}
+    defined = {
+        name: values if name in ALWAYS_DEFINED else values[~np.isnan(values)] for name, values in columns.items()
+    }
     means = {name: float(values.mean()) if values.size else float("nan") for name, values in defined.items()}
     undefined = np.isnan(list(columns.values())).any(0)  # (images,)
     return {**means, "n_undefined": float(undefined.sum())}

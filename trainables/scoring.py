@@ -29,6 +29,7 @@ def evaluate(
     precision: str = "fp32",
     keep: Callable[[metrics.Labels], Any] = lambda labels: None,
     draw: int = 0,
+    forgive: Callable[[int], None] | None = None,
 ) -> dict[str, np.ndarray]:
     """Scores of the images ``rows`` (n,) of ``split``: metric name -> (n,) float64, ``loss`` included.
 
@@ -36,6 +37,9 @@ def evaluate(
     noise of the whole block, in passes of at most ``model.judged_at_once`` at 128x128, and of fewer where a GPU has no
     memory for those. ``loss`` is the mean over a block, repeated for its images. ``keep`` is given the predicted labels
     (B, H, W) of each pass, in the order of ``rows``. ``draw`` chooses the noise.
+
+    Raises :class:`metrics.NotFinite` for masks with NaN, unless ``forgive`` is given: it is told how many images of a
+    pass have some, and they count as one segment.
     """
     blocks: list[dict[str, np.ndarray]] = []
     most = images_per_pass(model)
@@ -46,7 +50,12 @@ def evaluate(
             image, labels = as_tensors(*split.gather(block[part.start : part.stop]), device)  # (B, 3, H, W), (B, H, W)
             with autocast(device, precision), noise.drawn_from(generator, part, len(block)):
                 output = model(image, step)
-            predicted, num_slots = metrics.harden(output.masks.float())  # (B, H, W)
+            masks = output.masks.float()  # (B, K, 1, H, W)
+            if forgive is not None:
+                bad = masks.isnan().flatten(1).any(1)  # (B,)
+                forgive(int(bad.sum()))
+                masks = masks.masked_fill(bad[:, None, None, None, None], 0.0)
+            predicted, num_slots = metrics.harden(masks)  # (B, H, W)
             reconstruction = output.reconstruction.float()
             scores = metrics.score_labels(predicted, labels, num_slots, reconstruction, image)
             scores |= own_metrics.scores(predicted, labels, reconstruction, image)
@@ -79,7 +88,8 @@ def panel(model: SegmentationModel, split: Split, *, step: int, precision: str =
         images, labels = as_tensors(*split.gather(np.arange(min(PANEL_IMAGES, len(split)))), device)
         with autocast(device, precision):
             output = model(images, step)
-        output.check(images)
+        if output.masks.isfinite().all():
+            output.check(images)
         return pictures.panel(
             images,
             output.reconstruction.float(),

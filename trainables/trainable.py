@@ -51,8 +51,9 @@ class StudyTrainable(tune.Trainable):
 
     def _start(self, config: dict[str, Any]) -> None:
         self.failure, self.picture, self.passed_over = None, b"", ()
+        state = self._newest(config["folder"])  # what it raises is not the trial's fault
         try:
-            self.crew.start(config, self._newest(config["folder"]))
+            self.crew.start(config, state)
         except ray.exceptions.RayActorError:
             raise
         except Exception as error:

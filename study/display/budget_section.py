@@ -91,7 +91,8 @@ def command(name: str, folder: Path, record: Mapping[str, Any], trials: int) -> 
         elif key == "space":
             words += [word for entry in value or [] for word in ("--space", entry)]
         elif key != "size" and value is not None:  # the data's name or the preset brings the size
-            words += [f"--{key.replace('_', '-')}", str(value)]
+            flag = f"--{key.replace('_', '-')}"
+            words += [flag] if value is True else [flag, str(value)]
     words += ["--plugins", record["plugins"]] if record.get("plugins") else []
     words += [word for source in record.get("from", []) for word in ("--from", source["study"])]
     for key, count in ranking.read_asked(folder).items():

@@ -55,6 +55,8 @@ def found_lines(found: Findings) -> list[Line]:
     judged = metric if metric in METRICS or (found.rows and metric in found.rows[0].means) else METRICS[0]
     for split, title in titles.items():
         here = {row.entry: row for row in found.rows if row.split == split}
+        if winner not in here:  # a split that was added before it won
+            continue
         scores = {
             name: cell(judged, here[name].means[judged], here[name].stds.get(judged)) for name in names if name in here
         }

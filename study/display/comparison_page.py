@@ -13,7 +13,7 @@ from study.display.score_section import DIRECTIONS, LOSSES, OVER_IMAGES, board, 
 from study.results_folder import read_record
 from study.scoring import curve
 from study.scoring.comparison import Comparison
-from study.scoring.leaderboard import BASELINE, TITLES
+from study.scoring.leaderboard import TITLES, file_stem
 
 SEEN = "mIoU_fg"
 """The score of the plots."""
@@ -66,7 +66,9 @@ def _pictures(comparison: Comparison) -> str:
             file = folder / f"{winner}_{split}.png"
             if file.exists():
                 found.setdefault(split, []).append((entry, file.read_bytes()))
-            for plain in sorted(folder.glob(f"{BASELINE}*_{split}.png"))[:1]:
+            baselines = (row for row in comparison.rows if row.split == split and row.kind == "baseline")
+            files = (folder / f"{file_stem(row)}_{split}.png" for row in baselines)
+            for plain in [one for one in files if one.exists()][:1]:
                 truth.setdefault(split, plain.read_bytes())
     order = {entry: place for place, entry in enumerate(comparison.folders)}
     ordered = {split: sorted(files, key=lambda file: order[file[0]]) for split, files in found.items()}

@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from study.display import pages
-from study.scoring.leaderboard import Row, entry_name
+from study.scoring.leaderboard import Row, file_stem
 from trainables.pictures import CAPTION_HEIGHT, CAPTIONS, GAP
 
 BUDGET = 1_100_000
@@ -21,13 +21,11 @@ QUALITIES = (90, 75, 50)
 def read_pictures(folder: Path, rows: Sequence[Row]) -> dict[str, list[tuple[str, bytes]]]:
     """PNG files of the final stage as split -> (entry, bytes), in the order of the leaderboard's ``rows``."""
     found: dict[str, list[tuple[str, bytes]]] = {}
-    named = {path.stem: path for path in (folder / "pictures").glob("*.png")}
-    endings = {f"_{row.split}" for row in rows}
-    stems = {stem.removesuffix(end) for stem in named for end in endings if stem.endswith(end)}
-    entries = {entry_name(stem): stem for stem in sorted(stems)}
     for row in rows:
-        path = named.get(f"{entries.get(row.entry)}_{row.split}")
-        if path is not None:
+        if row.kind == "gain":
+            continue
+        path = folder / "pictures" / f"{file_stem(row)}_{row.split}.png"
+        if path.exists():
             found.setdefault(row.split, []).append((row.entry, path.read_bytes()))
     return found
 

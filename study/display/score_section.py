@@ -5,6 +5,7 @@ from typing import Any
 
 from study.display import pages
 from study.display.page_table import Cell, Table, as_number, csv_text
+from study.scoring.baselines import GRID_IMAGES
 from study.scoring.gaps import Gap
 from study.scoring.leaderboard import FRACTIONS, TITLES, Row, Section, between, cell, sections
 from study.scoring.published import Published
@@ -63,10 +64,11 @@ def protocol(record: Mapping[str, Any], rows: Sequence[Row]) -> Table | None:
     later = {name: f"{about['spec']} {about['split']}" for name, about in (record.get("added") or {}).items()}
     images = {row.split: row.images for row in rows}
     judged = record["config"].get("validation_images")
-    some = f", the first {judged:,} of them" if judged and judged < counts.get("val", 0) else ""
+    some = f"{judged:,} of them, evenly spread, for " if judged and judged < counts.get("val", 0) else ""
+    tiled = f", the best grid (the first {GRID_IMAGES:,})" if counts.get("val", 0) > GRID_IMAGES else ", the best grid"
     lines = [
         ["train", _count(counts.get("train")), "gradients; its labels touch nothing"],
-        ["validation", _count(counts.get("val")), f"pruning, the search, the finalists' order, the best grid{some}"],
+        ["validation", _count(counts.get("val")), f"{some}pruning, the search, the finalists' order{tiled}"],
     ]
     for split in dict.fromkeys([*where, *images]):
         lies = {**where, **later}.get(split)

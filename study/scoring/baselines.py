@@ -18,6 +18,8 @@ Prediction = tuple[Labels, int, NDArray[np.float32]]
 POSITION_WEIGHT = 0.1
 """Length of the image's side in feature space, where the colour cube's edge is 1. Chosen for mIoU_fg on
 ``synthetic:plain``; from 0.2 on, the ground falls apart."""
+GRID_IMAGES = 1000
+"""Validation images on which the best grid is chosen, if there are as many."""
 SAMPLE_SIDE = 32
 """Centres are fitted to a regular grid of about this many pixels a side; then all pixels are assigned."""
 RESTARTS = 4

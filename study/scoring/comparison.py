@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from study.scoring.baselines import grid_note
 from study.scoring.bootstrap import Floats, Key
 from study.scoring.budgets import Budget
 from study.scoring.gaps import Gap, gaps
-from study.scoring.leaderboard import Row, entry_name, footnotes, read_scores
+from study.scoring.leaderboard import TITLES, Row, entry_name, footnotes, read_scores
 from study.scoring.ranking import BASE
 from study.scoring.trial_table import ENDED, STATES, read_trials
 
@@ -106,6 +106,7 @@ def compare(folders: Sequence[Path]) -> Comparison:
         here = [row for row in rows if row.split == split]
         ordered += sorted(here, key=lambda row: rank.index(row.entry.removesuffix(", base")))
         ordered += [row for row in baselines if row.split == split]
+    notes += _unlike(records.values())
     incomplete = any((record.get("data") or {}).get("incomplete") for record in records.values())
     entries = [*rank, *(entry for entry in named if entry not in rank)]
     given = {entry: budgets.read(named[entry]) for entry in entries}
@@ -135,13 +136,31 @@ def _winner(folder: Path) -> str | None:
 def _entry(folder: Path, records: Mapping[Path, Mapping[str, Any]]) -> str:
     """The model's name, or the study's where several studies are of one model."""
     model = records[folder]["config"]["model"]
-    alone = sum(record["config"]["model"] == model for record in records.values()) == 1
-    return model if alone else folder.name
+    if sum(record["config"]["model"] == model for record in records.values()) == 1:
+        return model
+    return folder.name if sum(one.name == folder.name for one in records) == 1 else str(folder)
 
 
 def _images(record: Mapping[str, Any]) -> str | None:
     """What tells the images apart; drawn scenes may differ in their last bit from machine to machine."""
     return None if spec.is_drawn(record["config"]["data"]) else (record.get("data") or {}).get("fingerprint")
+
+
+def _unlike(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A line for each split of which the studies were scored on different images."""
+    places: dict[str, set[str]] = {}
+    for record in records:
+        where = dict((record.get("data") or {}).get("final_splits") or {})
+        for split, about in (record.get("added") or {}).items():
+            images = "" if spec.is_drawn(about["spec"]) else f", {about['fingerprint']}"
+            where[split] = f"{about['spec']} {about['split']}{images}"
+        for split, place in where.items():
+            places.setdefault(split, set()).add(place)
+    return [
+        f"{TITLES.get(split, split)}: the studies' images differ, so do not compare ({' / '.join(sorted(there))})"
+        for split, there in places.items()
+        if len(there) > 1
+    ]
 
 
 def _version(record: Mapping[str, Any]) -> int | None:

@@ -197,6 +197,9 @@ def evaluate_study(
             (entry, name), scored = key, result
             assert isinstance(scored, Scored)
             source = sources[entry.name, entry.seed, name]
+            if scored.not_finite:
+                told = f"{entry.name}, seed {entry.seed}, on {name}: {scored.not_finite} images"
+                say(console, f"note: {told} have masks with NaN, and count as one segment")
             for place, png in scored.pictures.items():
                 (pictures_folder / place).mkdir(parents=True, exist_ok=True)
                 (pictures_folder / place / f"{entry.name}_{name}.png").write_bytes(png)

@@ -10,16 +10,13 @@ import torch
 from data import store
 from data.loader import Split, sequential
 from study.scoring import baselines, diagnosis, extremes, objects, slots
-from study.scoring.baselines import BASELINES, GRIDS
+from study.scoring.baselines import BASELINES, GRID_IMAGES, GRIDS
 from trainables import checkpoint, metrics, own_metrics, pictures
 from trainables.precision import allow_tf32
 from trainables.scoring import PANEL_IMAGES, evaluate, images_per_block, panel, restore_model
 from trainables.training import Task
 
 Refs = list[ray.ObjectRef]
-
-GRID_IMAGES = 1000
-"""Validation images on which the best grid is chosen, if there are as many."""
 
 OBJECTS = "true_objects"
 """The column with the number of objects of which a pixel is visible."""
@@ -34,6 +31,8 @@ class Scored(NamedTuple):
     """PNG files by their folder below ``pictures``; of ``""`` a few images as in training"""
     objects: dict[str, list[Any]] | None = None
     """columns of objects.parquet"""
+    not_finite: int = 0
+    """images whose masks are NaN"""
 
 
 @ray.remote(max_retries=0, scheduling_strategy="SPREAD")
@@ -80,9 +79,21 @@ def score_trial(
     parts: list[dict[str, np.ndarray]] = []
     ious: list[np.ndarray] = []
     found: dict[str, list[Any]] | None = None
+    not_finite = 0
     for draw in range(draws):
         labels: list[metrics.Labels] = []
-        scores = evaluate(model, split, rows, step=step, precision=task.precision, keep=labels.append, draw=draw)
+        bad: list[int] = []
+        scores = evaluate(
+            model,
+            split,
+            rows,
+            step=step,
+            precision=task.precision,
+            keep=labels.append,
+            draw=draw,
+            forgive=bad.append,
+        )
+        not_finite = max(not_finite, sum(bad))
         if draw == 1 and all(np.array_equal(scores[key], parts[0][key], equal_nan=True) for key in ("MSE", "ARI")):
             break  # it draws no noise
         predicted = np.concatenate(labels)
@@ -105,7 +116,7 @@ def score_trial(
             shown |= {folder: png for folder, png in more.items() if png}
     if found is not None:
         found["iou"] = np.mean(ious, 0).tolist()
-    return Scored(columns, shown, found)
+    return Scored(columns, shown, found, not_finite)
 
 
 @ray.remote(max_retries=0, scheduling_strategy="SPREAD")

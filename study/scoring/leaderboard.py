@@ -195,6 +195,9 @@ def footnotes(rows: Sequence[Row], incomplete: bool) -> list[str]:
             notes.append(
                 f"{title}: mIoU_fg, ARI_FG and mBO_fg leave out images without foreground, {undefined} of them"
             )
+    broken = [row for row in rows if row.images and row.kind != "gain" and math.isnan(row.means.get("MSE", 0.0))]
+    for row in broken:
+        notes.append(f"{row.entry} on {TITLES.get(row.split, row.split)}: its output is not finite on some images")
     return notes
 
 
@@ -213,6 +216,13 @@ def entry_name(entry: str) -> str:
     return f"trial {int(name)}" if kind == "trial" else entry.removeprefix(BASELINE).replace("_", " ")
 
 
+def file_stem(row: Row) -> str:
+    """The entry of ``row`` as files have it, the inverse of :func:`entry_name`: 'trial_0007', 'baseline_grid_4x4'."""
+    if row.kind == "baseline":
+        return BASELINE + row.entry.replace(" ", "_")
+    return row.entry if row.entry == BASE else f"trial_{int(row.entry.removeprefix('trial ')):04d}"
+
+
 def _means(evaluation: pa.Table) -> dict[tuple[str, str], dict[int | None, dict[str, float]]]:
     """(entry, split) -> seed -> metric -> mean over images, besides ``images`` and ``undefined``, which are counts."""
     keys = ["entry", "seed", "split"]
@@ -226,8 +236,9 @@ def _means(evaluation: pa.Table) -> dict[tuple[str, str], dict[int | None, dict[
         values = evaluation[metric].combine_chunks().cast(pa.float64()).fill_null(math.nan)
         if metric in ("mIoU_fg", "ARI_FG"):
             undefined = pc.or_(undefined, pc.is_nan(values))
-        known = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)  # a mean skips nulls
-        table = table.append_column(metric, known)
+        if metric != "MSE":  # which each image defines: NaN there is the model's
+            values = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)  # a mean skips nulls
+        table = table.append_column(metric, values)
     table = table.append_column("undefined", pc.cast(undefined, pa.int64()))
     groups = table.group_by(keys).aggregate(
         [([], "count_all"), ("undefined", "sum"), *((metric, "mean") for metric in names)]

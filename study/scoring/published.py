@@ -77,7 +77,10 @@ def beside(record: Mapping[str, Any], rows: Sequence[Row], entry: str) -> tuple[
         if model == config["model"]
     }
     lines = []
+    partly = {name for name, about in (record.get("added") or {}).items() if about.get("incomplete")}
     for row in rows:
+        if row.split in partly:
+            continue
         for metric in BRIEF if row.entry == entry and row.kind != "gain" else ():
             known = by_key.get((tables.get(row.split), metric))
             if known and not math.isnan(row.means[metric]):

@@ -37,6 +37,7 @@ def _simulated(trials: int, at_a_time: int, reports: int, seed: int) -> tuple[fl
     promotion = Promotion(reports, maximize=True)
     ends = [*promotion.rungs, reports]
     running: list[tuple[int, int, int]] = []  # a heap of (time of its end in reports, trial, report at its end)
+    at: dict[int, int] = {}  # trial -> the report at which it pauses
     started = steps = now = complete = 0
     while True:
         while len(running) < at_a_time:
@@ -48,7 +49,7 @@ def _simulated(trials: int, at_a_time: int, reports: int, seed: int) -> tuple[fl
                     trial = promotion.last()
                 if trial is None:
                     break
-                begin = promotion.paused()[trial]
+                begin = at[trial]
                 promotion.mark_promoted(trial, begin)
             end = next(report for report in ends if report > begin)
             if trial == begin == 0:  # the base never pauses
@@ -62,5 +63,6 @@ def _simulated(trials: int, at_a_time: int, reports: int, seed: int) -> tuple[fl
         now, trial, report = heapq.heappop(running)
         if report < reports:
             promotion.reached(trial, report, quality[trial])
+            at[trial] = report
         else:
             complete += 1

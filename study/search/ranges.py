@@ -97,6 +97,8 @@ def refuse_bad_ends(proposal: Proposal, entries: Sequence[str], build: Callable[
     keys = searched if any(key_of(entry) is None for entry in entries) else filter(None, map(key_of, entries))
     tries: list[tuple[str, dict[str, Any]]] = [("the first trial", {})]
     for key in keys:
+        if key not in searched:
+            raise ValueError(f"--space {key}: with the other ranges it is never searched; leave it out")
         tries += [(f"{key}={value}", {key: value}) for value in _to_try(searched[key])]
     first = proposal.base_parameters()
     for name, changed in tries:

@@ -16,8 +16,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
+from study.display.error_lines import first_line
 from study.results_folder import StudyFolder
-from study.search import interrupted, summary
+from study.search import interrupted, trial_progress
 from study.search.evidence import WORKER_LOST, Informed
 from study.search.hanging import Reports
 from study.search.lost_workers import Death
@@ -91,6 +92,7 @@ class StudySearcher(Searcher):
         known = study.get_trials(deepcopy=False)
         self._states = {trial.number: trial.state.name for trial in known if trial.state != TrialState.WAITING}
         self._ids = {trial.number: trial._trial_id for trial in known if trial.state == TrialState.RUNNING}
+        self._refused = 0  # trials in a row without hyperparameters
         self._reported = any(trial.intermediate_values for trial in known)
         self._failures: list[str] = []
         for progress in (trial.user_attrs.get("progress", {}) for trial in known):
@@ -146,6 +148,23 @@ class StudySearcher(Searcher):
         None while one rests, and while none of them is there and others run, which may be promoted. Tune asks again
         after each event, but never again after FINISHED.
         """
+        while isinstance(trial := self._next(), optuna.Trial):
+            self.live[trial_id] = trial
+            try:
+                hyperparameters = self.proposal.hyperparameters(trial)
+            except ValueError as error:  # a space of the user's own, or what typed_config refuses
+                self._refuse(trial_id, first_line(error))
+                continue
+            self._refused = 0
+            return {
+                "hyperparameters": hyperparameters,
+                "number": trial.number,
+                "folder": str(self.folder.trial(trial.number).resolve()),  # workers start in other directories
+                **({"seed": trial.user_attrs["seed"]} if "seed" in trial.user_attrs else {}),
+            }
+        return trial
+
+    def _next(self) -> optuna.Trial | str | None:
         if self.stop_reason is not None:
             return Searcher.FINISHED
         if self._left_over:
@@ -165,13 +184,14 @@ class StudySearcher(Searcher):
         else:
             self._end_paused()
             return Searcher.FINISHED
-        self.live[trial_id] = trial
-        return {
-            "hyperparameters": self.proposal.hyperparameters(trial),
-            "number": trial.number,
-            "folder": str(self.folder.trial(trial.number).resolve()),  # workers start in other directories
-            **({"seed": trial.user_attrs["seed"]} if "seed" in trial.user_attrs else {}),
-        }
+        return trial
+
+    def _refuse(self, trial_id: str, reason: str) -> None:
+        """Fail a trial that has no hyperparameters; stop the study where the next ones have none either."""
+        self._refused += 1
+        self._fail(trial_id, reason)
+        if self._refused >= GIVE_UP_AFTER:
+            self.stop(f"{self._refused} proposals in a row could not be made: {reason}")
 
     def record(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Store an intermediate result; True if the trial is to stop: it pauses, or Optuna's pruner wants it pruned.
@@ -292,31 +312,7 @@ class StudySearcher(Searcher):
         self.busy_seconds += seconds
         self.reports.took(seconds)
         before = trial.user_attrs.get("progress", {})
-        hosts = dict.fromkeys([*before.get("hosts", []), result["hostname"]])
-        progress = {
-            "seconds": before.get("seconds", 0.0) + seconds,
-            "step": result["step"],
-            "validation": {name[4:]: value for name, value in result.items() if name.startswith("val/")},
-            "hosts": list(hosts),
-            "judged": max(result["report"], before.get("judged", 0)),  # the last report that the pruner has judged
-        }
-        if over := [*before.get("passed_over", []), *result.get("passed_over", [])]:
-            progress["passed_over"] = over
-        if pruned:
-            progress["pruned"] = True
-        if self.second is not None:
-            progress["second_goal"] = self._second_goal(result, before)
-        if "memory/gpu_gib" in result:
-            progress["gpu_gib"] = max(result["memory/gpu_gib"], before.get("gpu_gib", 0.0))
-        trial.set_user_attr("progress", progress)
-
-    def _second_goal(self, result: dict[str, Any], before: dict[str, Any]) -> float:
-        """What a trial is worth so far by the second goal; ``before`` is the progress that it had made."""
-        if self.second == "seconds":
-            # A trial that continues from a checkpoint may repeat a report. That is no fault of its hyperparameters.
-            new = result["report"] > before.get("judged", 0)
-            return before.get("second_goal", 0.0) + (result["time/train_s"] if new else 0.0)
-        return float(result["parameters" if self.second == "parameters" else f"val/{self.second}"])
+        trial.set_user_attr("progress", trial_progress.after(before, result, self.second, pruned=pruned))
 
     def _fail(self, trial_id: str, reason: str) -> None:
         self.live[trial_id].set_user_attr("reason", reason)
@@ -334,7 +330,7 @@ class StudySearcher(Searcher):
         trial = self.live.pop(trial_id)
         number = trial.number
         if "progress" in trial.user_attrs:
-            trial.set_user_attr("summary", summary.text(trial.user_attrs["progress"]))
+            trial.set_user_attr("summary", trial_progress.text(trial.user_attrs["progress"]))
         self.study.tell(number, values, state=state)
         self._states[number] = state.name
 

@@ -15,6 +15,7 @@ from ray import tune
 from study.config import StudyConfig
 from study.results_folder import StudyFolder
 from study.search import storage
+from study.search.storage_url import redacted
 
 REPLACES = "replaces"
 """The entry of study.json with the names in the database that go when the old study does."""
@@ -24,7 +25,8 @@ def set_aside(config: StudyConfig, folder: StudyFolder) -> list[str]:
     """Set the study in ``folder`` aside, if there is one; returns what ``replaces`` in the new study.json is to be."""
     said = _read(folder)
     about = (said.get("study") or {}).get("id")
-    names = list(said.get(REPLACES) or [])
+    same = redacted(said.get("storage") or "") == redacted(config.storage or "")
+    names = list(said.get(REPLACES) or []) if same else []  # they are names in one database
     holds = any(entry.name not in (".lock", folder.trials.name) for entry in folder.path.iterdir())
     holds = holds or _holds_trials(folder)
     if config.storage is not None:
@@ -65,7 +67,8 @@ def remove_old(config: StudyConfig, folder: StudyFolder) -> None:
     if config.storage is not None and names:
         opened = storage.open_storage(folder, config.storage)
         there = optuna.get_all_study_names(opened)
-        for name in (found for one in names for found in (one, one + storage.FINALISTS) if found in there):
+        old = set(names) - {storage.name_of(folder)}
+        for name in (found for one in old for found in (one, one + storage.FINALISTS) if found in there):
             optuna.delete_study(study_name=name, storage=opened)
     folder.drop_aside()
     if names:

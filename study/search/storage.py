@@ -18,6 +18,7 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study._frozen import FrozenStudy
 from optuna.trial import TrialState
 
 from study.config import StudyConfig
@@ -239,6 +240,8 @@ def _find(opened: BaseStorage, config: StudyConfig, folder: StudyFolder, identit
     (found,) = (study for study in opened.get_all_studies() if study.study_name == name)
     begun = opened.get_n_trials(found._study_id) > 0
     mark = found.user_attrs.get(MARK, {})
+    if not begun and not mark and _ways(found) != _directions(config):
+        return None  # somebody's who has not begun: ours gets another name
     theirs = mark.get("record", {}).get("config", mark.get("identity"))  # the latter in an earlier version
     if theirs is None and begun and said is None:
         raise ValueError(
@@ -251,12 +254,16 @@ def _find(opened: BaseStorage, config: StudyConfig, folder: StudyFolder, identit
         if config.storage is not None:
             _refuse_anothers(mark, folder, config.storage, (said or {}).get("study"))
         refuse_other_identity(folder.name, theirs, dict(identity))
-    if begun and [direction.name.lower() for direction in found.directions] != _directions(config):
+    if _ways(found) != _directions(config):
         raise ValueError(
             f"study {folder.name} goes in another direction in {where} than --metric {config.metric}; "
             "restore study.json, choose another --name, or start over with --fresh"
         )
     return name
+
+
+def _ways(study: FrozenStudy) -> list[str]:
+    return [direction.name.lower() for direction in study.directions]
 
 
 def _name(opened: BaseStorage, folder: StudyFolder, url: str | None) -> str | None:

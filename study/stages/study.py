@@ -91,7 +91,8 @@ class Study:
         said |= {"draws": record.get("draws", 1), **ranking.read_asked(path)}
         if "trials" not in flags:
             known = storage.load_study(path, flags.get("storage")).get_trials(deepcopy=False)
-            said["trials"] = max(1, len(known))
+            begun = [one for one in known if one.state.name != "WAITING"]  # the others were proposed, as by --from
+            said["trials"] = max(1, len(begun))
         made = cls(console=console, **{**said, "results": str(path.parent), "name": path.name, **flags})
         made._folder = path
         return made

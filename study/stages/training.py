@@ -67,10 +67,16 @@ def score(prepared: Prepared, ends: float = math.inf) -> bool:
             else "no trial is complete yet, so there is nothing to score; see the report for reasons, "
             "or give the same command more --trials or --hours"
         )
+    there = sum(one.entry != ranking.BASE for one in found)
+    if study.config.finalists is not None and there < study.finalists:
+        say(console, f"note: {there} of {study.finalists} finalists: no more trials are complete; give more --trials")
     metric = study.config.goals[0]
     order = ranking.ranked(found, direction(metric))
     if not order:
-        raise StudyStopped(f"no finalist could be trained anew: {found[0].runs[0].reason}")
+        raise StudyStopped(
+            f"no finalist could be trained anew: {found[0].runs[0].reason}; "
+            "with --seeds 1 the search's own checkpoints are scored"
+        )
     order, more = evaluation.readable(study.folder, order)
     for line in dict.fromkeys([*damage, *more]):
         say(console, f"note: {line}")

@@ -1,4 +1,6 @@
-"""What a report costs the searcher as a study grows, without Ray: ``python -m tests.benchmarks.searcher [TRIALS]``.
+"""What reports and proposals cost the searcher as a study grows, without Ray.
+
+``python -m tests.benchmarks.searcher [TRIALS [PLACES]]``, of which so many run at a time.
 
 The real searcher, sampler, promotion and journal; made-up learning curves come as fast as they are taken. So ten
 thousand trials take minutes. ``python -m tests.benchmarks.driver`` measures the whole driver.
@@ -7,6 +9,7 @@ thousand trials take minutes. ``python -m tests.benchmarks.driver`` measures the
 import itertools
 import math
 import random
+import statistics
 import sys
 import tempfile
 import time
@@ -19,8 +22,8 @@ from study.config import StudyConfig
 from study.search import storage, strategies
 from study.search.searcher import StudySearcher
 
-PLACES, REPORTS = 32, 9
-"""Trials at a time, and reports of a full trial."""
+REPORTS = 9
+"""Of a full trial."""
 
 METRICS = ("mIoU_fg", "ARI_FG", "MSE", "loss", "mIoU", "ARI")
 
@@ -42,7 +45,7 @@ def result(report: int, score: float) -> dict[str, Any]:
     return {**place, **times, "parameters": 5, **{f"val/{name}": score for name in METRICS}}
 
 
-def run(trials: int) -> None:
+def run(trials: int = 2000, places: int = 32) -> None:
     """Print a line after every so many reports, about ten in all."""
     window = max(50, trials // 4)
     rng, ids = random.Random(0), itertools.count()
@@ -51,12 +54,18 @@ def run(trials: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         searched = searcher(trials, folder)
         live: dict[str, int] = {}
+        proposed: list[float] = []
         done, begun = 0, time.process_time()
-        print("| trials begun | reports | processor ms per report |\n|---:|---:|---:|")
+        print("| trials begun | reports | processor ms per report | per proposal |\n|---:|---:|---:|---:|")
         while True:
-            while len(live) < PLACES and isinstance(config := searched.suggest(tune_id := str(next(ids))), dict):
+            while len(live) < places:
+                asked = time.process_time()
+                if not isinstance(config := searched.suggest(tune_id := str(next(ids))), dict):
+                    break
                 number = live[tune_id] = config["number"]
-                quality.setdefault(number, rng.random())
+                if number not in quality:  # a new trial, not one that goes on
+                    quality[number] = rng.random()
+                    proposed.append(time.process_time() - asked)
             if not live:
                 break
             tune_id = rng.choice(list(live))
@@ -69,10 +78,11 @@ def run(trials: int) -> None:
             done += 1
             if done % window == 0:
                 now = time.process_time()
-                print(f"| {len(quality)} | {done} | {1000 * (now - begun) / window:.1f} |", flush=True)
-                begun = now
+                each = 1000 * (now - begun) / window, 1000 * statistics.median(proposed or [math.nan])
+                print(f"| {len(quality)} | {done} | {each[0]:.1f} | {each[1]:.1f} |", flush=True)
+                begun, proposed = now, []
 
 
 if __name__ == "__main__":
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    run(int(sys.argv[1]) if len(sys.argv) > 1 else 2000)
+    run(*map(int, sys.argv[1:]))

@@ -13,8 +13,10 @@ import torch
 
 import trainables
 from data import convert, plugins, show, source, verify
+from study.scoring.diagnosis import FIGURES
+from study.scoring.image_scores import OBJECTS
 from tests import own_folder
-from trainables import contract, metric_contract, objectives, own_metrics
+from trainables import contract, metric_contract, metrics, objectives, own_metrics
 from trainables.contract import Broken, Candidate
 from trainables.scoring import evaluate
 
@@ -146,3 +148,28 @@ def test_commands_on_data_know_a_set_of_ones_own(mine, monkeypatch, capsys):
             assert "--plugins nowhere: there is no such folder" in "".join(capsys.readouterr().err.split("\n"))
             assert command.main(own) == 0, capsys.readouterr().err
     assert (mine.parent / "data-show" / "index.html").is_file()
+
+
+def test_a_metric_gets_labels_that_it_can_calculate_with(mine):
+    """As bytes, ``predicted * 20 + true`` would run over."""
+    plugins.use(mine)
+    own_metrics.load("coverage").score = lambda predicted, *_: (predicted * 20).max((1, 2))
+    labels, image = torch.full((2, 4, 4), 17, dtype=torch.uint8), torch.zeros(2, 3, 4, 4)
+    assert own_metrics.scores(labels, labels, image, image)["coverage"].tolist() == [340.0, 340.0]
+
+
+def test_a_metric_of_ones_own_cannot_have_a_name_that_is_taken(mine):
+    plugins.use(mine)
+    for name in ("mBO", "seg_found"):
+        path = mine / "trainables" / "own_metrics" / f"{name}.py"
+        path.write_text((mine / own_folder.METRIC).read_text())
+        with pytest.raises(ValueError, match=rf"{name} means something else already; give the file another name"):
+            own_metrics.names()
+        path.unlink()
+
+
+def test_the_names_that_are_taken_are_those_of_the_benchmark_and_of_the_files(mine):
+    masks, labels, image = np.ones((1, 2, 8, 8)), np.zeros((1, 8, 8), np.int64), np.zeros((1, 3, 8, 8), np.float32)
+    assert {*metrics.score(masks, labels, image, image), *objectives.DIRECTIONS} <= own_metrics.TAKEN
+    assert {"entry", "trial", "seed", "split", "source", "image", "draws", OBJECTS} <= own_metrics.TAKEN
+    assert all(name.startswith("seg_") for name in FIGURES)

@@ -19,6 +19,11 @@ TESTS: dict[str, list[str]] = {
     "study/search/rungs.py": ["tests/study/search/test_rungs.py"],
     "study/search/evidence.py": ["tests/study/search/test_evidence.py"],
     "study/search/goals.py": ["tests/study/search/test_goals.py"],
+    "study/search/trial_progress.py": [
+        "tests/study/search/test_searcher.py",
+        "tests/study/search/test_promotion.py",
+        "tests/study/search/test_goals.py",
+    ],
     "study/search/searcher.py": [
         "tests/study/search/test_searcher.py",
         "tests/study/search/test_promotion.py",

@@ -216,7 +216,7 @@ CHANGES: dict[str, list[tuple[str, ...]]] = {
     "study/scoring/comparison.py": [
         ("if here != there:", "if False:"),
         ("-first[entry], entry)", "first[entry], entry)"),
-        ("return model if alone else folder.name", "return model"),
+        ("return folder.name if sum", "return model if sum"),
         ("return None if spec.is_drawn(record[\"config\"][\"data\"]) else (", "return ("),
     ],
     "study/scoring/trial_table.py": [

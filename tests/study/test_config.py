@@ -70,6 +70,7 @@ from tests.documents import ROOT
         ({"address": "http://head:8265"}, "study/submit.py"),
         ({"results": "s3://bucket/results"}, "folder on a disk"),
         ({"name": "a/b"}, "plain folder name"),
+        *(({"name": name}, "begins with a letter or a digit") for name in ("-", "---", ".", "-x")),
         ({"name": "mine-finalists"}, "choose another"),
         ({"set": {"lr": "fast"}}, "lr is 'fast'"),
         ({"set": {"lrr": "1"}}, "did you mean lr"),

@@ -19,6 +19,7 @@ from study.results_folder import StudyFolder
 from study.stages import study as in_python
 from study.stages.study import Best
 from tests.documents import PAGES
+from tests.study.results import reopened
 
 
 def test_importing_study_takes_no_library_and_study_is_found_late():
@@ -92,6 +93,9 @@ def test_a_study_that_is_there_is_opened_and_shown(results_folder, monkeypatch):
     monkeypatch.chdir(results_folder.parent)
     assert repr(opened).endswith(f"9 trials, {results_folder.name}>")
     assert Study.open(results_folder, trials=12)._config.trials == 12
+    for _ in range(3):
+        reopened(results_folder).enqueue_trial({})
+    assert Study.open(results_folder)._config.trials == 9, "what --from has proposed has not begun"
     monkeypatch.setattr(in_python.importlib.util, "find_spec", lambda name: None)
     assert isinstance(opened.trials(), pa.Table)
 

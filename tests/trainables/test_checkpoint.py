@@ -1,5 +1,6 @@
 """Checkpoints: written whole, the newest found, and nothing but data read."""
 
+import errno
 import random
 
 import pytest
@@ -118,3 +119,19 @@ def test_a_checkpoint_belongs_to_a_model_and_a_size():
         checkpoint.check_model(state, "space", 32)
     with pytest.raises(ValueError, match="image_size is 32, but this study's is 64"):
         checkpoint.check_model(state, "toy", 64)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [PermissionError(errno.EACCES, "no"), OSError(errno.ESTALE, "stale"), MemoryError(), torch.OutOfMemoryError()],
+)
+def test_what_another_attempt_may_read_is_not_passed_over_as_damaged(tmp_path, monkeypatch, error):
+    checkpoint.save(tmp_path, {"step": 1})
+    checkpoint.save(tmp_path, {"step": 2})
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(type(error)):
+        checkpoint.newest_and_damaged(tmp_path)

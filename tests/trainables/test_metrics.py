@@ -333,3 +333,9 @@ def test_other_mistakes_are_named() -> None:
         metrics.score_objects(MASKS, TRUE, [])
     with pytest.raises(ValueError, match="'rotation' is unknown"):
         metrics.mean_by_tag([], "rotation", "iou")
+
+
+def test_a_reconstruction_that_is_not_finite_does_not_vanish_in_a_mean():
+    """mIoU_fg is undefined where there is no object; the error of a picture is defined for every one."""
+    means = metrics.summarise({"mIoU_fg": [0.5, np.nan], "MSE": [1.0, np.nan], "loss": [np.nan, 2.0]})
+    assert means["mIoU_fg"] == 0.5 and np.isnan(means["MSE"]) and np.isnan(means["loss"])

@@ -149,3 +149,27 @@ def test_models_that_keep_graphs_take_fewer_images_at_a_time():
 
 def test_large_images_are_scored_a_few_at_a_time():
     assert [images_per_block(size) for size in (16, 32, 128, 256, 1024)] == [128, 128, 8, 2, 1]
+
+
+def test_masks_with_nan_are_refused_in_training_and_count_as_one_segment_in_the_final_stage(model):
+    """The other images have the scores that they have without them."""
+    split, rows = scenes.split(7, toy.SIZE), np.arange(7)
+    before = evaluate(model, split, rows, step=0)
+    whole = model.forward
+
+    def broken(images, step):
+        output = whole(images, step)
+        output._masks = output.masks.clone()
+        output.masks[2] = float("nan")
+        return output
+
+    model.forward = broken
+    with pytest.raises(metrics.NotFinite):
+        evaluate(model, split, rows, step=0)
+    told, kept = [], []
+    scores = evaluate(model, split, rows, step=0, keep=kept.append, forgive=told.append)
+    assert sum(told) == 1 and (np.concatenate(kept)[2] == 0).all()
+    others = np.delete(rows, 2)
+    for name in ("mIoU_fg", "ARI_FG", "MSE"):
+        np.testing.assert_allclose(scores[name][others], before[name][others], rtol=1e-5)
+    assert panel(model, split, step=0).dtype == np.uint8

@@ -7,7 +7,7 @@ A metric is a file NAME.py with two things::
     def score(predicted, true, reconstruction, image):
         ...
 
-``predicted`` and ``true`` are label maps (B, H, W), integers with 0 = background in the truth; ``reconstruction`` and
+``predicted`` and ``true`` are label maps (B, H, W), int64 with 0 = background in the truth; ``reconstruction`` and
 ``image`` are (B, 3, H, W), float32 in [0, 1], the former unclamped. All are numpy arrays. It returns (B,) floats, one
 per image and independent of the other images; NaN where an image leaves it undefined.
 
@@ -29,9 +29,20 @@ if TYPE_CHECKING:
 __path__[:] = pkgutil.extend_path(__path__, __name__)
 
 
+TAKEN = frozenset(
+    "acc mIoU mIoU_fg mIoU_gt DICE DICE_FG mIoU_fg_strict ARI ARI_FG mSC mSC_full mSC_fg mBO mBO_fg MSE loss "
+    "seconds parameters images undefined n_undefined entry trial seed split source image true_objects draws".split()
+)
+"""Names that mean something else in a study and its files; so do those that begin with ``seg_``."""
+
+
 def names() -> list[str]:
-    """The metrics there are, sorted."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    """The metrics there are, sorted. Raises ValueError for a name that is taken."""
+    found = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    for name in found:
+        if name in TAKEN or name.startswith("seg_"):
+            raise ValueError(f"own_metrics/{name}.py: {name} means something else already; give the file another name")
+    return found
 
 
 def fingerprints() -> dict[str, str]:
@@ -67,7 +78,8 @@ def direction(name: str) -> str:
 def scores(*batch: Any) -> "dict[str, NDArray[np.float64]]":
     """Every metric of one's own for a batch: name -> (B,).
 
-    ``batch`` is what a metric takes: predicted, true, reconstruction, image, arrays or tensors on any device.
+    ``batch`` is what a metric takes: predicted, true, reconstruction, image, arrays or tensors on any device. Label
+    maps may be of small integers, and metrics get int64: ``predicted * 20 + true`` does not fit into a byte.
 
     Raises ValueError for a metric that returns another shape.
     """
@@ -76,6 +88,7 @@ def scores(*batch: Any) -> "dict[str, NDArray[np.float64]]":
     import numpy as np
 
     arrays = [np.asarray(given.detach().cpu() if hasattr(given, "detach") else given) for given in batch]
+    arrays[:2] = [labels.astype(np.int64) for labels in arrays[:2]]
     result = {}
     for name in found:
         values = np.asarray(load(name).score(*arrays), np.float64)

@@ -1,9 +1,13 @@
 """What a study cost: rungs, time and sessions, recorded in either form."""
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from study import command_line, presets
+from study.display import budget_section as page
 from study.display.budget_section import budget_section, changes, sessions
 from tests.study.display.page_reader import Page
 
@@ -52,3 +56,14 @@ def test_rungs_and_the_share_of_the_full_budget() -> None:
     assert cells[cells.index("training steps of the search") + 1] == "900"
     assert cells[cells.index("share of the steps that all these trials would take to their end") + 1] == "50%"
     assert cells[cells.index("nodes") + 1] == "2: a, b" and "90%" in cells and "3 min" in cells
+
+
+def test_the_command_that_reproduces_a_study_is_one_that_can_be_typed(tmp_path: Path) -> None:
+    """Every flag that belongs to a study's identity, with a value that is not its default."""
+    typed = "--model space --trials 9 --steps 50 --reports 5 --compile --metric ARI_FG --set sigma=0.2 --sampler tpe"
+    asked = [*typed.split(), "--preset", "tiny", "--results", str(tmp_path), "--name", "again"]
+    (config,) = command_line.studies(asked)
+    identity = presets.resolve(config, has_gpu=False).identity
+    line = page.command("again", tmp_path, {"config": identity}, 9).splitlines()[-1]
+    (again,) = command_line.studies([*shlex.split(line)[2:], "--results", str(tmp_path)])
+    assert presets.resolve(again, has_gpu=False).identity == identity and again.compile

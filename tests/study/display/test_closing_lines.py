@@ -106,3 +106,15 @@ def test_the_report_has_the_command_at_its_top(folder: Path) -> None:
     chosen = found_section.chosen({"base": BASE}, best, trials)
     (html,) = found_section.best_section("mine", chosen, best, "python study/run.py --steps 1200")
     assert "python study/run.py --steps 1200" in html and "best/space.safetensors" in html and "best.json" in html
+
+
+def test_a_split_that_was_scored_before_the_winner_was_there_is_left_out(folder: Path) -> None:
+    """Its first row would be the base's."""
+    scores = pq.read_table(folder / "evaluation.parquet").to_pylist()
+    pq.write_table(
+        pa.Table.from_pylist([row for row in scores if row["entry"] != "trial_0005" or row["split"] != "camo"]),
+        folder / "evaluation.parquet",
+    )
+    texts = [text for text, _ in lines_of(folder)]
+    assert any(text.strip().startswith("OOD:") for text in texts)
+    assert not any(text.strip().startswith("CAMO:") for text in texts)

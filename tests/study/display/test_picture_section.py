@@ -1,8 +1,11 @@
 """Pictures in a page: they are kept small, and never lost in silence."""
 
+from pathlib import Path
+
 import numpy as np
 
-from study.display.picture_section import fitted, pictures
+from study.display.picture_section import fitted, pictures, read_pictures
+from study.scoring.leaderboard import Row, entry_name, file_stem
 from trainables.pictures import encode_png
 
 
@@ -27,3 +30,20 @@ def test_what_does_not_fit_at_all_is_said() -> None:
     left = 3 - html.count("<img")
     assert f"{left} of 3 pictures are left out" in html
     assert "left out" not in pictures(by_split) and pictures({}) == ""
+
+
+def test_a_split_whose_name_ends_like_anothers_has_its_own_pictures(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    rows = []
+    for split in ("textured", "camo_textured"):
+        for kind, entry, stem in (
+            *(("trial", "trial 7", "trial_0007"), ("base", "base", "base")),
+            ("baseline", "grid 4x4", "baseline_grid_4x4"),
+        ):
+            (tmp_path / "pictures" / f"{stem}_{split}.png").write_bytes(f"{stem} {split}".encode())
+            rows.append(Row(entry, kind, split, 10, 0, {}))
+            assert entry_name(file_stem(rows[-1])) == entry
+    found = read_pictures(tmp_path, [*rows, Row("trial 7 - base", "gain", "textured", 10, 0, {})])
+    for split in ("textured", "camo_textured"):
+        stems = ("trial_0007", "base", "baseline_grid_4x4")
+        assert [png for _, png in found[split]] == [f"{stem} {split}".encode() for stem in stems]

@@ -82,3 +82,30 @@ def test_scenes_of_another_version_are_told_apart(tmp_path: Path) -> None:
 def test_a_folder_without_a_study_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds no study\.json"):
         compare([tmp_path])
+
+
+def test_studies_of_one_name_in_two_places_stay_two(tmp_path: Path) -> None:
+    folders = []
+    for place, level in (("a", 0.4), ("b", 0.8)):
+        (tmp_path / place).mkdir()
+        folders.append(write_scored(tmp_path / place, "space", {"trial_0001": level}, best=1))
+    comparison = compare(folders)
+    assert list(comparison.folders.values()) == folders[::-1]
+    means = [row.means["mIoU_fg"] for row in comparison.rows if row.split == "test"]
+    assert means == pytest.approx([0.8, 0.4])
+
+
+@pytest.mark.parametrize("where", ["final_splits", "added"])
+def test_a_split_of_other_images_is_said(where: str, tmp_path: Path) -> None:
+    folders = [write_scored(tmp_path, model, {"trial_0001": 0.4}, best=1) for model in ("space", "gnm")]
+    for number, folder in enumerate(folders):
+        record = json.loads((folder / "study.json").read_text())
+        if where == "added":
+            about = {"spec": "clevrtex:camo", "split": "camo", "fingerprint": f"f{number}", "incomplete": False}
+            record["added"] = {"camo": about}
+        else:
+            record["data"] = {**(record.get("data") or {}), "final_splits": {"camo": f"some:{number} camo"}}
+        (folder / "study.json").write_text(json.dumps(record))
+    (note,) = [note for note in compare(folders).notes if "images differ" in note]
+    assert note.startswith("CAMO: ")
+    assert not [note for note in compare(folders[:1]).notes if "images differ" in note]

@@ -57,3 +57,9 @@ def test_the_table_has_each_model_and_metric_once() -> None:
     assert {line[5] for line in stored["results"]} == {published.UNCONFIRMED}
     names = {name.partition(":")[0] for name in stored["tables"]}
     assert "clevrtex" in names & set(source.names())
+
+
+def test_a_split_that_was_added_in_part_has_no_published_numbers_beside_it() -> None:
+    about = record() | {"added": {"camo": {"spec": "clevrtex:camo", "split": "camo", "incomplete": True}}}
+    found, _ = published.beside(about, [row("test", 0.25), row("camo", 0.2)], "trial 3")
+    assert {one.split for one in found} == {"test"}

@@ -274,3 +274,12 @@ def test_a_trial_without_a_record_loses_its_folder_to_the_one_that_gets_its_numb
     searcher = StudySearcher(begun, folder, 9, proposal)
     assert [searcher.suggest(name)["number"] for name in "abc"] == [0, 1, 2]
     assert not folder.trial(2).exists()
+
+
+def test_an_empty_study_of_somebody_in_another_direction_is_left_alone(tmp_path):
+    """As ``optuna create-study`` makes one: it minimises, and its name may be ours."""
+    asked = asked_for(tmp_path, "database")
+    optuna.create_study(storage=asked.storage, study_name="study")
+    study = presets.resolve(asked, has_gpu=False)
+    made = storage.open_study(asked, study.folder, study.identity)
+    assert made.study_name == "study-2" and made.direction == optuna.study.StudyDirection.MAXIMIZE

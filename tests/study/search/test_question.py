@@ -131,7 +131,7 @@ def test_a_study_from_before_ranges_were_recorded_is_compared_with_its_trials(tm
     storage.check_question(folder, study.expected_proposal().question())
     monkeypatch.setattr(edited, "space", reordered)
     with pytest.raises(ValueError, match="dynamic value space"):  # what this is about
-        StudySearcher(storage.open_study(asked, folder, study.identity), folder, 9, study.proposal(10)).suggest("d")
+        study.proposal(10).hyperparameters(storage.open_study(asked, folder, study.identity).ask())
     assert "schedule was one of exp, cosine and is one of cosine, exp" in refusal(asked)
     monkeypatch.setattr(edited, "space", shorter)
     with pytest.raises(ValueError, match="schedule had the range one of exp, cosine and has none now"):

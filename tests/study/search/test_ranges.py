@@ -115,6 +115,14 @@ def test_a_python_file_replaces_the_models_space_and_flags_narrow_it(tmp_path):
     assert before["ranges"] == after["ranges"] and before["space_file"] != after["space_file"]
 
 
+def test_a_range_that_the_other_ranges_leave_nothing_to_is_refused():
+    with pytest.raises(ValueError, match="--space weight_decay: with the other ranges it is never searched"):
+        asked = StudyConfig(
+            model="monet", preset="tiny", space=["optimizer=rmsprop,adam", "weight_decay=0.0..0.1"], trials=2
+        )
+        presets.resolve(asked, has_gpu=False).expected_proposal()
+
+
 @pytest.mark.parametrize(
     ("entries", "says"),
     [

@@ -1,5 +1,6 @@
 """The searcher against a real Optuna storage; Tune's part is in test_study_on_ray.py."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +13,7 @@ from study.search import searcher as searcher_module
 from study.search.evidence import worker_lost
 from study.search.lost_workers import Death
 from study.search.searcher import MAX_WORKER_DEATHS
-from tests.study.search.made_up import result
+from tests.study.search.made_up import result, space
 
 
 def states(searcher):
@@ -279,3 +280,33 @@ def test_the_time_that_reports_take_is_known_to_the_next_session(make_searcher):
     searcher.record("a", result(1, 0.2, **{"time/train_s": 300.0}))
     limit = searcher.reports.limit
     assert limit == 10 * 300.5 and make_searcher(pruner="none").reports.limit == limit
+
+
+def refusing(searcher, *numbers):
+    """``searcher`` with a space that has nothing for the trials ``numbers``, as one of the user's own may."""
+
+    def some(trial, base):
+        if trial.number in numbers:
+            raise ValueError(f"nothing for {trial.number}\nbut this line")
+        return space(trial, base)
+
+    searcher.proposal = dataclasses.replace(searcher.proposal, space=some)
+    return searcher
+
+
+def test_a_draw_that_the_space_refuses_fails_that_trial_and_the_study_goes_on(make_searcher):
+    searcher = refusing(make_searcher(trials=5), 1, 2)
+    assert [searcher.suggest(name)["number"] for name in "abc"] == [0, 3, 4]
+    stored = searcher.study.get_trials()
+    assert [trial.state.name for trial in stored] == ["RUNNING", "FAIL", "FAIL", "RUNNING", "RUNNING"]
+    assert stored[1].user_attrs["reason"] == "nothing for 1"
+    assert make_searcher(trials=5).suggest("again")["number"] == 0, "another session does not meet it again"
+
+
+def test_a_space_that_refuses_every_draw_stops_the_study(make_searcher):
+    searcher = refusing(make_searcher(trials=50), *range(1, 50))
+    searcher.suggest("healthy")
+    searcher.record("healthy", result(1, 0.1))
+    assert searcher.suggest("next") == Searcher.FINISHED
+    assert searcher.stop_reason == "5 proposals in a row could not be made: nothing for 5"
+    assert len(searcher.study.get_trials()) == 6

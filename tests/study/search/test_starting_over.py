@@ -1,5 +1,6 @@
 """--fresh: the old study is there until the new one has a trial, in its folder and in a database."""
 
+import dataclasses
 import shutil
 
 import optuna
@@ -159,3 +160,22 @@ def test_an_error_leaves_an_old_study_that_has_no_trials_yet(tmp_path):
     storage.open_study(fresh, folder, {"seed": 1})
     starting_over.bring_back(fresh, folder, replaces)
     assert names(asked) == ["study"] and storage.load_study(folder.path, asked.storage).get_trials() == []
+
+
+def test_names_in_one_database_are_not_removed_from_another(tmp_path):
+    asked = asked_for(tmp_path, "database", fresh=True)
+    folder = begin(asked_for(tmp_path, "database"))
+    start_over(asked, folder)  # and interrupted before its first report
+    other = dataclasses.replace(asked, storage=f"sqlite:///{tmp_path}/other.db")
+    optuna.create_study(storage=other.storage, study_name="study").ask()
+    start_over(other, folder).ask()
+    starting_over.remove_old(other, folder)
+    assert names(other) == ["study", "study-2"]
+
+
+def test_a_study_does_not_remove_itself(tmp_path):
+    asked = asked_for(tmp_path, "database")
+    folder = begin(asked)
+    folder.write(replaces=["study"])
+    starting_over.remove_old(asked, folder)
+    assert names(asked) == ["study"]
