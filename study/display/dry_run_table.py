@@ -36,7 +36,7 @@ def show(study: Resolved, console: Console) -> None:
     console.print(table)
     for note in proposal.notes:
         say(console, f"note: {note}")
-    for source in known.read(study.config.from_, study.config.model, study.folder.path):
+    for source in known.read(study.config.from_, study.config.model, study.folder, fresh=study.config.fresh):
         say(console, f"from {source.path}: the best of {len(source.trials)} complete trials come first")
 
     c = study.config

@@ -90,12 +90,14 @@ def ends(distribution: BaseDistribution) -> list[Any]:
 
 
 def holds(distribution: BaseDistribution, value: Any) -> bool:
-    """Whether ``value`` is one of the choices, or a number within the range."""
+    """Whether ``value`` is one of the choices, or a number within the range and on one of its steps."""
     if isinstance(distribution, CategoricalDistribution):
         return any(_equal(value, choice) for choice in distribution.choices)
     assert isinstance(distribution, FloatDistribution | IntDistribution)
-    whole = isinstance(distribution, FloatDistribution) or (_number(value) and value == int(value))
-    return _number(value) and whole and distribution.low <= value <= distribution.high
+    if not _number(value) or not distribution.low <= value <= distribution.high:
+        return False
+    steps = (value - distribution.low) / distribution.step if distribution.step else 0.0
+    return math.isclose(steps, round(steps), abs_tol=1e-9)
 
 
 def nearest(distribution: BaseDistribution, value: Any) -> Any:
@@ -114,6 +116,8 @@ def nearest(distribution: BaseDistribution, value: Any) -> Any:
     if not _number(value):
         value = math.exp((math.log(low) + math.log(high)) / 2) if distribution.log else (low + high) / 2
     within = min(max(value, low), high)
+    if step := distribution.step:
+        within = min(low + step * round((within - low) / step), high)
     return round(within) if isinstance(distribution, IntDistribution) else float(within)
 
 
@@ -140,10 +144,10 @@ def _drawn(distribution: BaseDistribution, draw: Any) -> Any:
         return draw.choice(distribution.choices)
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     if isinstance(distribution, IntDistribution):
-        return draw.randint(distribution.low, distribution.high)
+        return nearest(distribution, draw.randint(distribution.low, distribution.high))
     if distribution.log:
         return nearest(distribution, math.exp(draw.uniform(math.log(distribution.low), math.log(distribution.high))))
-    return draw.uniform(distribution.low, distribution.high)
+    return nearest(distribution, draw.uniform(distribution.low, distribution.high))
 
 
 def _number(value: Any) -> bool:

@@ -37,16 +37,24 @@ class Source:
     """the keys that its trials searched"""
 
 
-def read(folders: Sequence[str], model: str, own: Path, url: str | None = None) -> list[Source]:
+def read(
+    folders: Sequence[str], model: str, own: StudyFolder, url: str | None = None, *, fresh: bool = False
+) -> list[Source]:
     """The studies in ``folders``, each once, in their journals or in the storage at ``url``. Reads only.
 
+    Those whose proposals the study in ``own`` has already may be gone by now: they are not looked at, unless it begins
+    ``fresh``.
+
     Raises ValueError for one that is no study, is damaged, is of another model than ``model``, is being run, has no
-    complete trial, or is the study in ``own`` itself.
+    complete trial, or is ``own`` itself.
     """
     found: dict[str, Source] = {}
+    taken = [] if fresh else [entry["study"] for entry in (own.read() or {}).get(MARK, [])]
     for folder in folders:
         path = Path(folder).resolve()
-        if path == own.resolve():
+        if str(path) in taken:
+            continue
+        if path == own.path.resolve():
             raise ValueError(f"--from {folder} is this study itself; its trials are known")
         try:
             found[str(path)] = _source(path, model, url)

@@ -112,7 +112,7 @@ def refuse_bad_ends(proposal: Proposal, entries: Sequence[str], build: Callable[
 
 def _to_try(distribution: BaseDistribution) -> list[Any]:
     if isinstance(distribution, IntDistribution) and distribution.high - distribution.low < MANY:
-        return list(range(distribution.low, distribution.high + 1))
+        return list(range(distribution.low, distribution.high + 1, distribution.step))
     return distributions.ends(distribution)
 
 

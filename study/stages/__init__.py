@@ -89,7 +89,7 @@ def run_all(studies: Sequence[StudyConfig], console: Console) -> None:
         refuse_without_compiler(study)
         if not asked.fresh:
             storage.check_question(study.folder, expected.question(), asked.storage)
-        known.read(asked.from_, asked.model, study.folder.path, asked.storage)
+        known.read(asked.from_, asked.model, study.folder, asked.storage, fresh=asked.fresh)
     finished: dict[str, Path] = {}
     for i, asked in enumerate(studies, start=1):
         say(console, f"\nstudy {i} of {len(studies)}")

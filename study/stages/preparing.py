@@ -85,7 +85,7 @@ def _prepare(study: Resolved, console: Console) -> Prepared:
     expected = study.expected_proposal()
     if not asked.fresh:
         storage.check_question(folder, expected.question(), asked.storage)
-    sources = known.read(asked.from_, asked.model, folder.path, asked.storage)
+    sources = known.read(asked.from_, asked.model, folder, asked.storage, fresh=asked.fresh)
     for note in expected.notes:
         say(console, f"note: {note}")
     root, cache = asked.data_root, asked.cache

@@ -1,5 +1,7 @@
 """What a space suggests, found by asking it."""
 
+import random
+
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -54,6 +56,11 @@ def test_two_ranges_of_a_key_are_refused():
         (IntDistribution(2, 8), 1, False, 2),
         (IntDistribution(2, 8), 2.5, False, 2),
         (IntDistribution(2, 8), True, False, 5),
+        (IntDistribution(3, 11, step=4), 6, False, 7),
+        (IntDistribution(3, 11, step=4), 7, True, 7),
+        (IntDistribution(3, 11, step=4), 40, False, 11),
+        (FloatDistribution(0.1, 0.7, step=0.2), 0.35, False, pytest.approx(0.3)),
+        (FloatDistribution(0.1, 0.7, step=0.2), 0.5, True, 0.5),
         (CategoricalDistribution([8, 16, 32]), 30, False, 32),
         (CategoricalDistribution([8, 16, 32]), 16, True, 16),
         (CategoricalDistribution([False, 2]), 0, False, 2),
@@ -74,3 +81,10 @@ def test_a_record_tells_integers_scales_and_orders_apart():
     assert len({str(recorded(each)) for each in one}) == len({text(recorded(each)) for each in one}) == len(one)
     assert text(recorded(one[-1])) == "one of none, 4"
     assert distributions.ends(one[0]) == [1, 4]
+
+
+def test_draws_are_on_the_steps_of_a_range():
+    recorder = Recorder({}, random.Random(0))
+    assert all(recorder.suggest_int(f"k{i}", 3, 7, step=2) in (3, 5, 7) for i in range(30))
+    values = [recorder.suggest_float(f"x{i}", 0.0, 1.0, step=0.25) * 4 for i in range(30)]
+    assert values == [round(value) for value in values] and len(set(values)) == 5

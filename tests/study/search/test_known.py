@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def finished(tmp_path, name, values=(0.3, 0.5, 0.9, 0.7), **config):
 
 
 def propose(searcher, *folders):
-    sources = known.read([str(folder) for folder in folders], "slot_attention", searcher.folder.path)
+    sources = known.read([str(folder) for folder in folders], "slot_attention", searcher.folder)
     return known.propose(searcher.study, searcher.folder, searcher.proposal, sources)
 
 
@@ -85,6 +86,15 @@ def test_a_source_is_used_once_and_another_can_come_later(tmp_path):
     (line,) = propose(here, there.folder.path, other.folder.path)
     assert line.startswith("from other: 2 proposals (its trials: 2, 1)")
     assert len(here.study.get_trials()) == 1 + 3 + 2
+
+
+def test_a_source_whose_proposals_are_taken_may_go(tmp_path):
+    there, here = finished(tmp_path, "there"), opened(tmp_path, "here")
+    propose(here, there.folder.path)
+    shutil.rmtree(there.folder.path)
+    assert propose(here, there.folder.path) == []
+    with pytest.raises(ValueError, match=r"--from .*there: "):
+        known.read([str(there.folder.path)], "slot_attention", here.folder, fresh=True)
 
 
 def test_a_kill_before_the_record_repeats_nothing(tmp_path):
@@ -219,4 +229,4 @@ def test_a_study_that_is_being_run_is_named_and_its_lock_is_left_alone(tmp_path)
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
     assert not there.is_running() and not StudyFolder(Path(tmp_path / "absent")).is_running()
-    assert known.read([str(there.path)], "slot_attention", tmp_path / "a")
+    assert known.read([str(there.path)], "slot_attention", StudyFolder(tmp_path / "a"))

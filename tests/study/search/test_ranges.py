@@ -202,3 +202,13 @@ def test_a_python_file_with_a_mistake_is_one_line(tmp_path, content, says):
     with pytest.raises(ValueError, match=says) as caught:
         proposal(str(tmp_path / "mine.py"))
     assert "\n" not in str(caught.value)
+
+
+def test_odd_numbers_are_a_range_with_steps(tmp_path):
+    """Slot Attention refuses even kernels: those between two steps are not tried."""
+    file = tmp_path / "odd.py"
+    file.write_text(
+        'def space(trial, base):\n    return {"kernel_size": trial.suggest_int("kernel_size", 3, 7, step=2)}\n'
+    )
+    asked = StudyConfig(model="slot_attention", preset="tiny", space=[str(file)], trials=2)
+    assert presets.resolve(asked, has_gpu=False).expected_proposal().searched()["kernel_size"].step == 2
