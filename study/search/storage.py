@@ -248,6 +248,8 @@ def _find(opened: BaseStorage, config: StudyConfig, folder: StudyFolder, identit
             f"{folder.path / 'study.json'} is missing, and {where}, which an earlier version began, does not say what "
             "the study is; restore study.json, choose another --name, or start over with --fresh"
         )
+    if said is None and begun and config.storage is not None:
+        _refuse_renamed(opened, found, folder, where)
     if theirs is not None:
         if theirs.get("storage"):
             theirs = {**theirs, "storage": redacted(theirs["storage"])}
@@ -289,6 +291,16 @@ def _refuse_lost(folder: StudyFolder, where: str) -> None:
         raise ValueError(
             f"{where} does not hold the study of {folder.path}, which has begun ({len(trials)} folders of trials); "
             "restore it from a copy, choose another --name, or start over with --fresh"
+        )
+
+
+def _refuse_renamed(opened: BaseStorage, found: FrozenStudy, folder: StudyFolder, where: str) -> None:
+    """Raise ValueError if trials of ``found`` have reported, and ``folder`` has none: it is elsewhere, or lost."""
+    trials = opened.get_all_trials(found._study_id, deepcopy=False)
+    if any(trial.intermediate_values for trial in trials) and not any(folder.trials.glob("trial_*")):
+        raise ValueError(
+            f"{where} has the study of {folder.path}, {len(trials)} trials, and the folder has none of them; if it was "
+            "renamed, give its new --name; else choose another --name, or start over with --fresh"
         )
 
 

@@ -283,3 +283,12 @@ def test_an_empty_study_of_somebody_in_another_direction_is_left_alone(tmp_path)
     study = presets.resolve(asked, has_gpu=False)
     made = storage.open_study(asked, study.folder, study.identity)
     assert made.study_name == "study-2" and made.direction == optuna.study.StudyDirection.MAXIMIZE
+
+
+def test_the_old_name_of_a_folder_that_was_renamed_does_not_take_its_study(tmp_path):
+    asked = asked_for(tmp_path, "database")
+    folder = begin(asked)
+    trial = storage.load_study(folder.path, asked.storage).get_trials()[-1]
+    storage.open_storage(folder, asked.storage).set_trial_intermediate_value(trial._trial_id, 1, 0.5)
+    folder.path.rename(folder.path.with_name("archived"))
+    assert "3 trials, and the folder has none of them; if it was renamed, give its new --name" in refusal(asked)
